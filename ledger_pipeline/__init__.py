@@ -1,0 +1,53 @@
+"""ledger_pipeline: from raw bars to compared, replayable runs.
+
+    import ledger_pipeline as lp
+    snapshot = lp.open_snapshot("demo")
+    experiment = lp.experiment(strategy, params={"quantity": 10}, features={"sma": {"indicator": "sma", "window": 20}}, costs=[])
+    run = lp.run(experiment, snapshot)
+    run.metrics, run.equity, run.trades, run.ledger.frame
+
+The names below are the public API. They are imported when first used, so that loading the Dagster definitions stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "seal": "ledger_pipeline.market.snapshot",
+    "open_snapshot": "ledger_pipeline.market.snapshot",
+    "verify": "ledger_pipeline.market.snapshot",
+    "Snapshot": "ledger_pipeline.market.snapshot",
+    "quality_report": "ledger_pipeline.market.quality",
+    "experiment": "ledger_pipeline.strategy.experiment",
+    "Experiment": "ledger_pipeline.strategy.experiment",
+    "Catalogue": "ledger_pipeline.strategy.catalogue",
+    "preflight": "ledger_pipeline.strategy.preflight",
+    "extract": "ledger_pipeline.strategy.source",
+    "run": "ledger_pipeline.simulation.run",
+    "Run": "ledger_pipeline.simulation.run",
+    "RunStore": "ledger_pipeline.simulation.store",
+    "replay": "ledger_pipeline.simulation.replay",
+    "compare": "ledger_pipeline.analytics.compare",
+    "reconstruct": "ledger_pipeline.ledger.folds",
+    "LedgerPipelineError": "ledger_pipeline.errors",
+    "InputError": "ledger_pipeline.errors",
+    "RefusedError": "ledger_pipeline.errors",
+    "NotFoundError": "ledger_pipeline.errors",
+    "IntegrityError": "ledger_pipeline.errors",
+    "StorageError": "ledger_pipeline.errors",
+}
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,335 @@
+"""Pictures of runs, in one calm style, for the UI and the report.
+
+Figures are built without pyplot, so nothing is global and any thread may draw. Colours are those of Okabe and Ito,
+which people with any common colour blindness tell apart; after six runs the line style changes too. The same frames
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.analytics.comparison import MONTHS, ComparedRun, check_labels, monthly_returns
+from ledger_pipeline.analytics.returns import check_equity, drawdown, wealth_index
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+LINE_STYLES = ("-", "--", ":", "-.")
+INK, GRID, PAPER = "#24292f", "#d9dee4", "#ffffff"
+GAIN, LOSS = "#0072b2", "#d55e00"
+
+MAX_POINTS = 1_200  # a line has no more: beyond it, only file size grows
+MAX_IMAGE_BYTES = 40_000  # of markdown_image, so that an event log stays light
+ATTEMPTS = ((100, None), (100, 64), (80, 32), (60, 16), (40, 8))  # dots an inch, colours of the palette
+
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "axes.formatter.useoffset": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ledger_pipeline",
+    "path.simplify": True,
+}
+
+
+def equity_and_drawdown(equity: pd.DataFrame, title: str) -> Figure:
+    """Return equity in currency (linear) over the drawdown of the time-weighted wealth in percent, on one time axis.
+
+    Deposits and withdrawals are faint ticks at the foot of the equity panel. With no rows the panels say so.
+    """
+    check_equity(equity)
+    with _style():
+        figure, (top, bottom) = _panels(title, height=4.6)
+        times = pd.DatetimeIndex(equity["ts"])
+        level = pd.Series(equity["equity"].to_numpy(), index=times)
+        top.plot(*_thin(level), color=COLOURS[0], linewidth=1.3)
+        flows = times[equity["flow"].to_numpy() != 0]
+        if len(flows):
+            shown = flows[np.linspace(0, len(flows) - 1, min(len(flows), 400)).astype(int)]
+            top.plot(
+                shown.tz_convert("UTC").tz_localize(None),
+                np.zeros(len(shown)),
+                linestyle="none",
+                marker="|",
+                markersize=7,
+                color=INK,
+                alpha=0.35,
+                transform=top.get_xaxis_transform(),
+                clip_on=False,
+            )
+            top.annotate(
+                "| deposit or withdrawal",
+                (1, 1.02),
+                xycoords="axes fraction",
+                ha="right",
+                fontsize=8,
+                color=INK,
+                alpha=0.7,
+            )
+        top.yaxis.set_major_formatter(_grouped)
+        top.set_ylabel("equity")
+        wealth = wealth_index(equity)
+        x, y = _thin(drawdown(wealth) * 100)
+        bottom.fill_between(x, y, 0, color=LOSS, alpha=0.25, linewidth=0)
+        bottom.plot(x, y, color=LOSS, linewidth=0.8)
+        _finish(bottom, len(wealth) < 2)
+        return figure
+
+
+def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-weighted") -> Figure:
+    """Return the time-weighted wealth of each run, overlaid, over its drawdown; a legend outside, below, in the order
+    given.
+
+    Raises InputError for labels that repeat.
+    """
+    check_labels([run.label for run in runs])
+    columns = 1 if max((len(run.label) for run in runs), default=0) > 40 else min(max(len(runs), 1), 4)
+    legend_rows = -(-len(runs) // columns)
+    with _style():
+        figure, (top, bottom) = _panels(title, height=5.0 + 0.2 * legend_rows, width=8.6)
+        handles = []
+        for i, run in enumerate(runs):
+            look = {
+                "color": COLOURS[i % len(COLOURS)],
+                "linestyle": LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
+                "solid_joinstyle": "round",
+            }
+            wealth = wealth_index(run.equity)
+            handles += top.plot(*_thin(wealth), linewidth=1.3, **look)
+            bottom.plot(*_thin(drawdown(wealth) * 100), linewidth=0.9, **look)
+        top.axhline(1.0, color=INK, linewidth=0.6, alpha=0.5)
+        top.set_ylabel("wealth")
+        if runs:
+            # a leading underscore would hide the entry
+            names = [
+                _clip(run.label, 80) if not run.label.startswith("_") else " " + _clip(run.label, 80) for run in runs
+            ]
+            order = _by_row(len(runs), columns)
+            figure.legend(
+                [handles[i] for i in order],
+                [names[i] for i in order],
+                loc="outside lower center",
+                ncols=columns,
+                handlelength=2.4,
+                fontsize=9,
+            )
+        _finish(bottom, all(len(line.get_xdata()) < 2 for line in handles))
+        return figure
+
+
+def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
+    """Return the time-weighted return of each calendar month in percent, years down, with the year's total; blue gains,
+    orange losses.
+
+    The colour scale is symmetric and ends at the 95th percentile of the absolute monthly returns.
+    """
+    table = monthly_returns(equity)
+    months = table[list(MONTHS)].to_numpy() * 100
+    with _style():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8.2, 1.0 + 0.3 * max(len(table), 1)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(_clip(title, 90), pad=22)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.set_xlim(-0.5, 12.9)
+        axes.set_ylim(len(table) - 0.5, -0.5)
+        axes.xaxis.tick_top()
+        axes.set_xticks([*range(12), 12.4], [*MONTHS, "Year"])
+        axes.set_yticks(range(len(table)), [str(year) for year in table.index])
+        limit = heat_limit([table]) * 100
+        colours = LinearSegmentedColormap.from_list("gain_loss", [LOSS, "#f6d7c2", PAPER, "#c7dff0", GAIN])
+        colours.set_bad((0, 0, 0, 0))
+        axes.imshow(
+            np.ma.masked_invalid(months),
+            cmap=colours,
+            vmin=-limit,
+            vmax=limit,
+            aspect="auto",
+            extent=(-0.5, 11.5, len(table) - 0.5, -0.5),
+        )
+        for row in range(len(table)):
+            for column, value in enumerate([*months[row], table["Year"].iloc[row] * 100]):
+                if np.isfinite(value):
+                    last = column == 12
+                    axes.text(
+                        12.4 if last else column,
+                        row,
+                        f"{round(value, 1) + 0.0:.1f}",
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        color=INK if last else _readable(colours(0.5 + value / limit / 2)),
+                        weight="bold" if last else "normal",
+                    )
+        if len(table) == 0:
+            axes.text(6, -0.25, "no returns", ha="center")
+        return figure
+
+
+def heat_limit(tables: Sequence[pd.DataFrame]) -> float:
+    """Return where the colour scale of monthly tables ends: the 95th percentile of |monthly return| over all of them,
+    at least 0.1 %.
+    """
+    values = np.concatenate([np.abs(t[list(MONTHS)].to_numpy(np.float64)).ravel() for t in tables] or [np.array([])])
+    values = values[np.isfinite(values)]
+    return max(float(np.percentile(values, 95)), 0.001) if len(values) else 0.001
+
+
+def png(figure: Figure, dpi: int = 120) -> bytes:
+    """Return the figure as PNG bytes on white, without a date or a software name in it."""
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as one <svg> element for use inside HTML: transparent, its ink the text colour around it
+    (`currentColor`).
+
+    Grid lines take the CSS variable --line where it is set. Text stays text. No prolog, no metadata, nothing loaded
+    from elsewhere.
+    """
+    buffer = io.StringIO()
+    with _style():
+        figure.savefig(
+            buffer, format="svg", facecolor="none", edgecolor="none",
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )  # fmt: skip
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].rstrip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    # the fixed size in points would not shrink on a phone; the viewBox keeps the shape
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    return text.replace(INK, "currentColor").replace(GRID, f"var(--line, {GRID})")
+
+
+def markdown_image(figure: Figure, alt: str) -> str:
+    """Return the figure as a Markdown image with the PNG inside it (data URL), under 40 KB where fewer colours or
+    dots get it there.
+    """
+    data = b""
+    for dpi, colours in ATTEMPTS:
+        data = _reduced(png(figure, dpi), colours)
+        if len(base64.b64encode(data)) < MAX_IMAGE_BYTES:
+            break
+    text = re.sub(r"[\[\]\s\\!`<>]+", " ", alt).strip()
+    return f"![{text}](data:image/png;base64,{base64.b64encode(data).decode('ascii')})"
+
+
+def _reduced(data: bytes, colours: int | None) -> bytes:
+    if colours is None:
+        return data
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        buffer, format="PNG", optimize=True
+    )
+    return buffer.getvalue()
+
+
+def _style():
+    import matplotlib
+
+    return matplotlib.rc_context(_RC)
+
+
+def _panels(title: str, height: float, width: float = 8.2) -> tuple[Figure, tuple[Axes, Axes]]:
+    """Two panels on one time axis, the upper three times as high, the title over both."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
+    top.set_title(_clip(title, 90), pad=10)
+    bottom.set_ylabel("drawdown, %")
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    bottom.xaxis.set_major_locator(locator)
+    bottom.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    return figure, (top, bottom)
+
+
+def _finish(bottom: Axes, empty: bool) -> None:
+    bottom.margins(x=0.01)
+    low, _ = bottom.get_ylim()
+    bottom.set_ylim(min(low, -1.0), 0.0)
+    if empty:
+        bottom.text(0.5, 0.5, "no returns", transform=bottom.transAxes, ha="center", va="center")
+
+
+def _thin(series: pd.Series) -> tuple[pd.DatetimeIndex, np.ndarray]:
+    """At most MAX_POINTS of a series as (times without zone, values): of each stretch the lowest and the highest, so
+    no peak is lost.
+    """
+    times = pd.DatetimeIndex(series.index).tz_convert("UTC").tz_localize(None) if len(series) else pd.DatetimeIndex([])
+    values = series.to_numpy(np.float64)
+    if len(values) <= MAX_POINTS:
+        return times, values
+    keep = {0, len(values) - 1}
+    filled = np.where(np.isfinite(values), values, 0.0)
+    for stretch in np.array_split(np.arange(len(values)), MAX_POINTS // 2 - 1):
+        part = filled[stretch]
+        keep |= {int(stretch[part.argmin()]), int(stretch[part.argmax()])}
+    rows = np.array(sorted(keep))
+    return times[rows], values[rows]
+
+
+def _by_row(count: int, columns: int) -> list[int]:
+    """The order in which to hand entries to a legend, which fills columns, so that they read in rows."""
+    return [i for column in range(columns) for i in range(column, count, columns)]
+
+
+def _readable(background: tuple[float, ...]) -> str:
+    """PAPER or INK, whichever contrasts more with `background` (relative luminance of WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return PAPER if luminance < 0.2 else INK
+
+
+def _grouped(value: float, _position: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.4g}"
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,190 @@
+"""The comparison of runs as one file that anyone can open, keep and print.
+
+Self-contained HTML: styles and pictures are inside, nothing is loaded, no script runs. The order is the argument: what
+went in differently, what came out, how it got there, month by month, and what it all rests on. The runs stay in the
+order given and none is marked as best.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.analytics import plots
+from ledger_pipeline.analytics.comparison import (
+    ABSENT,
+    ALL_FORMULAS,
+    MONTHS,
+    ComparedRun,
+    comparison_table,
+    differences_sentence,
+    flatten,
+    format_metric,
+    input_differences,
+    metric_title,
+    monthly_returns,
+    periods_sentence,
+)
+from ledger_pipeline.analytics.metrics import max_drawdown_span
+from ledger_pipeline.analytics.returns import undefined_reason
+from ledger_pipeline.errors import InputError
+
+HASH = re.compile(r"[0-9a-f]{40,}")
+MAX_CELL = 200
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: dict) -> str:
+    """Return the comparison of `runs` as one self-contained HTML document.
+
+    generated_from: nested JSON shown at the foot (for example data root, package version, command); a date only if it
+    holds one, since the same arguments give the same bytes. All text is escaped. Raises InputError without runs, or for
+    labels that repeat.
+    """
+    if not runs:
+        raise InputError("There are no runs to compare: name at least one.")
+    import jinja2
+
+    runs = list(runs)
+    labels = [run.label for run in runs]
+    provenances = [run.provenance for run in runs]
+    months = [monthly_returns(run.equity) for run in runs]
+    limit = plots.heat_limit(months)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # the product's own drawing, in which matplotlib has escaped the labels
+    picture = plots.svg(plots.compare_equity(runs)).replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        runs=runs,
+        labels=labels,
+        sentence=differences_sentence(provenances, labels),
+        differences=_difference_rows(input_differences(provenances, labels)),
+        metrics=_metric_rows(runs),
+        notes=_notes(runs),
+        periods=periods_sentence(runs),
+        picture=picture,
+        picture_text=_picture_text(runs),
+        drawdowns=[_drawdown_row(run) for run in runs],
+        month_names=MONTHS,
+        calendars=[
+            {"label": run.label, "rows": _heat_rows(table, limit)} for run, table in zip(runs, months, strict=True)
+        ],
+        limit=f"{limit * 100:.1f}%",
+        shared=_shared(provenances),
+        own=_own(runs),
+        generated_from=_text_items(flatten(generated_from)),
+    )
+
+
+def _difference_rows(table: pd.DataFrame) -> list[dict]:
+    """Rows for the page: a hash by its first 12 digits (the whole of it stands under provenance), a long text by its
+    start.
+    """
+    return [{"parts": name.split("."), "cells": [_short(cell) for cell in table.loc[name]]} for name in table.index]
+
+
+def _short(text: str) -> str:
+    if HASH.fullmatch(text):
+        return text[:12] + "…"
+    return text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…"
+
+
+def _metric_rows(runs: list[ComparedRun]) -> list[dict]:
+    table = comparison_table(runs)
+    return [
+        {
+            "title": metric_title(name),
+            "formula": ALL_FORMULAS.get(name, ""),
+            "cells": [format_metric(name, value) for value in table.loc[name]],
+        }
+        for name in table.index
+    ]
+
+
+def _notes(runs: list[ComparedRun]) -> list[dict]:
+    """What the reader must know before the numbers: why some are undefined, and what the run itself reported."""
+    found = []
+    for run in runs:
+        reason = undefined_reason(run.equity)
+        texts = [*([reason] if reason else []), *run.notes]
+        found += [{"label": run.label, "text": text} for text in texts]
+    return found
+
+
+def _drawdown_row(run: ComparedRun) -> dict:
+    span = max_drawdown_span(run.equity)
+    if span is None or span.length == 0:
+        return {"label": run.label, "cells": [ABSENT] * 5}
+    ended = f"{span.end:%Y-%m-%d}" if span.recovered else "not yet"
+    depth = format_metric("max_drawdown", span.depth)
+    return {
+        "label": run.label,
+        "cells": [depth, f"{span.peak:%Y-%m-%d}", f"{span.trough:%Y-%m-%d}", ended, f"{span.length:,}"],
+    }
+
+
+def _picture_text(runs: list[ComparedRun]) -> str:
+    parts = []
+    for run in runs:
+        total, deepest = (format_metric(name, run.metrics.get(name)) for name in ("total_return", "max_drawdown"))
+        parts.append(f"{run.label}: total return {total}, max drawdown {deepest}")
+    return "Line chart of the growth of 1 and the drawdown of each run over time. " + "; ".join(parts) + "."
+
+
+def _heat_rows(table: pd.DataFrame, limit: float) -> list[dict]:
+    rows = []
+    for year, values in table.iterrows():
+        cells = [_heat_cell(values[month], limit) for month in MONTHS]
+        rows.append({"year": year, "cells": cells, "total": _percent(values["Year"])})
+    return rows
+
+
+def _heat_cell(value: float, limit: float) -> dict:
+    if not np.isfinite(value):
+        return {"text": "", "side": "none", "strength": "0"}
+    side = "gain" if value > 0 else "loss" if value < 0 else "none"
+    return {"text": _percent(value), "side": side, "strength": f"{min(abs(value) / limit, 1.0) * 0.6:.2f}"}
+
+
+def _percent(value: float) -> str:
+    """One decimal, a real minus sign, no percent sign: the caption says it once."""
+    if not np.isfinite(value):
+        return ""
+    text = f"{value * 100:.1f}"
+    return "0.0" if text in ("0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _shared(provenances: list[dict]) -> list[dict]:
+    """Provenance fields every run has with the same value."""
+    flat = [_text_fields(p) for p in provenances]
+    return [{"name": k, "value": v} for k, v in flat[0].items() if all(other.get(k) == v for other in flat[1:])]
+
+
+def _own(runs: list[ComparedRun]) -> list[dict]:
+    """For each run the provenance fields it does not share with all others."""
+    same = {item["name"] for item in _shared([run.provenance for run in runs])}
+    return [
+        {
+            "label": run.label,
+            "fields": [{"name": k, "value": v} for k, v in _text_fields(run.provenance).items() if k not in same],
+        }
+        for run in runs
+    ]
+
+
+def _text_fields(provenance: dict) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in _text_items(flatten(provenance))}
+
+
+def _text_items(flat: dict[str, object]) -> list[dict]:
+    shown = {
+        k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else "none" if v is None else str(v)
+        for k, v in flat.items()
+    }
+    return [{"name": k, "value": v or "empty"} for k, v in shown.items()]

@@ -1,0 +1,187 @@
+"""From an equity table to returns that no deposit can flatter.
+
+Two questions have two answers. *How good was the strategy?* is the time-weighted return: each period's growth is
+measured on the money that was there, and the periods are chained, so the size and the date of a deposit cancel out.
+*How well did the money do?* is the money-weighted return: the one constant rate at which all deposits, discounted,
+would have grown to the final equity.
+
+A return needs a positive base. An account that has no money yet has no returns, so the series begins with the first
+money. An account whose equity is zero or negative has none either: from there on returns are NaN, and
+`undefined_reason` says so in a sentence.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+
+SECONDS_PER_YEAR = 365 * 86_400  # Act/365, the convention of XIRR
+MAX_LOG_RATE = 700.0  # exp() of more overflows a float64
+
+
+def check_equity(equity: pd.DataFrame, columns: tuple[str, ...] = ("ts", "equity", "flow")) -> None:
+    """Raise InputError unless `equity` has `columns` and its `ts` is time-zone aware, unique and ascending."""
+    missing = [name for name in columns if name not in equity.columns]
+    if missing:
+        raise InputError(
+            f"The equity table has no column {', '.join(missing)}: pass the equity of a run as it was returned."
+        )
+    check_times(equity["ts"], "equity")
+
+
+def check_times(times: pd.Series | pd.Index, what: str) -> None:
+    """Raise InputError unless `times` are datetimes with a time zone, each once and ascending; `what` names the
+    table.
+    """
+    index = pd.Index(times)
+    if len(index) == 0:
+        return
+    check_time_zone(index, what)
+    if not (index.is_monotonic_increasing and index.is_unique):
+        raise InputError(f"The times of the {what} are not ascending and unique: sort them and drop the repeated ones.")
+
+
+def check_time_zone(times: pd.Index, what: str) -> None:
+    """Raise InputError unless `times` are datetimes with a time zone; `what` names the table."""
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        raise InputError(
+            f"The times of the {what} have no time zone: localise them, for example with tz_localize('UTC')."
+        )
+
+
+def time_weighted_returns(equity: pd.DataFrame) -> pd.Series:
+    """Return r_t = equity_t / (equity_{t-1} + flow_t) - 1, indexed by ts, one shorter than the account's funded life.
+
+    A flow is posted before the fills of its pulse, so it belongs to the base of that period and never to its gain. Rows
+    before the first money are left out; from the first base or equity that is not positive, returns are NaN.
+    Source: CFA Institute, GIPS Standards, "true" time-weighted return (valuation at each external flow).
+    Raises InputError for missing columns or naive, repeated or unsorted times.
+    """
+    check_equity(equity)
+    level = equity["equity"].to_numpy(np.float64)
+    flow = equity["flow"].to_numpy(np.float64)
+    times = pd.DatetimeIndex(equity["ts"], name="ts")
+    start = _start_row(level)
+    base = level[start:-1] + flow[start + 1 :]
+    after = level[start + 1 :]
+    defined = np.logical_and.accumulate((base > 0) & (after > 0) & np.isfinite(base) & np.isfinite(after))
+    values = np.full(len(after), np.nan)
+    values[defined] = after[defined] / base[defined] - 1.0
+    return pd.Series(values, index=times[start + 1 :], name="return")
+
+
+def wealth_index(equity: pd.DataFrame) -> pd.Series:
+    """Return the growth of 1 unit of cash, time-weighted: 1.0 at the start, then the running product of 1 + r_t,
+    indexed by ts.
+
+    Empty for an account that never held money; NaN from the point where returns are undefined.
+    """
+    check_equity(equity)
+    level = equity["equity"].to_numpy(np.float64)
+    times = pd.DatetimeIndex(equity["ts"], name="ts")
+    if not (level > 0).any():
+        return pd.Series([], index=times[:0], name="wealth", dtype="float64")
+    returns = time_weighted_returns(equity)
+    values = np.concatenate([[1.0], np.cumprod(1.0 + returns.to_numpy())])
+    return pd.Series(values, index=times[_start_row(level) :], name="wealth")
+
+
+def drawdown(wealth: pd.Series) -> pd.Series:
+    """Return wealth / its running maximum - 1 (0 at a peak, negative below it), on the index of `wealth`."""
+    return (wealth / wealth.cummax() - 1.0).rename("drawdown")
+
+
+def undefined_reason(equity: pd.DataFrame) -> str | None:
+    """Say in one sentence why the metrics that rest on returns are undefined for this account, or None if they are
+    defined.
+    """
+    returns = time_weighted_returns(equity)
+    if not (equity["equity"] > 0).any():
+        return "The account never held money, so there are no returns."
+    if len(returns) == 0:
+        return "There is only one equity row, so there are no returns."
+    bad = returns.index[returns.isna()]
+    if len(bad) == 0:
+        return None
+    level = equity.loc[equity["ts"] == bad[0], "equity"].iloc[0]
+    if level > 0:
+        return f"The money at the start of {bad[0]:%Y-%m-%d} was zero or negative, so there are no returns from there on."
+    return f"Equity was {level:,.2f} at {bad[0]:%Y-%m-%d}, and an account at or below zero has no returns from there on."
+
+
+def money_weighted_return(equity: pd.DataFrame) -> float | None:
+    """Return the annual money-weighted rate of the account (`xirr` of its flows), or None without flows or without a
+    solution.
+
+    Paid in: the equity of the first row (which holds the opening cash and that row's flow), then each later flow; paid
+    out: the final equity.
+    """
+    check_equity(equity)
+    flow = equity["flow"].to_numpy(np.float64)
+    if len(equity) < 2 or not flow.any():
+        return None
+    level = equity["equity"].to_numpy(np.float64)
+    amounts = -flow
+    amounts[0] = -level[0]
+    amounts[-1] += level[-1]
+    return xirr(pd.DatetimeIndex(equity["ts"]), amounts)
+
+
+def xirr(times: pd.DatetimeIndex, amounts: np.ndarray) -> float | None:
+    """Return the annual rate r that solves sum(amount_i / (1 + r) ** ((t_i - t_0) / 365 days)) = 0, or None if none
+    exists.
+
+    `amounts` are seen from the investor: money paid in is negative, money received positive. Days are fractional where
+    times are. With several solutions (flows that change sign more than once) the one nearest to zero is given.
+    Source: the XIRR function of Microsoft Excel (Act/365).
+    """
+    amounts = np.asarray(amounts, np.float64)
+    used = np.flatnonzero(amounts)
+    if not np.isfinite(amounts).all() or not ((amounts > 0).any() and (amounts < 0).any()):
+        return None
+    seconds = (times[used] - times[used[0]]).total_seconds().to_numpy()
+    years = seconds / SECONDS_PER_YEAR
+    flows = amounts[used] / np.abs(amounts).max()
+    if years.max() <= 0:
+        return None
+
+    def present_value(log_rate: float) -> float:
+        return float(flows @ np.exp(-log_rate * years))
+
+    bracket = _bracket(present_value, min(MAX_LOG_RATE, MAX_LOG_RATE / years.max()))
+    if bracket is None:
+        return None
+    from scipy.optimize import brentq
+
+    rate = float(np.expm1(brentq(present_value, *bracket, xtol=1e-15, rtol=1e-14, maxiter=500)))
+    return rate if np.isfinite(rate) else None
+
+
+def _start_row(level: np.ndarray) -> int:
+    """The row whose close is the base of the first return: the last one without money before the first with it, or
+    row 0.
+    """
+    funded = np.flatnonzero(level > 0)
+    return max(int(funded[0]) - 1, 0) if len(funded) else max(len(level) - 1, 0)
+
+
+def _bracket(function, limit: float) -> tuple[float, float] | None:
+    """The interval nearest to zero, searched outwards in growing steps up to +-limit, over which `function` changes
+    sign.
+    """
+    edges = [0.0]
+    step = min(0.05, limit)
+    while edges[-1] < limit:
+        edges.append(min(edges[-1] + step, limit))
+        step *= 1.25
+    values = {0.0: function(0.0)}
+    for inner, outer in zip(edges, edges[1:], strict=False):
+        for low, high in ((inner, outer), (-inner, -outer)):
+            values[high] = function(high)
+            if values[low] == 0.0:
+                return low, low + 1e-12
+            if np.sign(values[low]) != np.sign(values[high]):
+                return min(low, high), max(low, high)
+    return None

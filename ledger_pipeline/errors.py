@@ -1,0 +1,42 @@
+"""What can go wrong, as four kinds a caller can act on.
+
+Each message is one sentence that names the thing at fault and says what to do. The command line turns the kind into an exit code.
+"""
+
+from __future__ import annotations
+
+
+class LedgerPipelineError(Exception):
+    """Base of all errors that the product raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class InputError(LedgerPipelineError):
+    """Something the user gave cannot be used as it is: a file, a value, a definition."""
+
+    exit_code = 2
+
+
+class RefusedError(LedgerPipelineError):
+    """The input is well-formed and was refused by a rule: a tier 3 source, a sealed id, a non-causal indicator."""
+
+    exit_code = 3
+
+
+class NotFoundError(LedgerPipelineError):
+    """The snapshot, experiment or run that was asked for does not exist."""
+
+    exit_code = 4
+
+
+class IntegrityError(LedgerPipelineError):
+    """Stored data no longer matches its hash, or a result contradicts its own invariants."""
+
+    exit_code = 5
+
+
+class StorageError(LedgerPipelineError):
+    """The machine could not store or read a file: disk full, no permission. Nothing was changed."""
+
+    exit_code = 1

@@ -1,0 +1,159 @@
+"""Feature tables: indicators computed over a grid, warm-up enforced, in the basis of each pulse.
+
+Indicators see one instrument's own bars, continued across splits by the splits known at each bar (price x factor, volume / factor). A
+price-like value is then divided by the factor of its pulse, so that it compares with the raw close of that pulse. A feature's fingerprint is a
+hash of its indicator's code and parameters; with the snapshot_hash it names the values.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.features.indicators import WIDE, Indicator, builtin, user_indicator
+from ledger_pipeline.identity import hash_json
+from ledger_pipeline.market.bars import FIELDS
+from ledger_pipeline.market.grid import VOLUME, Grid
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An indicator bound to its parameters, under the alias by which a strategy asks for it."""
+
+    alias: str
+    indicator: Indicator
+    params: Mapping[str, Any]
+
+    @property
+    def warmup(self) -> int:
+        """Bars of an instrument before the first value: the value at its bar `warmup` is the first."""
+        return self.indicator.warmup(self.params)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of code, parameters, basis and warm-up; the alias is not part of it."""
+        return hash_json(
+            {
+                "indicator": self.indicator.name,
+                "code": self.indicator.code,
+                "params": dict(self.params),
+                "basis": self.indicator.basis,
+                "warmup": self.warmup,
+            }
+        )
+
+
+def feature(alias: str, spec: Mapping[str, Any], indicators: Mapping[str, Indicator] | None = None) -> Feature:
+    """The feature of a spec such as {"indicator": "sma", "window": 20}.
+
+    The indicator is a built-in name, a name in `indicators` (the user's own), or a function, which also needs `basis` and `warmup` in the spec.
+    Raises InputError.
+    """
+    given = dict(spec)
+    which = given.pop("indicator", None)
+    try:
+        if which is None:
+            raise InputError("the spec names no indicator; write for example {indicator: sma, window: 20}.")
+        if callable(which):
+            if "basis" not in given or "warmup" not in given:
+                raise InputError("a function needs `basis` (price, volume or ratio) and `warmup` (bars) in the spec.")
+            indicator = user_indicator(which, basis=given.pop("basis"), warmup=given.pop("warmup"))
+        elif indicators and which in indicators:
+            indicator = indicators[which]
+        else:
+            indicator = builtin(which)
+        return Feature(alias, indicator, indicator.bind(given))
+    except InputError as error:
+        raise InputError(f"feature {alias!r}: {error}") from None
+
+
+def compute(item: Feature, grid: Grid) -> np.ndarray:
+    """Values of a feature over the grid: float64 (T, N), NaN where there is no bar, during the warm-up and where it is undefined."""
+    values = raw_values(item, grid)
+    if grid.present.all():
+        values[: item.warmup - 1] = np.nan
+    else:
+        values[(np.cumsum(grid.present, axis=0) < item.warmup) | ~grid.present] = np.nan
+    values[np.isinf(values)] = np.nan
+    if item.indicator.across:
+        return pd.DataFrame(values).rank(axis=1, pct=True).to_numpy()
+    if not grid.has_splits:
+        return values
+    if item.indicator.basis == "price":
+        values /= grid.split_factor
+    elif item.indicator.basis == "volume":
+        values *= grid.split_factor
+    return values
+
+
+def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
+    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError)."""
+    from ledger_pipeline.features.causality import require_causal
+
+    table = np.empty((len(grid.times), len(items), len(grid.symbols)))
+    for k, item in enumerate(items):
+        require_causal(item, grid)
+        table[:, k, :] = compute(item, grid)
+    return table
+
+
+def raw_values(item: Feature, grid: Grid) -> np.ndarray:
+    """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits."""
+    values = np.full(grid.present.shape, np.nan)
+    dense = grid.present.all(axis=0)
+    wide = np.flatnonzero(dense) if item.indicator.name in WIDE else np.empty(0, dtype=np.int64)
+    if len(wide):
+        columns = slice(None) if len(wide) == len(dense) else wide
+        values[:, columns] = _call(item, {"close": pd.DataFrame(_continued(grid, 3, columns))})
+    for i in np.setdiff1d(np.arange(len(grid.symbols)), wide):
+        rows = np.flatnonzero(grid.present[:, i])
+        index = pd.to_datetime(grid.times[rows], unit="us", utc=True)
+        bars = pd.DataFrame({name: _continued(grid, f, i)[rows] for f, name in enumerate(FIELDS)}, index=index)
+        try:
+            values[rows, i] = _call(item, bars)
+        except InputError as error:
+            raise InputError(f"{error} (instrument {grid.symbols[i]})") from None
+    return values
+
+
+def _continued(grid: Grid, f: int, columns: Any) -> np.ndarray:
+    if not grid.has_splits:
+        return grid.fields[:, f, columns]
+    factor = grid.split_factor[:, columns]
+    return grid.fields[:, f, columns] / factor if f == VOLUME else grid.fields[:, f, columns] * factor
+
+
+def _call(item: Feature, bars: Any) -> np.ndarray:
+    expected = bars["close"].shape
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            result = np.asarray(item.indicator.compute(bars, **item.params), dtype=np.float64)
+    except Exception as error:
+        if expected[0] < item.warmup:  # too short a history for the library to cope with: no value yet
+            return np.full(expected, np.nan)
+        raise InputError(f"feature {item.alias!r}: indicator {item.indicator.name!r} failed: {type(error).__name__}: {error}.") from error
+    if result.shape != expected:
+        raise InputError(
+            f"feature {item.alias!r}: indicator {item.indicator.name!r} returned shape {result.shape} for {expected[0]} bars; "
+            "it must return one value a bar."
+        )
+    return result
+
+
+def of_columns(grid: Grid, columns: np.ndarray) -> Grid:
+    """The grid of some of its instruments, at the same bar times."""
+    return replace(
+        grid,
+        symbols=tuple(grid.symbols[i] for i in columns),
+        fields=grid.fields[:, :, columns],
+        present=grid.present[:, columns],
+        split_factor=grid.split_factor[:, columns],
+        actions=(),
+    )

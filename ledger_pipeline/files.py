@@ -1,0 +1,115 @@
+"""Files that are either whole or absent.
+
+Everything durable is written under a temporary name, flushed to the disk and renamed, so a crash, a full disk or a second process never
+leaves a half-written result. Roots are local paths or any URL that universal_pathlib understands. An object store has no rename; there
+the file named last is written last, and a directory without that file does not exist for its readers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from ledger_pipeline.errors import StorageError
+
+Location = str | os.PathLike | UPath
+
+
+def location(root: Location) -> UPath:
+    """`root` as a UPath; a local path is made absolute so that a later change of directory does not move it."""
+    path = UPath(root)
+    return UPath(Path(str(path)).expanduser().absolute()) if is_local(path) else path
+
+
+def is_local(path: UPath) -> bool:
+    """Whether the path is on this machine's file system."""
+    return path.protocol in ("", "file")
+
+
+def _fsync(path: str | Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_file(path: UPath, data: bytes) -> None:
+    """Replace one file atomically. Raises StorageError, with the old content untouched."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not is_local(path):
+            path.write_bytes(data)
+            return
+        temporary = Path(str(path.parent)) / f".{path.name}.{secrets.token_hex(6)}.tmp"
+        try:
+            _write_local(temporary, data)
+            os.replace(temporary, str(path))
+        finally:
+            temporary.unlink(missing_ok=True)
+        _fsync(str(path.parent))
+    except OSError as error:
+        raise StorageError(f"could not write {path}: {error.strerror or error}; nothing was changed.") from error
+
+
+def write_json(path: UPath, value: Any) -> None:
+    """Replace one JSON file atomically, readable by people: indented, keys as given."""
+    write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def create_directory(target: UPath, files: Mapping[str, bytes], *, read_only: bool = False) -> bool:
+    """Create `target` with all `files`, or nothing. Returns False, changing nothing, when it exists already.
+
+    The last of `files` is the one that readers look for first. Raises StorageError when the machine cannot store it.
+    """
+    try:
+        if not is_local(target):
+            return _create_remote(target, files)
+        final = Path(str(target))
+        if final.exists():
+            return False
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
+        temporary.mkdir()
+        try:
+            for name, data in files.items():
+                _write_local(temporary / name, data)
+                if read_only:
+                    os.chmod(temporary / name, 0o444)
+            _fsync(temporary)
+            try:
+                os.rename(temporary, final)
+            except OSError:
+                if final.exists():
+                    return False
+                raise
+            _fsync(final.parent)
+            return True
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"could not write {target}: {error.strerror or error}; nothing was changed.") from error
+
+
+def _create_remote(target: UPath, files: Mapping[str, bytes]) -> bool:
+    names = list(files)
+    if (target / names[-1]).exists():
+        return False
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (target / name).write_bytes(files[name])
+    return True

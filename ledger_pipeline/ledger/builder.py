@@ -1,0 +1,150 @@
+"""Building a ledger in typed columns.
+
+The fold appends rows to one array of EVENT; nothing is an object until the run is over, when the rows become a Ledger in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KINDS, SCHEMA_VERSION, SIDES, Ledger
+
+NOTHING = np.nan  # a number that an event does not have
+
+EVENT = np.dtype(
+    [
+        ("kind", np.int8),
+        ("side", np.int8),  # +1 BUY, -1 SELL, 0 none
+        ("symbol", np.int32),  # index into the symbols, -1 none
+        ("t", np.int64),  # index into the bar times
+        ("quantity", np.float64),
+        ("price", np.float64),
+        ("fee", np.float64),
+        ("cash_delta", np.float64),
+        ("order", np.int64),  # running number of the order, 0 none
+        ("correlation", np.int64),  # seq of the DECIDED event, 0 none
+        ("causation", np.int64),  # seq of the event that caused this one, 0 none
+        ("reasons", np.int32),  # index into the reasons, -1 none
+        ("payload", np.int32),  # index into the payloads, -1 none
+    ],
+    align=True,
+)
+
+
+@dataclass
+class Interned:
+    """Texts that are stored once and referred to by their index."""
+
+    texts: list[str] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+
+    def code(self, text: str) -> int:
+        """The index of `text`, which is added when it is new."""
+        if text not in self.index:
+            self.index[text] = len(self.texts)
+            self.texts.append(text)
+        return self.index[text]
+
+
+class EventBuffer:
+    """A growing array of EVENT rows. `count` is an array of one int64, so that compiled code can advance it."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.rows = np.zeros(capacity, dtype=EVENT)
+        self.count = np.zeros(1, dtype=np.int64)
+        self.reasons = Interned()
+        self.payloads = Interned()
+
+    def reserve(self, more: int) -> None:
+        """Make room for `more` rows."""
+        needed = int(self.count[0]) + more
+        if needed > len(self.rows):
+            grown = np.zeros(max(needed, 2 * len(self.rows)), dtype=EVENT)
+            grown[: self.count[0]] = self.rows[: self.count[0]]
+            self.rows = grown
+
+    def payload(self, value: Any) -> int:
+        """The code of a JSON value, to be used as an event's payload."""
+        return self.payloads.code(canonical_json(value).decode())
+
+    def append(
+        self,
+        kind: int,
+        t: int,
+        *,
+        symbol: int = -1,
+        side: int = 0,
+        quantity: float = NOTHING,
+        price: float = NOTHING,
+        fee: float = NOTHING,
+        cash_delta: float = NOTHING,
+        order: int = 0,
+        correlation: int = 0,
+        causation: int = 0,
+        reasons: int = -1,
+        payload: int = -1,
+    ) -> int:
+        """Append one event and return its seq, counted from 1."""
+        self.reserve(1)
+        row = int(self.count[0])
+        self.rows[row] = (
+            kind, side, symbol, t, quantity, price, fee, cash_delta, order, correlation, causation, reasons, payload,
+        )  # fmt: skip
+        self.count[0] += 1
+        return row + 1
+
+    def ledger(self, *, book: str, strategy: str, symbols: Sequence[str], times: np.ndarray) -> Ledger:
+        """All rows as a Ledger; `times` are the bar times in microseconds UTC that `t` refers to."""
+        rows = self.rows[: self.count[0]]
+        n = len(rows)
+        seq = np.arange(1, n + 1, dtype=np.int64)
+        order_id = _ids(rows["order"])
+        correlation_id = _ids(rows["correlation"])
+        causation = rows["causation"]
+        filled = rows["kind"] == KINDS.index("FILLED")
+        columns = {
+            "book": _names(np.zeros(n, np.int32), [book]),
+            "seq": pa.array(seq),
+            "event_id": _ids(seq),
+            "kind": _names(rows["kind"], KINDS),
+            "occurred_at": pa.array(times[rows["t"]]).cast(pa.timestamp("us", tz="UTC")),
+            "strategy": _names(np.zeros(n, np.int32), [strategy]),
+            "symbol": _names(rows["symbol"], symbols),
+            "side": _names(np.array([-1, 0, 1], np.int32)[rows["side"]], SIDES),  # 0 -> none, +1 -> BUY, -1 (the last) -> SELL
+            **{name: _numbers(rows[name]) for name in ("quantity", "price", "fee", "cash_delta")},
+            "order_id": order_id,
+            "broker_order_id": pa.nulls(n, pa.string()),
+            "fill_id": order_id if filled.all() else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
+            "correlation_id": correlation_id,
+            "causation_id": correlation_id if np.array_equal(causation, rows["correlation"]) else _ids(causation),
+            "reasons": _names(rows["reasons"], self.reasons.texts),
+            "payload": _names(rows["payload"], self.payloads.texts),
+            "schema_version": pa.array(np.full(n, SCHEMA_VERSION, np.int16)),
+        }
+        return Ledger(pa.table(columns, schema=EVENT_SCHEMA))
+
+
+def _ids(numbers: np.ndarray) -> pa.Array:
+    numbers = np.ascontiguousarray(numbers)
+    missing = numbers == 0
+    return pc.cast(pa.array(numbers, mask=missing if missing.any() else None), pa.string())
+
+
+def _names(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
+    codes = np.ascontiguousarray(codes, dtype=np.int32)
+    missing = codes < 0
+    indices = pa.array(codes, mask=missing if missing.any() else None)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    values = np.ascontiguousarray(values)
+    missing = np.isnan(values)
+    return pa.array(values, mask=missing if missing.any() else None)

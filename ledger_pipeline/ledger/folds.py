@@ -1,0 +1,226 @@
+"""Folds: what follows from a ledger's events, as frames.
+
+fills, lots, trades      rows that restate or match events
+reconstruct              positions and cash at any moment
+equity                   one row a pulse, marked with the closes of a grid
+
+The ledger is the only source of quantities, costs and cash; prices enter only to mark what is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.ledger.lots import POSITION_KINDS, UNITS, LotFold, fold_lots, units
+from ledger_pipeline.ledger.schema import Ledger
+
+FILL_COLUMNS = (
+    "seq", "occurred_at", "strategy", "symbol", "side", "quantity", "price", "fee", "cash_delta", "order_id", "reasons",
+)  # fmt: skip
+
+
+def of_kind(ledger: Ledger, *kinds: str) -> np.ndarray:
+    """Rows (int64 positions in the ledger) of the events of these kinds."""
+    codes, names = ledger.codes("kind")
+    return np.flatnonzero(np.isin(codes, [code for code, name in enumerate(names) if name in kinds]))
+
+
+def fills(ledger: Ledger, columns: Sequence[str] = FILL_COLUMNS) -> pd.DataFrame:
+    """One row a FILLED event: seq, occurred_at, strategy, symbol, side, quantity, price, fee, cash_delta, order_id, reasons."""
+    return ledger.table.select(columns).take(of_kind(ledger, "FILLED")).to_pandas()
+
+
+def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
+    """One row a lot, or part of a lot closed at once: strategy, symbol, side (LONG/SHORT), quantity, opened_at, open_price, open_fee,
+    closed_at (NaT while open), close_price, close_fee, realised (net of both fees, NaN while open), open_order_id, close_order_id.
+
+    FIFO per instrument and strategy; prices and quantities are in the split basis of the close, or of the end.
+    """
+    fold = fold or fold_lots(ledger)
+    pieces = fold.pieces
+    closed = pieces["closed"] >= 0
+    quantity = pieces["units"] / UNITS
+    realised = pieces["side"] * (pieces["close_price"] - pieces["open_price"]) * quantity - pieces["open_fee"] - pieces["close_fee"]
+    order_ids = ledger.table.column("order_id")
+    return pd.DataFrame(
+        {
+            **_owners(ledger, fold, pieces),
+            "quantity": quantity,
+            "opened_at": _times(ledger, pieces["opened"]),
+            "open_price": pieces["open_price"],
+            "open_fee": pieces["open_fee"],
+            "closed_at": _times(ledger, pieces["closed"]),
+            "close_price": pieces["close_price"],
+            "close_fee": np.where(closed, pieces["close_fee"], np.nan),
+            "realised": realised,
+            "open_order_id": order_ids.take(pieces["opened"]).to_pandas(),
+            "close_order_id": order_ids.take(np.where(closed, pieces["closed"], 0)).to_pandas().where(closed),
+        }
+    )
+
+
+def trades(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
+    """One row a round trip, from flat to flat: strategy, symbol, side (LONG/SHORT), opened_at, closed_at, quantity (all that was entered),
+    entry_price and exit_price (averages), fees, pnl (net of fees), trade_return (pnl over entry value).
+
+    Positions that are still open are not trades. Dividends are income of the book, not of the trade.
+    """
+    fold = fold or fold_lots(ledger)
+    trips = fold.trips
+    pnl = trips["gross"] - trips["fees"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return pd.DataFrame(
+            {
+                **_owners(ledger, fold, trips),
+                "opened_at": _times(ledger, trips["opened"]),
+                "closed_at": _times(ledger, trips["closed"]),
+                "quantity": trips["entered"],
+                "entry_price": trips["entry_value"] / trips["entered"],
+                "exit_price": trips["exit_value"] / trips["exited"],
+                "fees": trips["fees"],
+                "pnl": pnl,
+                "trade_return": pnl / trips["entry_value"],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """What a book held at one moment: cash, and the quantity of each symbol that is not flat."""
+
+    at: pd.Timestamp
+    seq: int
+    cash: float
+    positions: dict[str, float]
+
+
+def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
+    """Positions and cash after all events up to and including the moment `at` (the end when None).
+
+    `at` is a time with a zone; InputError when it has none. Before the first event the book is empty.
+    """
+    moment = None if at is None else pd.Timestamp(at)
+    if moment is not None and moment.tz is None:
+        raise InputError(f"at={at!r} has no time zone; write for example 2024-01-02T00:00:00Z.")
+    end = len(ledger) if moment is None else int(np.searchsorted(ledger.micros, moment.as_unit("us").asm8.view("i8"), side="right"))
+    cash = np.nan_to_num(ledger.numbers("cash_delta")[:end])
+    rows = of_kind(ledger, *POSITION_KINDS)
+    rows = rows[rows < end]
+    symbols, names = ledger.codes("symbol")
+    rows = rows[symbols[rows] >= 0]
+    totals = np.zeros(len(names), dtype=np.int64)
+    np.add.at(totals, symbols[rows], signed_units(ledger, rows))
+    shown = moment or (pd.Timestamp(ledger.micros[-1], unit="us", tz="UTC") if len(ledger) else pd.Timestamp(0, tz="UTC"))
+    return State(
+        at=shown,
+        seq=end,
+        cash=float(np.cumsum(cash)[-1]) if end else 0.0,
+        positions={name: total / UNITS for name, total in sorted(zip(names, totals.tolist(), strict=True)) if total},
+    )
+
+
+def signed_units(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
+    """Change of position of the events at `rows`, in 1e-9 units (int64)."""
+    sides, names = ledger.codes("side")
+    buy = names.index("BUY") if "BUY" in names else -2
+    return units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
+
+
+def equity(ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None) -> pd.DataFrame:
+    """One row a pulse: ts, cash, positions_value, equity, flow, exposure, realised, unrealised, fees, income.
+
+    times: int64 microseconds UTC (T,); marks: float64 (T, N), the price each of `symbols` is marked at. Each row is the state after all
+    events with occurred_at up to its time. flow is external cash in (+) or out (-) since the row before, the opening cash excluded; exposure is
+    the sum of |position x mark|; realised (before fees), fees and income (dividends and interest) accumulate; unrealised is a level.
+    """
+    fold = fold or fold_lots(ledger)
+    codes, names = ledger.codes("symbol")
+    place = np.full(len(names) + 1, -1, dtype=np.int64)
+    for code, name in enumerate(names):
+        if name in symbols:
+            place[code] = symbols.index(name)
+    change = np.zeros(len(ledger), dtype=np.int64)
+    rows = of_kind(ledger, *POSITION_KINDS)
+    change[rows] = signed_units(ledger, rows)
+    cash = np.nan_to_num(ledger.numbers("cash_delta"))
+    flow = np.zeros(len(ledger))
+    income = np.zeros(len(ledger))
+    for target, kinds in ((flow, ("DEPOSITED", "WITHDRAWN")), (income, ("DIVIDEND", "INTEREST"))):
+        chosen = of_kind(ledger, *kinds)
+        target[chosen] = cash[chosen]
+    fees = np.nan_to_num(ledger.numbers("fee"))
+    charged = of_kind(ledger, "FEE")
+    fees[charged] -= cash[charged]
+    ends = np.searchsorted(ledger.micros, times, side="right")
+    table = _equity(ends, place[codes], change, cash, flow, income, fees, fold.realised, fold.cost, np.ascontiguousarray(marks))
+    frame = pd.DataFrame(
+        table, columns=["cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income"]
+    )
+    frame.insert(0, "ts", pd.to_datetime(times, unit="us", utc=True).as_unit("us"))
+    return frame
+
+
+@numba.njit(cache=True)
+def _equity(ends, symbol, change, cash_delta, flow, income, fees, realised, cost, marks):  # pragma: no cover - compiled
+    n_rows, n_symbols = marks.shape
+    out = np.zeros((n_rows, 9))
+    held = np.zeros(n_symbols, np.int64)
+    cash = 0.0
+    total_realised = 0.0
+    total_cost = 0.0
+    total_fees = 0.0
+    total_income = 0.0
+    e = 0
+    for t in range(n_rows):
+        flowed = 0.0
+        while e < ends[t]:
+            cash += cash_delta[e]
+            flowed += flow[e]
+            total_income += income[e]
+            total_fees += fees[e]
+            total_realised += realised[e]
+            total_cost += cost[e]
+            if symbol[e] >= 0:
+                held[symbol[e]] += change[e]
+            e += 1
+        value = 0.0
+        exposure = 0.0
+        for i in range(n_symbols):
+            if held[i] != 0:
+                worth = (held[i] / UNITS) * marks[t, i]
+                value += worth
+                exposure += abs(worth)
+        out[t, 0] = cash
+        out[t, 1] = value
+        out[t, 2] = cash + value
+        out[t, 3] = flowed
+        out[t, 4] = exposure
+        out[t, 5] = total_realised
+        out[t, 6] = value - total_cost
+        out[t, 7] = total_fees
+        out[t, 8] = total_income
+    return out
+
+
+def _owners(ledger: Ledger, fold: LotFold, rows: np.ndarray) -> dict[str, object]:
+    """strategy, symbol and side columns of PIECE or TRIP rows."""
+    _, strategies = ledger.codes("strategy")
+    _, symbols = ledger.codes("symbol")
+    owner = fold.keys[rows["key"]].reshape(-1, 2)
+    return {
+        "strategy": pd.Categorical.from_codes(owner[:, 0], strategies),
+        "symbol": pd.Categorical.from_codes(owner[:, 1], symbols),
+        "side": pd.Categorical.from_codes((rows["side"] < 0).astype(np.int8), ["LONG", "SHORT"]),
+    }
+
+
+def _times(ledger: Ledger, rows: np.ndarray) -> pd.Series:
+    """occurred_at of events; NaT where the row is -1."""
+    stamps = np.where(rows >= 0, ledger.micros[rows] if len(ledger) else 0, np.iinfo(np.int64).min)
+    return pd.Series(stamps.view("datetime64[us]")).dt.tz_localize("UTC")

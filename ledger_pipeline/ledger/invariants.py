@@ -1,0 +1,98 @@
+"""What must hold in every ledger, as functions that return the breaches they find; an empty list is success."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.ledger.folds import of_kind, signed_units
+from ledger_pipeline.ledger.lots import POSITION_KINDS, UNITS, LotFold
+from ledger_pipeline.ledger.schema import Ledger
+
+RELATIVE = 1e-9  # of the largest amount that took part in the sum
+
+
+def cash_and_positions_make_equity(equity: pd.DataFrame) -> list[str]:
+    """cash + marked positions = equity, at each pulse."""
+    gap = (equity["cash"] + equity["positions_value"] - equity["equity"]).abs()
+    return _beyond(equity, gap, equity[["cash", "positions_value"]].abs().max(axis=1), "cash + positions differ from equity")
+
+
+def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
+    """Since the first pulse: change of realised + unrealised - fees + income + flows = change of equity."""
+    if equity.empty:
+        return []
+    profit = equity["realised"] + equity["unrealised"] - equity["fees"] + equity["income"]
+    explained = profit - profit.iloc[0] + equity["flow"].cumsum() - equity["flow"].iloc[0]
+    gap = (explained - (equity["equity"] - equity["equity"].iloc[0])).abs()
+    scale = equity[["equity", "cash", "exposure", "realised"]].abs().max(axis=1).cummax()
+    return _beyond(equity, gap, scale, "profit, fees, income and flows do not explain the change of equity")
+
+
+def lots_match_positions(ledger: Ledger, fold: LotFold) -> list[str]:
+    """The open lots of each strategy and symbol have the sign of its position and add up to it, unit for unit."""
+    pieces = fold.pieces[fold.pieces["closed"] < 0]
+    totals = np.zeros(len(fold.positions), dtype=np.int64)
+    np.add.at(totals, pieces["key"], pieces["units"] * pieces["side"])
+    wrong_sum = np.flatnonzero(totals != fold.positions)
+    wrong_sign = pieces["key"][(pieces["side"] != np.sign(fold.positions[pieces["key"]])) | (pieces["units"] <= 0)]
+    _, symbols = ledger.codes("symbol")
+    name = lambda key: symbols[fold.keys[key, 1]]  # noqa: E731
+    return [
+        *(f"{name(key)}: open lots add up to {totals[key] / UNITS}, the position is {fold.positions[key] / UNITS}" for key in wrong_sum),
+        *(f"{name(key)}: an open lot has the wrong sign" for key in np.unique(wrong_sign)),
+    ]
+
+
+def quantities_on_grid(ledger: Ledger) -> list[str]:
+    """Every quantity is finite, above zero and a whole number of 1e-9 units."""
+    rows = of_kind(ledger, *POSITION_KINDS)
+    quantity = ledger.numbers("quantity")[rows]
+    rows, quantity = rows[~np.isnan(quantity)], quantity[~np.isnan(quantity)]
+    off = ~np.isfinite(quantity) | (quantity <= 0) | (np.rint(quantity * UNITS) / UNITS != quantity)
+    return [f"seq {row + 1}: quantity {value!r} is not on the 1e-9 grid" for row, value in zip(rows[off], quantity[off], strict=True)]
+
+
+def sequence_is_whole(ledger: Ledger) -> list[str]:
+    """seq counts 1, 2, 3, ... and time never runs backwards."""
+    seq = ledger.numbers("seq")
+    gaps = np.flatnonzero(seq != np.arange(1, len(seq) + 1))
+    backwards = np.flatnonzero(np.diff(ledger.micros) < 0)
+    return [
+        *(f"seq {seq[row]} stands where {row + 1} belongs" for row in gaps[:3]),
+        *(f"seq {row + 2} is earlier than the event before it" for row in backwards[:3]),
+    ]
+
+
+def breaches(ledger: Ledger, fold: LotFold, equity: pd.DataFrame) -> dict[str, list[str]]:
+    """All invariants by name, with what breaches them."""
+    return {
+        "sequence_is_whole": sequence_is_whole(ledger),
+        "quantities_on_grid": quantities_on_grid(ledger),
+        "lots_match_positions": lots_match_positions(ledger, fold),
+        "cash_and_positions_make_equity": cash_and_positions_make_equity(equity),
+        "profit_explains_equity": profit_explains_equity(equity),
+        "positions_reproduced": _positions_reproduced(ledger, fold),
+    }
+
+
+def require(found: dict[str, list[str]], what: str) -> None:
+    """IntegrityError naming the first breach, if any."""
+    for name, problems in found.items():
+        if problems:
+            raise IntegrityError(f"{what} breaks the invariant {name}: {problems[0]}; this is a fault of the program, please report it.")
+
+
+def _positions_reproduced(ledger: Ledger, fold: LotFold) -> list[str]:
+    rows = of_kind(ledger, *POSITION_KINDS)
+    total = int(signed_units(ledger, rows).sum())
+    return [] if total == int(fold.positions.sum()) else [f"events move {total} units, the fold holds {int(fold.positions.sum())}"]
+
+
+def _beyond(equity: pd.DataFrame, gap: pd.Series, scale: pd.Series, what: str) -> list[str]:
+    bad = ~(gap <= RELATIVE * scale.clip(lower=1.0))
+    if not bad.any():
+        return []
+    row = equity[bad].iloc[0]
+    return [f"at {row['ts'].isoformat()} {what} by {gap[bad].iloc[0]!r}, at {int(bad.sum())} pulses in all"]

@@ -1,0 +1,232 @@
+"""FIFO lots: the one compiled fold from events to what was bought, what it cost and what it earned.
+
+Quantities are whole numbers of 1e-9 units inside the fold, so that a position which is sold is exactly zero and a crossing of zero leaves
+no dust. A fill first closes lots of the other side, oldest first, and opens a lot with what is left. Its fee is shared between its parts
+by quantity, and each lot's opening fee between the parts that are closed, so that every fee is counted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from ledger_pipeline.ledger.schema import KIND, Ledger
+
+UNITS = 1_000_000_000  # units of quantity in one share: the 1e-9 grid
+
+POSITION_KINDS = ("OPENED", "FILLED", "SPLIT")
+_SPLIT = KIND["SPLIT"]
+
+PIECE = np.dtype(
+    [
+        ("key", np.int64),
+        ("opened", np.int64),  # row of the event that opened the lot
+        ("closed", np.int64),  # row of the event that closed this part of it, -1 while open
+        ("side", np.int8),
+        ("units", np.int64),
+        ("open_price", np.float64),
+        ("open_fee", np.float64),
+        ("close_price", np.float64),
+        ("close_fee", np.float64),
+    ],
+    align=True,
+)
+TRIP = np.dtype(
+    [
+        ("key", np.int64),
+        ("opened", np.int64),
+        ("closed", np.int64),
+        ("side", np.int8),
+        ("entered", np.float64),  # quantity, in shares of the last split basis
+        ("entry_value", np.float64),
+        ("exited", np.float64),
+        ("exit_value", np.float64),
+        ("fees", np.float64),
+        ("gross", np.float64),
+    ],
+    align=True,
+)
+
+
+@dataclass(frozen=True)
+class LotFold:
+    """Result of the fold over one ledger.
+
+    pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and ages;
+    trips: TRIP rows, round trips from flat to flat, closed ones only;
+    realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open lots (short lots count negative);
+    positions: int64 units per key at the end; keys: (strategy code, symbol code) per key.
+    """
+
+    pieces: np.ndarray
+    trips: np.ndarray
+    realised: np.ndarray
+    cost: np.ndarray
+    positions: np.ndarray
+    keys: np.ndarray
+
+
+def units(quantity: np.ndarray) -> np.ndarray:
+    """Quantities as whole 1e-9 units (int64), rounded to nearest; NaN becomes 0."""
+    return np.rint(np.nan_to_num(np.asarray(quantity, dtype=np.float64)) * UNITS).astype(np.int64)
+
+
+def fold_lots(ledger: Ledger) -> LotFold:
+    """Fold the events of a ledger into lots and round trips, FIFO per instrument and strategy."""
+    kinds, kind_names = ledger.codes("kind")
+    wanted = [code for code, name in enumerate(kind_names) if name in POSITION_KINDS]
+    symbols, symbol_names = ledger.codes("symbol")
+    rows = np.flatnonzero(np.isin(kinds, wanted) & (symbols >= 0))
+    strategies, _ = ledger.codes("strategy")
+    combined = strategies[rows].astype(np.int64) * (len(symbol_names) + 1) + symbols[rows]
+    values, key = np.unique(combined, return_inverse=True)
+    sides, side_names = ledger.codes("side")
+    buy = side_names.index("BUY") if "BUY" in side_names else -2
+    signed = units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
+    is_split = kinds[rows] == (kind_names.index("SPLIT") if "SPLIT" in kind_names else -2)
+    realised, cost = np.zeros(len(ledger)), np.zeros(len(ledger))
+    pieces, trips, positions = _fold(
+        rows,
+        key,
+        signed,
+        is_split,
+        np.nan_to_num(ledger.numbers("price")[rows]),
+        np.nan_to_num(ledger.numbers("fee")[rows]),
+        len(values),
+        realised,
+        cost,
+    )
+    return LotFold(pieces, trips, realised, cost, positions, np.stack(np.divmod(values, len(symbol_names) + 1), axis=1))
+
+
+@numba.njit(cache=True)
+def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # pragma: no cover - compiled
+    n = len(rows)
+    # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger lot.
+    head = np.full(n_keys, -1, np.int64)
+    tail = np.full(n_keys, -1, np.int64)
+    after = np.full(n, -1, np.int64)
+    lot_row = np.zeros(n, np.int64)
+    lot_units = np.zeros(n, np.int64)  # signed
+    lot_price = np.zeros(n, np.float64)
+    lot_fee = np.zeros(n, np.float64)
+    lots = 0
+    positions = np.zeros(n_keys, np.int64)
+    trip = np.zeros(n_keys, TRIP)
+    pieces = np.zeros(2 * n + 1, PIECE)
+    trips = np.zeros(n, TRIP)
+    n_pieces = 0
+    n_trips = 0
+    for e in range(n):
+        k = key[e]
+        row = rows[e]
+        change = signed[e]
+        if is_split[e]:
+            before = positions[k]
+            if before == 0:
+                continue
+            ratio = (before + change) / before
+            left = before + change
+            lot = head[k]
+            while lot >= 0:
+                value = lot_units[lot] * lot_price[lot]
+                scaled = left if after[lot] < 0 else np.int64(np.rint(lot_units[lot] * ratio))
+                left -= scaled
+                lot_units[lot] = scaled
+                lot_price[lot] = value / scaled if scaled != 0 else 0.0
+                lot = after[lot]
+            positions[k] = before + change
+            trip[k].entered *= ratio
+            trip[k].exited *= ratio
+            continue
+        if change == 0:
+            continue
+        sign = 1 if change > 0 else -1
+        total = abs(change)
+        open_units = total
+        fee_left = fee[e]
+        while open_units > 0 and head[k] >= 0 and lot_units[head[k]] * sign <= 0:
+            lot = head[k]
+            held = abs(lot_units[lot])
+            taken = min(open_units, held)
+            last_of_fill = taken == open_units
+            close_fee = fee_left if last_of_fill else fee[e] * (taken / total)
+            fee_left -= close_fee
+            open_fee = lot_fee[lot] if taken == held else lot_fee[lot] * (taken / held)
+            lot_fee[lot] -= open_fee
+            quantity = taken / UNITS
+            gross = -sign * (price[e] - lot_price[lot]) * quantity
+            realised[row] += gross
+            cost[row] += sign * lot_price[lot] * quantity
+            if taken > 0:
+                piece = pieces[n_pieces]
+                piece.key = k
+                piece.opened = lot_row[lot]
+                piece.closed = row
+                piece.side = -sign
+                piece.units = taken
+                piece.open_price = lot_price[lot]
+                piece.open_fee = open_fee
+                piece.close_price = price[e]
+                piece.close_fee = close_fee
+                n_pieces += 1
+                trip[k].exited += quantity
+                trip[k].exit_value += quantity * price[e]
+                trip[k].fees += close_fee
+                trip[k].gross += gross
+            lot_units[lot] += sign * taken
+            open_units -= taken
+            if lot_units[lot] == 0:
+                head[k] = after[lot]
+                if head[k] < 0:
+                    tail[k] = -1
+        positions[k] += change
+        if head[k] < 0 and trip[k].entered > 0.0:
+            trip[k].closed = row
+            trips[n_trips] = trip[k]
+            n_trips += 1
+            trip[k].entered = 0.0
+        if open_units > 0:
+            quantity = open_units / UNITS
+            lot = lots
+            lots += 1
+            lot_row[lot] = row
+            lot_units[lot] = sign * open_units
+            lot_price[lot] = price[e]
+            lot_fee[lot] = fee_left
+            cost[row] += sign * price[e] * quantity
+            if tail[k] >= 0:
+                after[tail[k]] = lot
+            else:
+                head[k] = lot
+            tail[k] = lot
+            if trip[k].entered == 0.0:
+                trip[k].key = k
+                trip[k].opened = row
+                trip[k].side = sign
+                trip[k].entry_value = 0.0
+                trip[k].exited = 0.0
+                trip[k].exit_value = 0.0
+                trip[k].fees = 0.0
+                trip[k].gross = 0.0
+            trip[k].entered += quantity
+            trip[k].entry_value += quantity * price[e]
+            trip[k].fees += fee_left
+    for k in range(n_keys):
+        lot = head[k]
+        while lot >= 0:
+            piece = pieces[n_pieces]
+            piece.key = k
+            piece.opened = lot_row[lot]
+            piece.closed = -1
+            piece.side = 1 if lot_units[lot] > 0 else -1
+            piece.units = abs(lot_units[lot])
+            piece.open_price = lot_price[lot]
+            piece.open_fee = lot_fee[lot]
+            piece.close_price = np.nan
+            piece.close_fee = 0.0
+            n_pieces += 1
+            lot = after[lot]
+    return pieces[:n_pieces].copy(), trips[:n_trips].copy(), positions

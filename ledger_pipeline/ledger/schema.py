@@ -1,0 +1,169 @@
+"""Events: one schema for backtest, paper and live, and the ledger that holds them in columns.
+
+A ledger is the ordered list of events of one book. Everything else (fills, lots, trades, positions, cash, equity, metrics) is a fold over
+it. Its `head` is a SHA-256 over the bytes of its columns: two ledgers with the same head are the same, event for event and bit for bit.
+
+One rule gives the change of a position: +quantity where side is BUY, -quantity where it is SELL, for the kinds OPENED, FILLED and SPLIT.
+One column gives the change of cash: cash_delta.
+
+In a backtest an order is decided at one pulse and settled at the next, so its one outcome event (FILLED, ORDER_REJECTED or ORDER_EXPIRED)
+carries the order, and its causation_id names the DECIDED event that asked for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.identity import canonical_json
+
+SCHEMA_VERSION = 1
+
+KINDS = (
+    "OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED", "ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "ORDER_REPLACED",
+    "ORDER_CANCELED", "ORDER_REJECTED", "ORDER_EXPIRED", "SUBMIT_UNKNOWN", "FILLED", "FILL_CORRECTED", "FILL_BUSTED", "DIVIDEND",
+    "INTEREST", "FEE", "SPLIT", "RECONCILED", "BREAK_OPENED", "BREAK_CLOSED", "NO_ACTION", "BLOCKED", "HALTED", "RESUMED",
+    "OVERRIDDEN", "UNRECOGNIZED",
+)  # fmt: skip
+KIND = {name: code for code, name in enumerate(KINDS)}
+SIDES = ("BUY", "SELL")
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("book", _NAME, nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("kind", _NAME, nullable=False),
+        pa.field("occurred_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("strategy", _NAME),
+        pa.field("symbol", _NAME),
+        pa.field("side", _NAME),
+        pa.field("quantity", pa.float64()),
+        pa.field("price", pa.float64()),
+        pa.field("fee", pa.float64()),
+        pa.field("cash_delta", pa.float64()),
+        pa.field("order_id", pa.string()),
+        pa.field("broker_order_id", pa.string()),
+        pa.field("fill_id", pa.string()),
+        pa.field("correlation_id", pa.string()),
+        pa.field("causation_id", pa.string()),
+        pa.field("reasons", _NAME),  # codes joined by a comma, as `because` gave them
+        pa.field("payload", _NAME),  # canonical JSON
+        pa.field("schema_version", pa.int16(), nullable=False),
+    ]
+)
+IDS = tuple(field.name for field in EVENT_SCHEMA if field.type == pa.string())
+NAMES = tuple(field.name for field in EVENT_SCHEMA if field.type == _NAME)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The events of one book as an Arrow table of EVENT_SCHEMA, in the order of seq."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @functools.cached_property
+    def head(self) -> str:
+        """SHA-256 (hex) over the canonical bytes of all columns."""
+        return table_hash(self.table)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories."""
+        return self.table.to_pandas()
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column as float64 with NaN for missing, or int64."""
+        return self.table.column(column).to_numpy()
+
+    @functools.cached_property
+    def micros(self) -> np.ndarray:
+        """occurred_at as int64 microseconds UTC, shape (events,)."""
+        return self.table.column("occurred_at").cast(pa.int64()).to_numpy()
+
+    def codes(self, column: str) -> tuple[np.ndarray, list[str]]:
+        """A name column as (int32 codes with -1 for missing, the names they stand for)."""
+        array = _combined(self.table.column(column))
+        codes = array.indices
+        if codes.null_count:
+            codes = pc.fill_null(codes, -1)
+        return codes.to_numpy(), array.dictionary.to_pylist()
+
+    def to_parquet(self) -> bytes:
+        """The ledger as the bytes of a Parquet file."""
+        sink = pa.BufferOutputStream()
+        pyarrow.parquet.write_table(
+            self.table, sink, compression="snappy", use_dictionary=list(NAMES), write_statistics=["seq", "occurred_at"], store_schema=False
+        )
+        return sink.getvalue().to_pybytes()
+
+
+def read_ledger(data: bytes, source: str) -> Ledger:
+    """The ledger in the bytes of a Parquet file; IntegrityError naming `source` when they are not one."""
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(data), read_dictionary=list(NAMES))
+        return Ledger(table.cast(EVENT_SCHEMA))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError, OSError) as error:
+        raise IntegrityError(f"{source} is not a readable ledger ({str(error).splitlines()[0]}).") from None
+
+
+def table_hash(table: pa.Table) -> str:
+    """SHA-256 (hex) over a table's columns in order: header as JSON, validity, then values.
+
+    Names are hashed as codes into their sorted, used categories and ids as lengths and UTF-8 bytes, so neither the order in which a
+    writer met the names nor the file format matters.
+    """
+    digest = hashlib.sha256(b"ledger_pipeline/events/1\n")
+    for field in table.schema:
+        array = _combined(table.column(field.name))
+        header: dict[str, object] = {"name": field.name, "rows": len(array), "nulls": array.null_count}
+        if pa.types.is_dictionary(array.type):
+            header["type"] = "name"
+            codes, header["categories"] = _sorted_codes(array)
+            parts = [codes]
+        elif pa.types.is_string(array.type):
+            header["type"] = "id"
+            lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
+            text = array.buffers()[2]
+            first, last = np.frombuffer(array.buffers()[1], np.int32)[[array.offset, array.offset + len(array)]]
+            parts = [lengths, memoryview(text)[first:last] if text else b""]
+        else:
+            header["type"] = str(array.type)
+            if pa.types.is_floating(array.type):
+                values = array.to_numpy(zero_copy_only=False) + 0.0
+                values[np.isnan(values)] = np.nan
+            else:
+                storage = pa.int64() if pa.types.is_timestamp(array.type) else array.type
+                values = pc.fill_null(array.cast(storage), 0).to_numpy()
+            parts = [values]
+        digest.update(canonical_json(header) + b"\n")
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
+    return digest.hexdigest()
+
+
+def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
+    names = array.dictionary.to_pylist()
+    codes = (pc.fill_null(array.indices, -1) if array.indices.null_count else array.indices).to_numpy()
+    used = np.flatnonzero(np.bincount(codes + 1, minlength=len(names) + 1)[1:])
+    order = sorted(used.tolist(), key=lambda code: names[code])
+    rank = np.full(len(names) + 1, -1, dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[codes], [names[code] for code in order]  # codes of -1 index the last entry, which stays -1
+
+
+def _combined(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

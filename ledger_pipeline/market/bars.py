@@ -1,0 +1,226 @@
+"""Bars: one tidy table of raw prices, and the schemas of the three tables a snapshot is made of.
+
+bars         symbol, ts, open, high, low, close, volume    one row an instrument and bar time, prices as traded
+instruments  symbol, name, currency, calendar, asset_class one row an instrument
+actions      symbol, ex_date, kind, value                  SPLIT (new shares per old) and DIVIDEND (cash a share, as traded that day)
+
+`ts` labels the start of a bar in UTC; a daily bar carries its session date at 00:00. Tables are checked, never mended.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+
+PRICES = ("open", "high", "low", "close")
+FIELDS = (*PRICES, "volume")
+BAR_COLUMNS = ("symbol", "ts", *FIELDS)
+INSTRUMENT_COLUMNS = ("symbol", "name", "currency", "calendar", "asset_class")
+ACTION_COLUMNS = ("symbol", "ex_date", "kind", "value")
+TIME = "datetime64[us, UTC]"
+
+
+@functools.cache
+def bars_schema() -> Any:
+    """The pandera schema of bars: finite, high and low bracket the bar, unique (symbol, ts), times with a zone."""
+    import pandera.pandas as pa
+
+    finite = pa.Check(np.isfinite, error="is not finite")
+    positive = pa.Check(lambda values: values > 0, error="is not above zero")
+
+    def high_brackets(frame: pd.DataFrame) -> pd.Series:
+        return (frame["high"] >= frame["open"]) & (frame["high"] >= frame["close"]) & (frame["high"] >= frame["low"])
+
+    def low_brackets(frame: pd.DataFrame) -> pd.Series:
+        return (frame["low"] <= frame["open"]) & (frame["low"] <= frame["close"])
+
+    return pa.DataFrameSchema(
+        {
+            "symbol": pa.Column("category", nullable=False),
+            "ts": pa.Column(TIME, nullable=False),
+            **{name: pa.Column("float64", [finite, positive], nullable=False) for name in PRICES},
+            "volume": pa.Column(
+                "float64", [finite, pa.Check(lambda values: values >= 0, error="is negative")], nullable=False
+            ),
+        },
+        checks=[
+            pa.Check(high_brackets, error="high is below open, close or low"),
+            pa.Check(low_brackets, error="low is above open or close"),
+            pa.Check(lambda frame: ~frame.duplicated(["symbol", "ts"]), error="more than one bar for the same symbol and ts"),
+        ],
+        strict=True,
+        ordered=True,
+    )
+
+
+@functools.cache
+def instruments_schema() -> Any:
+    """The pandera schema of instruments: text throughout, one row a symbol."""
+    import pandera.pandas as pa
+
+    return pa.DataFrameSchema(
+        {name: pa.Column(str, nullable=False, unique=name == "symbol") for name in INSTRUMENT_COLUMNS}, strict=True, ordered=True
+    )
+
+
+@functools.cache
+def actions_schema() -> Any:
+    """The pandera schema of actions: SPLIT or DIVIDEND, a finite value above zero, one of a kind an ex-date."""
+    import pandera.pandas as pa
+
+    return pa.DataFrameSchema(
+        {
+            "symbol": pa.Column(str),
+            "ex_date": pa.Column(
+                TIME, pa.Check(lambda times: times == times.dt.normalize(), error="is not a date (00:00 UTC)")
+            ),
+            "kind": pa.Column(str, pa.Check.isin(["SPLIT", "DIVIDEND"], error="is neither SPLIT nor DIVIDEND")),
+            "value": pa.Column("float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")),
+        },
+        checks=pa.Check(
+            lambda frame: ~frame.duplicated(["symbol", "ex_date", "kind"]), error="the same action is listed more than once"
+        ),
+        strict=True,
+        ordered=True,
+    )
+
+
+def require_columns(table: str, found: list[str], wanted: tuple[str, ...]) -> None:
+    """InputError naming what is missing or not known, when the columns of a table are not exactly `wanted`."""
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    repeated = sorted({name for name in found if found.count(name) > 1})
+    if missing or extra or repeated:
+        parts = [
+            f"{word} {', '.join(map(repr, names))}"
+            for word, names in (("lacks", missing), ("has the unknown", extra), ("repeats", repeated))
+            if names
+        ]
+        raise InputError(f"the {table} table {' and '.join(parts)}; it must have exactly the columns {', '.join(wanted)}.")
+
+
+def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
+    """Bars with the right columns and types, sorted by (symbol, ts); values are left as they are.
+
+    Takes symbol as text or category, ts with a time zone, numbers as numbers. Raises InputError otherwise.
+    """
+    require_columns("bars", [str(name) for name in frame.columns], BAR_COLUMNS)
+    if frame.empty:
+        raise InputError("the bars table is empty: there is nothing to import.")
+    symbol = frame["symbol"]
+    if symbol.isna().any() or (symbol.astype(str) == "").any():
+        raise InputError("a bar has no symbol; every bar names its instrument.")
+    if not isinstance(symbol.dtype, pd.CategoricalDtype) or not symbol.cat.categories.is_monotonic_increasing:
+        symbol = symbol.astype(str).astype("category")
+    columns = {
+        "symbol": symbol.cat.remove_unused_categories(),
+        "ts": to_utc(frame["ts"], "bars", "ts"),
+        **{name: to_float(frame[name], "bars") for name in FIELDS},
+    }
+    bars = pd.DataFrame(columns, copy=False)
+    codes, times = bars["symbol"].cat.codes.to_numpy(), micros(bars["ts"])
+    step = np.diff(codes)
+    if ((step < 0) | ((step == 0) & (np.diff(times) < 0))).any():
+        bars = bars.iloc[np.lexsort((times, codes))]
+    return bars.reset_index(drop=True)
+
+
+def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calendar: str) -> pd.DataFrame:
+    """The instruments of `symbols`, sorted; made from defaults (USD, EQUITY, `calendar`) when `frame` is None."""
+    if frame is None:
+        frame = pd.DataFrame(
+            {"symbol": symbols, "name": symbols, "currency": "USD", "calendar": calendar, "asset_class": "EQUITY"}
+        )
+    require_columns("instruments", [str(name) for name in frame.columns], INSTRUMENT_COLUMNS)
+    frame = frame.astype(str).sort_values("symbol").reset_index(drop=True)
+    check(instruments_schema(), frame, "instruments")
+    unknown = sorted(set(symbols) - set(frame["symbol"]))
+    if unknown:
+        raise InputError(f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars.")
+    return frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
+
+
+def normalise_actions(frame: pd.DataFrame | None, symbols: list[str]) -> pd.DataFrame:
+    """The corporate actions of `symbols`, sorted by (symbol, ex_date, kind); empty when `frame` is None."""
+    if frame is None:
+        frame = pd.DataFrame({"symbol": [], "ex_date": pd.DatetimeIndex([], tz="UTC"), "kind": [], "value": []})
+    require_columns("actions", [str(name) for name in frame.columns], ACTION_COLUMNS)
+    actions = pd.DataFrame(
+        {
+            "symbol": frame["symbol"].astype(str),
+            "ex_date": to_utc(frame["ex_date"], "actions", "ex_date"),
+            "kind": frame["kind"].astype(str),
+            "value": to_float(frame["value"], "actions"),
+        }
+    ).sort_values(["symbol", "ex_date", "kind"], ignore_index=True)
+    check(actions_schema(), actions, "actions")
+    unknown = sorted(set(actions["symbol"]) - set(symbols))
+    if unknown:
+        raise InputError(f"the actions table names {', '.join(unknown[:5])}, which the bars do not hold; remove those rows.")
+    return actions
+
+
+def validate_bars(bars: pd.DataFrame) -> pd.DataFrame:
+    """Return `bars` (as made by normalise_bars) when every value is sound; InputError naming symbol, time and fault else."""
+    check(bars_schema(), bars, "bars")
+    return bars
+
+
+def check(schema: Any, frame: pd.DataFrame, table: str) -> None:
+    """Validate with pandera and say the first fault in one sentence (InputError), with how many more there are."""
+    import pandera.errors
+
+    try:
+        schema.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        known = cases[cases["index"].notna()] if "index" in cases else cases.iloc[:0]
+        if known.empty:
+            first = cases.iloc[0]
+            raise InputError(f"the {table} table is not as it should be: {first['check']} ({first['failure_case']}).") from None
+        first = known.iloc[0]
+        row = frame.loc[first["index"]]
+        time = next((f" at {row[name].isoformat()}" for name in ("ts", "ex_date") if name in row.index), "")
+        column = f"{first['column']} " if first["column"] in row.index else ""
+        value = f" ({first['failure_case']})" if column else ""
+        more = known["index"].nunique() - 1
+        also = f", and {more:,} more row{'s' if more > 1 else ''} at fault" if more else ""
+        fault = str(first["check"])
+        raise InputError(
+            f"in the {table}, {row['symbol']}{time}: {column}{fault}{value}{also}; correct the source and import again."
+        ) from None
+
+
+def to_utc(column: pd.Series, table: str, name: str) -> pd.Series:
+    """A column of times with a zone, as datetime64[us, UTC]; InputError for text, naive or missing times."""
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        what = "naive times" if np.issubdtype(getattr(column.dtype, "type", object), np.datetime64) else "no times"
+        raise InputError(
+            f"the column {name} of the {table} holds {what}: give times with a zone, such as 2024-01-02T00:00:00Z, "
+            "or say that dates are UTC session dates (--assume-utc, or tz_localize('UTC') in pandas)."
+        )
+    if column.isna().any():
+        raise InputError(f"the column {name} of the {table} has a missing time in row {int(np.flatnonzero(column.isna())[0]) + 1}.")
+    return column.dt.tz_convert("UTC").dt.as_unit("us")
+
+
+def micros(times: pd.Series | pd.DatetimeIndex) -> np.ndarray:
+    """Times with a zone as int64 microseconds since 1970-01-01 UTC, without a detour over objects."""
+    return times.to_numpy(dtype="datetime64[us]").view("i8")
+
+
+def to_float(column: pd.Series, table: str) -> pd.Series:
+    """A column of numbers as float64; InputError naming the row that holds text."""
+    if column.dtype == "float64":
+        return column
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        numbers = pd.to_numeric(column, errors="coerce")
+        wrong = np.flatnonzero(numbers.isna())
+        at = f" in row {wrong[0] + 1} ({column.iloc[wrong[0]]!r})" if len(wrong) else ""
+        raise InputError(f"the column {column.name} of the {table} holds text{at}; it must hold numbers.")
+    return column.astype("float64")

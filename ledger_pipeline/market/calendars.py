@@ -1,0 +1,193 @@
+"""When a market is open, and what that says about a series of bars.
+
+All of it comes from `exchange_calendars` and from the bar times themselves; nothing looks at the local clock, so the
+same bars give the same answer in any year. A session is named by its label: its date in the exchange's own calendar,
+as 00:00 UTC, which is also the `ts` of a daily bar. A calendar is built over whole years and kept for the process.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import lru_cache
+from math import ceil
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
+
+DAY = pd.Timedelta(days=1)
+YEAR = pd.Timedelta(days=365.25)
+
+
+def sessions(calendar: str, start: Any, end: Any) -> pd.DatetimeIndex:
+    """The sessions of `calendar` from `start` to `end`, both included.
+
+    `calendar` is a name that exchange_calendars knows (XNYS, 24/7, or an alias such as NASDAQ). `start` and `end` are
+    anything pandas reads as a time; only their date counts, in UTC if they have a time zone. Returns ascending labels
+    at 00:00, datetime64[us, UTC]; empty if the market was closed throughout.
+
+    Raises InputError for an unknown calendar, a `start` after `end`, and dates that the calendar does not cover.
+    """
+    first, last = _date(start, "start"), _date(end, "end")
+    labels = trading_calendar(calendar, first, last).sessions
+    return _utc(labels[(labels >= first) & (labels <= last)])
+
+
+def session_of(calendar: str, times: pd.DatetimeIndex, *, daily: bool) -> pd.DatetimeIndex:
+    """The label of the session that each bar belongs to; NaT where the market was closed that day.
+
+    `times` is datetime64[us, UTC] in any order, `daily` says what they are: a daily bar belongs to the session it is
+    named after; any other bar to the session between whose open and close it starts (which may be named after the next
+    day, as for futures), else, before the open or after the close, to the session of its date at the exchange.
+
+    Raises InputError as `sessions` does.
+    """
+    times = _utc(times)
+    if not len(times):
+        return times
+    first, last = _date(times.min(), "first bar"), _date(times.max(), "last bar")
+    if daily:
+        return times.where(times.isin(_utc(trading_calendar(calendar, first, last).sessions)))
+    try:
+        # West of Greenwich a session's last bars have the next date in UTC, east of it its first ones the date before.
+        market = trading_calendar(calendar, first - DAY, last + DAY)
+    except InputError:
+        market = trading_calendar(calendar, first, last)
+    labels = _utc(market.sessions)
+    opens, closes = _utc(market.opens.to_numpy()), _utc(market.closes.to_numpy())
+    at = opens.searchsorted(times, side="right") - 1
+    inside = (at >= 0) & (times < closes[np.maximum(at, 0)])
+    local_date = times.tz_convert(market.tz).tz_localize(None).normalize().tz_localize("UTC")
+    by_date = local_date.where(local_date.isin(labels))
+    return _utc(labels[np.maximum(at, 0)].where(inside, by_date))
+
+
+def bar_spacing(times: pd.DatetimeIndex) -> pd.Timedelta:
+    """The time that one bar stands for: the most usual gap between consecutive distinct bar times.
+
+    `times` in any order, repeated as often as there are symbols. Nights, weekends and holidays are rarer than the gaps
+    inside a session and do not disturb; daily bars give 1 day, even the two that a weekend parts. Of two gaps that are
+    equally usual the shorter counts. A single time at 00:00 UTC is a daily bar.
+
+    Raises InputError if there is no bar, or only one time that is no daily bar.
+    """
+    distinct = _distinct(times)
+    if len(distinct) == 1:
+        if distinct[0] == distinct[0].normalize():
+            return DAY
+        raise InputError(f"one bar time ({distinct[0]}) does not tell how long a bar is: give at least two.")
+    gaps, counts = np.unique(np.diff(distinct.asi8), return_counts=True)
+    usual = pd.Timedelta(int(gaps[counts.argmax()]), unit="us")
+    return DAY if DAY < usual < 7 * DAY else usual
+
+
+def periods_per_year(times: pd.DatetimeIndex, calendar: str) -> float:
+    """How many bars of this spacing a year has: what annualises a return or a volatility of these bars.
+
+    Sessions a year x bars a session. Sessions a year: the steps from session to session between the first and the last
+    bar, by elapsed years of 365.25 days; for less than a year, the sessions of the whole years around it, by the length
+    of those years. Bars a session: 1 for daily bars; else the regular trading minutes (lunch break excluded, the most
+    usual session of the span) by the spacing, a last shorter bar counting as one. Bars longer than a day have no
+    calendar: there it is the steps between the bars themselves by elapsed years.
+
+    Examples: daily XNYS bars 2000-03-01 to 2013-03-01 give 251.5; daily bars of 24/7 365.25; hourly XNYS bars 7 times
+    as many as daily ones.
+
+    Raises InputError as `sessions` and `bar_spacing` do.
+    """
+    distinct = _distinct(times)
+    spacing = bar_spacing(distinct)
+    if spacing > DAY:
+        return (len(distinct) - 1) / ((distinct[-1] - distinct[0]) / YEAR)
+    first, last = distinct[0].tz_localize(None).normalize(), distinct[-1].tz_localize(None).normalize()
+    labels = sessions(calendar, first, last)
+    if last - first >= YEAR and len(labels) > 1:
+        a_year = (len(labels) - 1) / ((labels[-1] - labels[0]) / YEAR)
+    else:
+        first, last = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
+        a_year = len(sessions(calendar, first, last)) / ((last - first + DAY) / YEAR)
+    return a_year if spacing == DAY else a_year * _bars_per_session(calendar, first, last, spacing)
+
+
+def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> ExchangeCalendar:
+    """The exchange_calendars calendar `name`, covering at least `first` to `last` (dates without a time zone).
+
+    Built over whole years and kept; where the calendar's own bounds do not allow whole years, over exactly these dates.
+    Raises InputError for an unknown name (close names are suggested), for `first` after `last`, and for dates that the
+    calendar does not cover.
+    """
+    if first > last:
+        raise InputError(f"the start {first:%Y-%m-%d} is after the end {last:%Y-%m-%d}: swap them.")
+    known = _calendar_name(name)
+    try:
+        return _calendar(known, pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31))
+    except (ValueError, NotImplementedError):
+        pass
+    try:
+        return _calendar(known, first, last)
+    except (ValueError, NotImplementedError) as error:
+        # NotImplementedError: pandas 3.1 cannot do Orthodox Easter, which ASEX, XBEL, XBSE and XCYS need.
+        reason = shorten(str(error).strip().rstrip("."), 200)
+        raise InputError(
+            f"the calendar {known} cannot be built for {first:%Y-%m-%d} to {last:%Y-%m-%d} ({reason}): "
+            "shorten the period or name another calendar."
+        ) from error
+
+
+@lru_cache(maxsize=64)
+def _calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> ExchangeCalendar:
+    # The library's default period ends relative to today, so both ends are always given.
+    from exchange_calendars import get_calendar
+
+    return get_calendar(name, start=first, end=last)
+
+
+@lru_cache(maxsize=64)
+def _calendar_name(name: str) -> str:
+    from exchange_calendars import get_calendar_names
+
+    known = get_calendar_names(include_aliases=True)
+    if name in known:
+        return name
+    by_capital = {each.upper(): each for each in known}
+    wanted = str(name).upper()
+    near = [wanted] if wanted in by_capital else get_close_matches(wanted, list(by_capital), n=3)
+    hint = f"did you mean {' or '.join(by_capital[each] for each in near)}?" if near else "XNYS or 24/7 are examples."
+    raise InputError(f"there is no calendar named {name!r}: {hint}")
+
+
+def _bars_per_session(calendar: str, first: pd.Timestamp, last: pd.Timestamp, spacing: pd.Timedelta) -> int:
+    schedule = trading_calendar(calendar, first, last).schedule.loc[first:last]
+    has_break = schedule["break_start"].notna()
+    morning = schedule["break_start"].where(has_break, schedule["close"]) - schedule["open"]
+    afternoon = (schedule["close"] - schedule["break_end"]).where(has_break, pd.Timedelta(0))
+    usual = pd.DataFrame({"morning": morning, "afternoon": afternoon}).value_counts().index[0]
+    return sum(ceil(part / spacing) for part in usual)
+
+
+def _distinct(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    if not len(times):
+        raise InputError("there are no bars to tell a spacing from: give at least two bar times.")
+    return _utc(times).unique().sort_values()
+
+
+def _utc(times: Any) -> pd.DatetimeIndex:
+    index = pd.DatetimeIndex(times)
+    index = index.tz_localize("UTC") if index.tz is None else index.tz_convert("UTC")
+    return pd.DatetimeIndex(index.as_unit("us"), freq=None, name=None)
+
+
+def _date(value: Any, name: str) -> pd.Timestamp:
+    try:
+        time = pd.Timestamp(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the {name} {value!r} is not a date: write it as 2013-03-01.") from error
+    if pd.isna(time):
+        raise InputError(f"the {name} of the period is missing: give a date.")
+    return (time if time.tz is None else time.tz_convert("UTC").tz_localize(None)).normalize()

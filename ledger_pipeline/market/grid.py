@@ -1,0 +1,107 @@
+"""The time x instrument grid that a snapshot gives.
+
+`fields[t, f, i]` is field f (open, high, low, close, volume) of instrument i in bar t, NaN where the instrument has no bar. Prices are raw.
+`split_factor[t, i]` is the product of all split ratios posted up to and including bar t: price x factor is continued across splits by
+what was known at t, and dividing by the factor brings it back to the basis of that bar.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.market.bars import FIELDS, micros
+from ledger_pipeline.market.snapshot import Snapshot
+
+OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
+
+
+@dataclass(frozen=True)
+class Action:
+    """A corporate action as the fold posts it: at bar `t`, for instrument `i`; value is a ratio (SPLIT) or cash a share (DIVIDEND)."""
+
+    t: int
+    i: int
+    kind: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Arrays over T bar times and N instruments, in the order of `symbols`.
+
+    times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64 (T, N);
+    actions: sorted by (t, i, kind).
+    """
+
+    times: np.ndarray
+    symbols: tuple[str, ...]
+    fields: np.ndarray
+    present: np.ndarray
+    split_factor: np.ndarray
+    actions: tuple[Action, ...]
+
+    @functools.cached_property
+    def has_splits(self) -> bool:
+        """Whether any split is posted in these bars."""
+        return bool((self.split_factor != 1.0).any())
+
+    def until(self, t: int) -> Grid:
+        """The grid as it was known at the close of bar `t`: everything later is cut off."""
+        return Grid(
+            self.times[: t + 1],
+            self.symbols,
+            self.fields[: t + 1],
+            self.present[: t + 1],
+            self.split_factor[: t + 1],
+            tuple(action for action in self.actions if action.t <= t),
+        )
+
+
+def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
+    """The grid of `symbols` (all when None) in the order given; bar times at which none of them has a bar are left out.
+
+    Raises InputError for a symbol that the snapshot does not hold.
+    """
+    chosen = tuple(snapshot.symbols if symbols is None else symbols)
+    unknown = [symbol for symbol in chosen if symbol not in snapshot.symbols]
+    if unknown:
+        raise InputError(
+            f"snapshot {snapshot.id!r} holds no {', '.join(map(repr, unknown))}; it has {', '.join(snapshot.symbols[:20])}"
+            f"{', ...' if len(snapshot.symbols) > 20 else ''}."
+        )
+    bars = snapshot.bars
+    codes = bars["symbol"].cat.codes.to_numpy()
+    place = np.full(len(snapshot.symbols), -1, dtype=np.int64)
+    place[[snapshot.symbols.index(symbol) for symbol in chosen]] = np.arange(len(chosen))
+    instrument = place[codes]
+    keep = slice(None) if len(chosen) == len(snapshot.symbols) else np.flatnonzero(instrument >= 0)
+    instrument, stamps = instrument[keep], micros(bars["ts"])[keep]
+    times = np.unique(stamps)
+    t = np.searchsorted(times, stamps)
+    fields = np.full((len(times), len(FIELDS), len(chosen)), np.nan)
+    for f, name in enumerate(FIELDS):
+        fields[t, f, instrument] = bars[name].to_numpy()[keep]
+    present = ~np.isnan(fields[:, CLOSE, :])
+    actions = _actions(snapshot.actions, times, chosen)
+    factor = np.ones((len(times), len(chosen)))
+    for action in actions:
+        if action.kind == "SPLIT":
+            factor[action.t :, action.i] *= action.value
+    return Grid(times, chosen, fields, present, factor, actions)
+
+
+def _actions(actions: pd.DataFrame, times: np.ndarray, symbols: tuple[str, ...]) -> tuple[Action, ...]:
+    """Each action at the first bar time on or after its ex-date; one outside the bar times is not posted."""
+    rows = []
+    for symbol, ex_date, kind, value in zip(
+        actions["symbol"], micros(actions["ex_date"]), actions["kind"], actions["value"], strict=True
+    ):
+        if symbol in symbols and times[0] <= ex_date <= times[-1]:
+            rows.append(Action(int(np.searchsorted(times, ex_date)), symbols.index(symbol), kind, float(value)))
+    return tuple(sorted(rows, key=lambda action: (action.t, action.i, action.kind)))

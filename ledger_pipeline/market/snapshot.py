@@ -1,0 +1,286 @@
+"""Sealed snapshots: market data that can no longer change without being noticed.
+
+A snapshot is a directory <root>/<snapshot_id>/ with bars.parquet, instruments.parquet, actions.parquet and manifest.json. Its identity
+is the snapshot_hash, SHA-256 over the column bytes of the three tables sorted by (symbol, time): the id is only a name for it. The
+directory is written once, whole, and never opened for writing again. Each process verifies the files against the manifest before it
+reads them, and the loaded columns against the snapshot_hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError
+from ledger_pipeline.files import Location, UPath, create_directory, location
+from ledger_pipeline.identity import check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
+from ledger_pipeline.market.sources.files import read_table
+
+FORMAT = "ledger_pipeline.snapshot/1"
+TABLES = ("bars.parquet", "instruments.parquet", "actions.parquet")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sealed snapshot, opened and verified. Tables are loaded when first asked for; treat them as read-only."""
+
+    path: UPath
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """The name it was sealed under."""
+        return self.manifest["snapshot_id"]
+
+    @property
+    def hash(self) -> str:
+        """snapshot_hash: SHA-256 (hex) of the content."""
+        return self.manifest["snapshot_hash"]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """All symbols, sorted."""
+        return tuple(self.manifest["symbols"])
+
+    @property
+    def calendar(self) -> str:
+        """The exchange calendar that most of the instruments follow."""
+        return self.instruments["calendar"].mode().iloc[0]
+
+    @functools.cached_property
+    def bars(self) -> pd.DataFrame:
+        """symbol (category), ts (datetime64[us, UTC]), open, high, low, close, volume; sorted by (symbol, ts)."""
+        return self._table("bars")
+
+    @functools.cached_property
+    def instruments(self) -> pd.DataFrame:
+        """symbol, name, currency, calendar, asset_class; sorted by symbol."""
+        return self._table("instruments")
+
+    @functools.cached_property
+    def actions(self) -> pd.DataFrame:
+        """symbol, ex_date (datetime64[us, UTC]), kind, value; sorted."""
+        return self._table("actions")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        file = f"{name}.parquet"
+        frame = _from_parquet(_verified(self.path / file, self.manifest["files"][file]["sha256"]))
+        frame["symbol"] = frame["symbol"].astype("category" if name == "bars" else str)
+        actual = table_hash(name, frame)
+        if actual != self.manifest["content"][name]:
+            raise IntegrityError(
+                f"{self.path / 'manifest.json'} states content {self.manifest['content'][name][:16]} for the {name}, the file holds {actual[:16]}; "
+                "restore the snapshot from where it was sealed."
+            )
+        return frame
+
+
+def table_hash(name: str, frame: pd.DataFrame) -> str:
+    """SHA-256 (hex) over the column bytes of one normalised table: "bars", "instruments" or "actions"."""
+    columns: dict[str, Any] = {}
+    for column in frame.columns:
+        values = frame[column]
+        if isinstance(values.dtype, pd.DatetimeTZDtype):
+            columns[column] = micros(values)
+        elif values.dtype == "float64":
+            columns[column] = values.to_numpy()
+        else:
+            columns[column] = _codes(values)
+    return hash_columns(columns)
+
+
+def content_hash(content: dict[str, str]) -> str:
+    """snapshot_hash: a hash over the hashes of the three tables."""
+    return hash_json({"format": FORMAT, **content})
+
+
+def _codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """A text column as (codes, sorted categories)."""
+    categorical = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("category")
+    return categorical.cat.codes.to_numpy(), [str(name) for name in categorical.cat.categories]
+
+
+def seal(
+    bars: pd.DataFrame | Location,
+    *,
+    snapshot_id: str,
+    root: Location = "snapshots",
+    instruments: pd.DataFrame | Location | None = None,
+    actions: pd.DataFrame | Location | None = None,
+    calendar: str = "XNYS",
+    assume_utc: bool = False,
+    source: dict[str, Any] | None = None,
+) -> Snapshot:
+    """Seal bars (and instruments and corporate actions) under `snapshot_id` and return the snapshot.
+
+    Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed. `source` is
+    free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same id again is harmless.
+
+    Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError when the
+    disk cannot take it; in each case nothing is changed.
+    """
+    check_id("snapshot", snapshot_id)
+    frame = bars if isinstance(bars, pd.DataFrame) else read_table("bars", bars, assume_utc=assume_utc)
+    checked = validate_bars(normalise_bars(frame))
+    del frame
+    symbols = [str(name) for name in checked["symbol"].cat.categories]
+    listed = normalise_instruments(_table("instruments", instruments, assume_utc), symbols, calendar)
+    posted = normalise_actions(_table("actions", actions, assume_utc), symbols)
+    content = {name: table_hash(name, table) for name, table in (("bars", checked), ("instruments", listed), ("actions", posted))}
+    snapshot_hash = content_hash(content)
+    target = location(root) / snapshot_id
+    if (target / "manifest.json").exists():
+        return _same_or_refused(target, snapshot_id, snapshot_hash)
+    files = {
+        "bars.parquet": _to_parquet(pa.Table.from_pandas(checked, preserve_index=False)),
+        "instruments.parquet": _to_parquet(pa.Table.from_pandas(listed, preserve_index=False)),
+        "actions.parquet": _to_parquet(pa.Table.from_pandas(posted, preserve_index=False)),
+    }
+    manifest = {
+        "format": FORMAT,
+        "snapshot_id": snapshot_id,
+        "snapshot_hash": snapshot_hash,
+        "content": content,
+        "rows": {"bars": len(checked), "instruments": len(listed), "actions": len(posted)},
+        "symbols": symbols,
+        "first": checked["ts"].min().isoformat(),
+        "last": checked["ts"].max().isoformat(),
+        "prices": "raw, as traded; ts is the start of a bar in UTC",
+        "source": source or {},
+        "sealed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), "pandas": pd.__version__, "pyarrow": pa.__version__},
+        "files": {name: {"sha256": hash_bytes(data), "bytes": len(data)} for name, data in files.items()},
+    }
+    files["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
+    if not create_directory(target, files, read_only=True):
+        return _same_or_refused(target, snapshot_id, snapshot_hash)
+    return Snapshot(target, manifest)
+
+
+def _table(table: str, given: pd.DataFrame | Location | None, assume_utc: bool) -> pd.DataFrame | None:
+    return given if given is None or isinstance(given, pd.DataFrame) else read_table(table, given, assume_utc=assume_utc)
+
+
+def _same_or_refused(target: UPath, snapshot_id: str, snapshot_hash: str) -> Snapshot:
+    existing = open_snapshot(snapshot_id, root=target.parent)
+    if existing.hash != snapshot_hash:
+        raise RefusedError(
+            f"snapshot id {snapshot_id!r} is sealed with other content ({existing.hash[:16]}, not {snapshot_hash[:16]}); choose another id."
+        )
+    return existing
+
+
+def open_snapshot(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
+    """Open a sealed snapshot after verifying its files against its manifest (once a process while they stay untouched).
+
+    Raises NotFoundError, and IntegrityError naming the file that is not as it was sealed.
+    """
+    check_id("snapshot", snapshot_id)
+    path = location(root) / snapshot_id
+    manifest = read_manifest(path)
+    _verified_files(path, manifest)
+    return Snapshot(path, manifest)
+
+
+def read_manifest(path: UPath) -> dict[str, Any]:
+    """The manifest of the snapshot directory `path`, checked for its form and for belonging there."""
+    file = path / "manifest.json"
+    if not file.exists():
+        known = ", ".join(snapshot_ids(path.parent)) or "none"
+        raise NotFoundError(f"there is no snapshot {path.name!r} in {path.parent} (sealed there: {known}).")
+    try:
+        manifest = json.loads(file.read_bytes())
+        complete = (
+            manifest["format"] == FORMAT
+            and isinstance(manifest["snapshot_hash"], str)
+            and set(manifest["files"]) == set(TABLES)
+            and all(isinstance(entry["sha256"], str) for entry in manifest["files"].values())
+            and isinstance(manifest["symbols"], list)
+            and content_hash(manifest["content"]) == manifest["snapshot_hash"]
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, InputError):
+        complete = False
+    if not complete:
+        raise IntegrityError(f"{file} is not a manifest of format {FORMAT}; restore the snapshot from where it was sealed.")
+    if manifest["snapshot_id"] != path.name:
+        raise IntegrityError(
+            f"{file} is the manifest of snapshot {manifest['snapshot_id']!r}, not of {path.name!r}; restore the right one."
+        )
+    return manifest
+
+
+def snapshot_ids(root: Location) -> list[str]:
+    """Ids of the snapshots sealed under `root`, sorted."""
+    base = location(root)
+    if not base.exists():
+        return []
+    return sorted(path.name for path in base.iterdir() if not path.name.startswith(".") and (path / "manifest.json").exists())
+
+
+def verify(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
+    """Read every byte of a snapshot anew and check files, content and schema; IntegrityError names what differs."""
+    _verify_once.cache_clear()
+    snapshot = open_snapshot(snapshot_id, root=root)
+    try:
+        validate_bars(snapshot.bars)
+        normalise_instruments(snapshot.instruments, list(snapshot.symbols), "")
+        normalise_actions(snapshot.actions, list(snapshot.symbols))
+    except InputError as error:
+        raise IntegrityError(f"snapshot {snapshot_id!r}: {error}") from None
+    return snapshot
+
+
+def _verified_files(path: UPath, manifest: dict[str, Any]) -> dict[str, bytes]:
+    """The bytes of the three tables, each checked against the manifest."""
+    return {name: _verified(path / name, manifest["files"][name]["sha256"]) for name in TABLES}
+
+
+def _verified(file: UPath, sha256: str) -> bytes:
+    try:
+        status = os.stat(str(file)) if file.protocol in ("", "file") else None
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(f"{file} is missing; restore the snapshot from where it was sealed.") from None
+    stamp = (status.st_mtime_ns, status.st_size, status.st_ino) if status else ()
+    if not _verify_once(str(file), stamp, sha256, _Unhashed(data)):
+        raise IntegrityError(f"{file} is not as it was sealed: its bytes have changed; restore it from where it was sealed.")
+    return data
+
+
+class _Unhashed:
+    """Bytes that do not take part in a cache key: the key is the file's path, time stamp and expected hash."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unhashed)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _verify_once(file: str, stamp: tuple[int, ...], sha256: str, content: _Unhashed) -> bool:
+    return hash_bytes(content.data) == sha256
+
+
+def _to_parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table.replace_schema_metadata(None), sink, compression="zstd", store_schema=False)
+    return sink.getvalue().to_pybytes()
+
+
+def _from_parquet(data: bytes) -> pd.DataFrame:
+    return pyarrow.parquet.read_table(pa.BufferReader(data), read_dictionary=["symbol"]).to_pandas(split_blocks=True)

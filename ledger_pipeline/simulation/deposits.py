@@ -1,0 +1,38 @@
+"""When deposits arrive: bar indices and amounts, from the bar times alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.strategy.experiment import Deposit
+
+_PERIODS = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
+
+
+def schedule(deposits: Sequence[Deposit], times: np.ndarray) -> dict[int, float]:
+    """Amount by bar index, for bar times in microseconds UTC.
+
+    `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the first bar on or after that date. A
+    later bar never moves an earlier deposit.
+    """
+    stamps = pd.to_datetime(times, unit="us")
+    arrivals: dict[int, float] = {}
+    for deposit in deposits:
+        if deposit.at is not None:
+            t = int(stamps.searchsorted(pd.Timestamp(deposit.at)))
+            indices = [t] if t < len(stamps) else []
+        else:
+            inside = np.ones(len(stamps), dtype=bool)
+            if deposit.start is not None:
+                inside &= stamps >= pd.Timestamp(deposit.start)
+            if deposit.end is not None:
+                inside &= stamps < pd.Timestamp(deposit.end) + pd.Timedelta(days=1)
+            rows = np.flatnonzero(inside)
+            periods = stamps[rows].to_period(_PERIODS[deposit.every or "month"])
+            indices = rows[~periods.duplicated()].tolist()
+        for t in indices:
+            arrivals[t] = arrivals.get(t, 0.0) + deposit.amount
+    return arrivals

@@ -1,0 +1,328 @@
+"""The fold: pulses -> targets -> risk -> orders -> fills, as events.
+
+At bar t, in this order: corporate actions with their ex-date at t, cash flows, the orders decided at t-1 at the open of t, the mark at the close of
+t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1, expires. Actions at the first bar are not
+posted: the opening is stated as of that bar.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError, LedgerPipelineError
+from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.ledger.builder import EventBuffer
+from ledger_pipeline.ledger.lots import UNITS
+from ledger_pipeline.ledger.schema import KIND, Ledger
+from ledger_pipeline.market.grid import OPEN, Grid
+from ledger_pipeline.market.marks import marks
+from ledger_pipeline.simulation.costs import compile_costs
+from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders
+from ledger_pipeline.simulation.risk import apply_risk
+from ledger_pipeline.strategy.context import Context, Past
+from ledger_pipeline.strategy.targets import Targets
+
+ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
+
+_NO_CASH = np.empty(0)
+_NO_CODES = np.empty(0, dtype=np.int64)
+
+
+class StrategyError(InputError):
+    """A strategy raised, or returned something that is no complete set of targets; names strategy, pulse, symbol and what came back."""
+
+
+@dataclass(frozen=True)
+class FoldInputs:
+    """All that a fold depends on.
+
+    features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk in canonical form.
+    """
+
+    grid: Grid
+    strategy: Callable[[Context, Mapping[str, Any]], Any]
+    strategy_name: str
+    params: Mapping[str, Any]
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    cash: float
+    positions: Mapping[str, float] = field(default_factory=dict)
+    cost_basis: Mapping[str, float] = field(default_factory=dict)
+    deposits: Mapping[int, float] = field(default_factory=dict)
+    costs: tuple[Mapping[str, float], ...] = ()
+    risk: tuple[str | Mapping[str, float], ...] = ()
+    allow_negative_cash: bool = False
+    uses_history: bool = False
+    seed: int = 0
+    book: str = "backtest"
+
+
+def fold(inputs: FoldInputs) -> Ledger:
+    """Run the strategy over the grid and return the ledger. Raises StrategyError; nothing is written anywhere."""
+    return _Fold(inputs).run()
+
+
+class _Fold:
+    """The state of one fold: positions, cash, pending orders, and the events so far."""
+
+    def __init__(self, inputs: FoldInputs) -> None:
+        self.inputs = inputs
+        self.n = len(inputs.grid.symbols)
+        self.events = EventBuffer(4096)
+        self.positions = np.zeros(self.n, dtype=np.int64)
+        self.book = np.zeros(1)
+        self.orders = np.zeros(self.n, dtype=ORDER)
+        self.numbers = np.zeros(1, dtype=np.int64)
+        self.pending = 0
+        self.memory = "{}"
+        self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
+        self._reason("")
+
+    def run(self) -> Ledger:
+        inputs, grid = self.inputs, self.inputs.grid
+        events, positions, book, orders = self.events, self.positions, self.book, self.orders
+        codes, amounts = compile_costs(inputs.costs)
+        marked = np.ascontiguousarray(marks(grid))
+        opens = grid.fields[:, OPEN, :]
+        actions: dict[int, list] = {}
+        for action in grid.actions:
+            actions.setdefault(action.t, []).append(action)
+        self._open()
+        universe, columns, everything = (), _NO_CODES, False
+        index = {symbol: i for i, symbol in enumerate(grid.symbols)}
+        past = Past(len(grid.times), self.n) if inputs.uses_history else None
+        previous = None
+        times = grid.times.tolist()
+        dense = bool(grid.present.all())
+        for t in range(len(times)):
+            if t in actions and t > 0:
+                for action in actions[t]:
+                    self._post(action)
+            if t in inputs.deposits:
+                amount = inputs.deposits[t]
+                events.append(KIND["DEPOSITED"], t, cash_delta=amount)
+                book[0] += amount
+            if self.n + 1 > len(events.rows) - events.count[0]:
+                events.reserve(self.n + 1)
+            value = settle_orders(
+                t, orders, self.pending, opens[t], marked[t], positions, book, codes, amounts, inputs.allow_negative_cash,
+                self.outcomes, events.rows, events.count,
+            )  # fmt: skip
+            if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
+                previous = grid.present[t]
+                columns = np.flatnonzero(previous)
+                universe = tuple(grid.symbols[i] for i in columns)
+                everything = len(columns) == self.n
+            if everything:
+                fields, features, held = grid.fields[t].copy(), inputs.features[t].copy(), positions / UNITS
+            else:
+                fields, features, held = grid.fields[t][:, columns], inputs.features[t][:, columns], positions[columns] / UNITS
+            fields.flags.writeable = features.flags.writeable = held.flags.writeable = False
+            if past is not None:
+                past.add(times[t], grid.fields[t], grid.split_factor[t])
+            cash = float(book[0])
+            context = Context(
+                universe, cash, cash + value, times[t], inputs.seed, t, fields, features, inputs.feature_names, held, self.memory, past, index
+            )
+            try:
+                returned = inputs.strategy(context, inputs.params)
+            except Exception as error:
+                raise self._failed(t, error) from error
+            self._decide(t, returned, universe, columns, fields, context.equity, marked[t])
+        for order in orders[: self.pending]:
+            last = len(times) - 1
+            events.append(
+                KIND["ORDER_EXPIRED"],
+                last,
+                symbol=int(order["symbol"]),
+                side=int(order["side"]),
+                quantity=order["units"] / UNITS if order["units"] else np.nan,
+                order=int(order["number"]),
+                correlation=int(order["decided"]),
+                causation=int(order["decided"]),
+                reasons=int(self.outcomes[END_OF_DATA, order["reasons"] + 1]),
+                payload=int(order["payload"]),
+            )
+        return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=grid.symbols, times=grid.times)
+
+    def _open(self) -> None:
+        inputs = self.inputs
+        self.events.append(KIND["OPENED"], 0, cash_delta=inputs.cash)
+        self.book[0] = inputs.cash
+        for i, symbol in enumerate(inputs.grid.symbols):
+            quantity = inputs.positions.get(symbol, 0.0)
+            held = int(round(quantity * UNITS))
+            if held:
+                self.positions[i] = held
+                self.events.append(
+                    KIND["OPENED"],
+                    0,
+                    symbol=i,
+                    side=1 if held > 0 else -1,
+                    quantity=abs(held) / UNITS,
+                    price=inputs.cost_basis[symbol],
+                    fee=0.0,
+                )
+
+    def _post(self, action: Any) -> None:
+        """Post a corporate action on what was held at the previous close, and restate orders decided before it."""
+        held = int(self.positions[action.i])
+        if action.kind == "DIVIDEND":
+            if held:
+                cash = held / UNITS * action.value
+                self.events.append(KIND["DIVIDEND"], action.t, symbol=action.i, quantity=abs(held) / UNITS, price=action.value, cash_delta=cash)
+                self.book[0] += cash
+            return
+        cause = 0
+        if held:
+            after = int(np.rint(held * action.value))
+            change = after - held
+            cause = self.events.append(
+                KIND["SPLIT"],
+                action.t,
+                symbol=action.i,
+                side=1 if change > 0 else -1,
+                quantity=abs(change) / UNITS,
+                payload=self.events.payload({"ratio": action.value}),
+            )
+            self.positions[action.i] = after
+        for order in self.orders[: self.pending]:
+            if order["symbol"] == action.i and order["units"]:
+                before = int(order["units"])
+                order["units"] = int(np.rint(before * action.value))
+                self.events.append(
+                    KIND["ORDER_REPLACED"],
+                    action.t,
+                    symbol=action.i,
+                    side=int(order["side"]),
+                    quantity=order["units"] / UNITS,
+                    order=int(order["number"]),
+                    correlation=int(order["decided"]),
+                    causation=cause or int(order["decided"]),
+                    payload=self.events.payload({"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}),
+                )
+
+    def _decide(
+        self, t: int, returned: Any, universe: tuple[str, ...], columns: np.ndarray, fields: np.ndarray, equity: float, marked: np.ndarray
+    ) -> None:
+        """Turn what the strategy returned into the pending orders of the next bar."""
+        targets, vector = self._targets(t, returned, universe)
+        closes = fields[3]
+        cash, reasons, payloads = _NO_CASH, _NO_CODES, _NO_CODES
+        if targets.invests or targets.reasons:
+            cash = np.full(len(universe), np.nan)
+            for symbol, amount in targets.cash().items():
+                cash[universe.index(symbol)] = amount
+        if self.inputs.risk:
+            vector, cash = self._restrict(vector, cash, columns, closes, equity, marked)
+        if len(cash):
+            reasons, payloads = self._details(targets, universe, cash)
+        memory = -1
+        if targets.memory is not None:
+            try:
+                remembered = canonical_json(targets.memory).decode()
+            except InputError as error:
+                raise self._failed(t, error) from None
+            if remembered != self.memory:
+                self.memory = remembered
+                memory = self.events.payloads.code('{"memory":' + remembered + "}")
+        self.pending = plan_orders(
+            t, vector, cash, columns, self.positions, reasons, payloads, memory, self.orders, self.numbers, self.events.rows, self.events.count
+        )
+
+    def _restrict(
+        self, vector: np.ndarray, cash: np.ndarray, columns: np.ndarray, closes: np.ndarray, equity: float, marked: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The risk chain, with cash to invest counted as the quantity it would buy at the close."""
+        held = self.positions[columns] / UNITS
+        buying = ~np.isnan(cash) if len(cash) else np.zeros(len(columns), dtype=bool)
+        wanted = np.where(buying, held + np.nan_to_num(cash) / closes, vector) if len(cash) else vector
+        values = np.nan_to_num(np.abs(self.positions / UNITS * marked))
+        outside = float(values.sum() - values[columns].sum()) if len(columns) < self.n else 0.0
+        allowed = apply_risk(self.inputs.risk, wanted, closes, equity, outside)
+        if not buying.any():
+            return allowed, cash
+        room = (allowed - held) * closes
+        cut = buying & (allowed != wanted)
+        cash = np.where(cut, np.where(room > 0, room, np.nan), cash)
+        return np.where(buying, np.where(cut & (room <= 0), allowed, vector), allowed), cash
+
+    def _details(self, targets: Targets, universe: tuple[str, ...], cash: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of the reasons and payloads for each symbol of the universe, -1 for none."""
+        reasons = np.full(len(universe), -1, dtype=np.int64)
+        for symbol, codes in targets.reasons.items():
+            reasons[universe.index(symbol)] = self._reason(",".join(codes))
+        payloads = np.full(len(universe), -1, dtype=np.int64)
+        for u in np.flatnonzero(~np.isnan(cash)):
+            payloads[u] = self.events.payload({"invest": float(cash[u])})
+        return reasons, payloads
+
+    def _reason(self, text: str) -> int:
+        """The code of an order's reasons; "" stands for none and has the code -1."""
+        code = self.events.reasons.code(text) if text else -1
+        column = code + 1
+        if column >= self.outcomes.shape[1]:
+            more = np.full((len(OUTCOMES), column + 1 - self.outcomes.shape[1]), -1, dtype=np.int64)
+            self.outcomes = np.concatenate([self.outcomes, more], axis=1)
+        if self.outcomes[0, column] < 0:
+            for k, outcome in enumerate(OUTCOMES):
+                self.outcomes[k, column] = self.events.reasons.code(f"{outcome},{text}" if text else outcome)
+        return code
+
+    def _targets(self, t: int, returned: Any, universe: tuple[str, ...]) -> tuple[Targets, np.ndarray]:
+        """Validated targets and their vector; StrategyError naming the symbol at fault."""
+        targets = returned
+        if isinstance(returned, Mapping):
+            targets = Targets(universe, np.zeros(len(universe)))
+            targets.values = dict(returned)
+            if tuple(targets.values) != universe and set(targets.values) == set(universe):
+                targets.values = {symbol: returned[symbol] for symbol in universe}
+        if not isinstance(targets, Targets):
+            raise self._wrong(t, f"returned {_shown(returned)} instead of targets; start from ctx.flat() or ctx.hold() and return it")
+        if targets.universe is not universe and targets.universe != universe:
+            raise self._wrong(t, "returned targets of another pulse; make them anew from ctx at each pulse")
+        vector = targets.vector
+        if targets.values is not None:
+            values = targets.values
+            if len(values) != len(universe) or (isinstance(returned, Mapping) and tuple(values) != universe):
+                extra = [symbol for symbol in values if symbol not in universe]
+                missing = [symbol for symbol in universe if symbol not in values]
+                if extra:
+                    raise self._wrong(t, f"returned a target for {extra[0]!r}, which is not in ctx.universe at this pulse")
+                raise self._wrong(t, f"returned no target for {missing[0]}; a target is never assumed, write 0 if you mean flat")
+            try:
+                vector = np.fromiter(values.values(), np.float64, len(values))
+            except (TypeError, ValueError):
+                for symbol, quantity in values.items():
+                    if not isinstance(quantity, (int, float, np.integer, np.floating)):
+                        raise self._wrong(t, f"returned {_shown(quantity)} as the target of {symbol}; it must be a number") from None
+                raise
+        if len(vector) and not np.abs(vector).max() * UNITS < LIMIT:
+            u = int(np.flatnonzero(~(np.abs(vector) * UNITS < LIMIT))[0])
+            quantity = float(vector[u])
+            what = "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit" if np.isfinite(quantity) else "is not finite"
+            raise self._wrong(t, f"returned {quantity!r} as the target of {universe[u]}, which {what}")
+        return targets, vector
+
+    def _when(self, t: int) -> str:
+        return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({pd.Timestamp(self.inputs.grid.times[t], unit='us', tz='UTC').isoformat()})"
+
+    def _wrong(self, t: int, what: str) -> StrategyError:
+        return StrategyError(f"{self._when(t)} {what}.")
+
+    def _failed(self, t: int, error: Exception) -> StrategyError:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.inputs.strategy.__code__.co_filename]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        kind = "" if isinstance(error, LedgerPipelineError) else f"{type(error).__name__}: "
+        return StrategyError(f"{self._when(t)} failed{line}: {kind}{str(error).rstrip('.')}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,152 @@
+"""The compiled part of the fold: differences to orders, orders to fills, positions to value.
+
+Positions and orders are whole 1e-9 units; cash is float64 and changes only by the cash_delta of an event, in the order of events, so the
+folds over the ledger reproduce it to the bit.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from ledger_pipeline.ledger.lots import UNITS
+from ledger_pipeline.ledger.schema import KIND
+from ledger_pipeline.simulation.costs import fill_fee, fill_price
+
+LIMIT = 2**53  # units: beyond about 9 million shares float64 no longer holds the 1e-9 grid
+
+ORDER = np.dtype(
+    [
+        ("number", np.int64),
+        ("symbol", np.int64),  # column of the grid
+        ("side", np.int64),  # +1 buy, -1 sell
+        ("units", np.int64),  # quantity, 0 when the order is for cash
+        ("cash", np.float64),  # cash to invest, NaN when the order is for a quantity
+        ("decided", np.int64),  # seq of its DECIDED event
+        ("reasons", np.int64),
+        ("payload", np.int64),
+    ],
+    align=True,
+)
+
+# Why an order ends without a fill, as indices into the `outcomes` table of reason codes.
+NO_BAR, END_OF_DATA, INSUFFICIENT_CASH, NOTHING_TO_BUY, QUANTITY_LIMIT = range(5)
+OUTCOMES = ("NO_BAR", "END_OF_DATA", "INSUFFICIENT_CASH", "NOTHING_TO_BUY", "QUANTITY_LIMIT")
+
+_DECIDED, _FILLED = KIND["DECIDED"], KIND["FILLED"]
+_REJECTED, _EXPIRED = KIND["ORDER_REJECTED"], KIND["ORDER_EXPIRED"]
+
+
+@numba.njit(cache=True)
+def plan_orders(
+    t, targets, cash, columns, positions, reasons, payloads, memory, orders, numbers, events, count
+):  # pragma: no cover - compiled
+    """Write the orders that lead from positions to targets: sells, then buys, each in universe order. Returns how many.
+
+    targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a quantity is meant, and empty
+    when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if there is any order or something to remember (memory >= 0).
+    """
+    n = 0
+    decided = count[0] + 1
+    detailed = len(cash) > 0
+    for side in (-1, 1):
+        for u in range(len(columns)):
+            i = columns[u]
+            wants_cash = detailed and not np.isnan(cash[u])
+            if wants_cash:
+                change = 0
+                if side < 0:
+                    continue
+            else:
+                change = np.int64(np.rint(targets[u] * UNITS)) - positions[i]
+                if change * side <= 0:
+                    continue
+            numbers[0] += 1
+            order = orders[n]
+            order.number = numbers[0]
+            order.symbol = i
+            order.side = side
+            order.units = change * side
+            order.cash = cash[u] if wants_cash else np.nan
+            order.decided = decided
+            order.reasons = reasons[u] if detailed else -1
+            order.payload = payloads[u] if detailed else -1
+            n += 1
+    if n > 0 or memory >= 0:
+        event = events[count[0]]
+        event.kind = _DECIDED
+        event.side = 0
+        event.symbol = -1
+        event.t = t
+        event.quantity = np.nan
+        event.price = np.nan
+        event.fee = np.nan
+        event.cash_delta = np.nan
+        event.order = 0
+        event.correlation = decided
+        event.causation = 0
+        event.reasons = -1
+        event.payload = memory
+        count[0] += 1
+    return n
+
+
+@numba.njit(cache=True)
+def _settle(event, kind, t, order, quantity, price, fee, cash_delta, reasons):  # pragma: no cover - compiled
+    event.kind = kind
+    event.side = order.side
+    event.symbol = order.symbol
+    event.t = t
+    event.quantity = quantity
+    event.price = price
+    event.fee = fee
+    event.cash_delta = cash_delta
+    event.order = order.number
+    event.correlation = order.decided
+    event.causation = order.decided
+    event.reasons = reasons
+    event.payload = order.payload
+
+
+@numba.njit(cache=True)
+def settle_orders(
+    t, orders, n_orders, opens, marks, positions, book, codes, amounts, allow_negative, outcomes, events, count
+):  # pragma: no cover - compiled
+    """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the positions.
+
+    opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is the code of "outcome k
+    and the order's reasons r".
+    """
+    for n in range(n_orders):
+        order = orders[n]
+        i = order.symbol
+        event = events[count[0]]
+        count[0] += 1
+        wanted = order.units / UNITS if order.units > 0 else np.nan
+        if np.isnan(opens[i]):
+            _settle(event, _EXPIRED, t, order, wanted, np.nan, np.nan, np.nan, outcomes[NO_BAR, order.reasons + 1])
+            continue
+        price = fill_price(opens[i], order.side, codes, amounts)
+        filled = order.units
+        if filled == 0:
+            filled = np.int64(np.floor(min(order.cash / price * UNITS, 2.0 * LIMIT)))
+            if filled <= 0:
+                _settle(event, _REJECTED, t, order, np.nan, price, np.nan, np.nan, outcomes[NOTHING_TO_BUY, order.reasons + 1])
+                continue
+        if abs(positions[i] + order.side * filled) >= LIMIT:
+            _settle(event, _REJECTED, t, order, filled / UNITS, price, np.nan, np.nan, outcomes[QUANTITY_LIMIT, order.reasons + 1])
+            continue
+        quantity = filled / UNITS
+        fee = fill_fee(quantity, price, codes, amounts)
+        cash_delta = -order.side * quantity * price - fee
+        if order.side > 0 and not allow_negative and book[0] + cash_delta < 0.0:
+            _settle(event, _REJECTED, t, order, quantity, price, np.nan, np.nan, outcomes[INSUFFICIENT_CASH, order.reasons + 1])
+            continue
+        book[0] += cash_delta
+        positions[i] += order.side * filled
+        _settle(event, _FILLED, t, order, quantity, price, fee, cash_delta, order.reasons)
+    value = 0.0
+    for i in range(len(positions)):
+        if positions[i] != 0:
+            value += (positions[i] / UNITS) * marks[i]
+    return value

@@ -1,0 +1,295 @@
+"""Runs: an experiment on a snapshot.
+
+A run's identity is snapshot_hash + experiment_hash + seed + the version of the engine's semantics. Its ledger is the result; fills, lots, trades,
+equity and metrics are folds over it, made when first asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.features.table import Feature, compute_all
+from ledger_pipeline.identity import hash_json
+from ledger_pipeline.ledger import folds, invariants
+from ledger_pipeline.ledger.lots import LotFold, fold_lots
+from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.market.grid import CLOSE, Grid, grid
+from ledger_pipeline.market.marks import marks
+from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.simulation.deposits import schedule
+from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs, fold
+from ledger_pipeline.strategy.experiment import Experiment
+from ledger_pipeline.strategy.source import compile_source
+
+if TYPE_CHECKING:
+    from ledger_pipeline.files import Location
+
+PACKAGES = ("ledger_pipeline", "numpy", "pandas", "numba", "pyarrow", "ta", "exchange-calendars")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What makes a run this run and no other."""
+
+    snapshot_hash: str
+    experiment_hash: str
+    seed: int
+    engine: int = ENGINE_VERSION
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the identity."""
+        return hash_json(
+            {"snapshot_hash": self.snapshot_hash, "experiment_hash": self.experiment_hash, "seed": self.seed, "engine": self.engine}
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The first 20 hex digits of the hash: the run's name in paths and on the command line."""
+        return self.hash[:20]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `ledger` and `provenance`, and frames that follow from the ledger.
+
+    fills, lots, trades, equity: see ledger.folds; metrics: see analytics.metrics.
+    """
+
+    provenance: dict[str, Any]
+    ledger: Ledger = field(repr=False)
+    snapshot: Snapshot = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.provenance["run_id"]
+
+    @functools.cached_property
+    def _fold(self) -> LotFold:
+        return fold_lots(self.ledger)
+
+    @functools.cached_property
+    def _grid(self) -> Grid:
+        return experiment_grid(self.snapshot, self.provenance["experiment"]["universe"])
+
+    @functools.cached_property
+    def fills(self) -> pd.DataFrame:
+        """One row a fill."""
+        return folds.fills(self.ledger)
+
+    @functools.cached_property
+    def lots(self) -> pd.DataFrame:
+        """One row a FIFO lot or closed part of one."""
+        return folds.lots(self.ledger, self._fold)
+
+    @functools.cached_property
+    def trades(self) -> pd.DataFrame:
+        """One row a closed round trip."""
+        return folds.trades(self.ledger, self._fold)
+
+    @functools.cached_property
+    def equity(self) -> pd.DataFrame:
+        """One row a pulse."""
+        return folds.equity(self.ledger, self._grid.times, self._grid.symbols, marks(self._grid), self._fold)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics by name, None where one is undefined; against the benchmark when the experiment names one."""
+        return run_metrics(self.ledger, self.equity, self.trades, self.snapshot, self.provenance["experiment"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of this run, one sentence a kind."""
+        return outcome_warnings(self.ledger)
+
+    def invariants(self) -> dict[str, list[str]]:
+        """All ledger invariants by name, with what breaches them (nothing)."""
+        return invariants.breaches(self.ledger, self._fold, self.equity)
+
+    def save(self, root: Location = "data") -> None:
+        """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is harmless.
+
+        IntegrityError when the same inputs are stored with another ledger.
+        """
+        from ledger_pipeline.simulation.store import RunStore
+
+        RunStore(root).write(self)
+
+
+def experiment_grid(snapshot: Snapshot, universe: Sequence[str] | None) -> Grid:
+    """The grid of an experiment's universe, kept with the snapshot so that many runs share it."""
+    cache = _grids(snapshot.hash, str(snapshot.path))
+    key = None if universe is None else tuple(universe)
+    if key not in cache:
+        if len(cache) >= 8:
+            cache.clear()
+        cache[key] = grid(snapshot, universe)
+    return cache[key]
+
+
+@functools.lru_cache(maxsize=4)
+def _grids(snapshot_hash: str, path: str) -> dict[tuple[str, ...] | None, Grid]:
+    return {}
+
+
+def identify(experiment: Experiment, snapshot: Snapshot, seed: int | None = None) -> RunIdentity:
+    """The identity that a run of this experiment on this snapshot would have."""
+    return RunIdentity(snapshot.hash, experiment.hash, experiment.spec.seed if seed is None else seed)
+
+
+def run(
+    experiment: Experiment,
+    snapshot: Snapshot,
+    *,
+    seed: int | None = None,
+    features: Callable[[Sequence[Feature], Snapshot, Grid], np.ndarray] | None = None,
+    until: int | None = None,
+) -> Run:
+    """Run an experiment on a snapshot and check the invariants of its ledger.
+
+    `seed` replaces the experiment's; `features` may supply values (T, K, N) from a store instead of computing them; `until` cuts the grid at that bar
+    index, for replays. Raises InputError (StrategyError among them), RefusedError, IntegrityError; nothing is written.
+    """
+    started = time.perf_counter()
+    spec = experiment.spec
+    everything = experiment_grid(snapshot, spec.universe)
+    known = everything if until is None else everything.until(until)
+    if len(known.times) < 2:
+        raise InputError(f"snapshot {snapshot.id!r} has {len(known.times)} bar time for this universe; a run needs at least 2.")
+    for name in {*spec.opening.positions, *([spec.benchmark] if spec.benchmark else [])}:
+        if name not in (snapshot.symbols if name == spec.benchmark else known.symbols):
+            raise InputError(f"experiment {experiment.name!r} names {name!r}, which snapshot {snapshot.id!r} does not hold.")
+    identity = identify(experiment, snapshot, seed)
+    supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
+    ledger = fold(
+        FoldInputs(
+            grid=known,
+            strategy=compile_source(experiment.source),
+            strategy_name=spec.strategy,
+            params=spec.params,
+            features=supply(experiment.features, snapshot, known),
+            feature_names=tuple(item.alias for item in experiment.features),
+            cash=spec.opening.cash,
+            positions=spec.opening.positions,
+            cost_basis=spec.opening.cost_basis,
+            deposits=schedule(spec.deposits, known.times),
+            costs=experiment.costs,
+            risk=experiment.risk,
+            allow_negative_cash=spec.cash_rule == "allow_negative",
+            uses_history=experiment.preflight.uses_history,
+            seed=identity.seed,
+            book=f"bt-{identity.run_id}",
+        )
+    )
+    provenance = describe(experiment, snapshot, identity)
+    provenance |= {
+        "ledger_head": ledger.head,
+        "events": len(ledger),
+        "pulses": len(known.times),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "duration_seconds": round(time.perf_counter() - started, 4),
+    }
+    result = Run(provenance, ledger, snapshot)
+    if until is None:
+        invariants.require(result.invariants(), f"run {identity.run_id}")
+    return result
+
+
+def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) -> dict[str, Any]:
+    """Provenance: the inputs of a run by value and by hash, and what it ran on."""
+    spec, checked = experiment.spec, experiment.preflight
+    return {
+        "run_id": identity.run_id,
+        "run_hash": identity.hash,
+        "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
+        "experiment": {
+            "name": experiment.name,
+            "hash": experiment.hash,
+            "strategy": spec.strategy,
+            "strategy_function": experiment.source.function_name,
+            "strategy_hash": experiment.source.hash,
+            "captured": dict(experiment.source.captured),
+            "params": spec.params,
+            "params_hash": experiment.params_hash,
+            "features": {
+                item.alias: {
+                    "indicator": item.indicator.name,
+                    "params": dict(item.params),
+                    "warmup": item.warmup,
+                    "basis": item.indicator.basis,
+                    "fingerprint": item.fingerprint,
+                }
+                for item in experiment.features
+            },
+            "opening": spec.opening.model_dump(mode="json"),
+            "deposits": [deposit.model_dump(mode="json", exclude_none=True) for deposit in spec.deposits],
+            "costs": list(experiment.costs),
+            "risk": list(experiment.risk),
+            "universe": None if spec.universe is None else list(spec.universe),
+            "cash_rule": spec.cash_rule,
+            "benchmark": spec.benchmark,
+        },
+        "seed": identity.seed,
+        "engine": identity.engine,
+        "tier": checked.tier,
+        "tier_reasons": [f"line {reason.line}: {reason.message}" for reason in checked.reasons],
+        "packages": dict(checked.packages),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "platform": f"{sys.platform}-{platform.machine()}",
+        "strategy_text": experiment.source.text,
+    }
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
+def run_metrics(
+    ledger: Ledger, equity: pd.DataFrame, trades: pd.DataFrame, snapshot: Snapshot, experiment: dict[str, Any]
+) -> dict[str, Any]:
+    """Metrics of a run, from its derived frames; `experiment` is that part of the provenance."""
+    from ledger_pipeline.analytics.benchmark import benchmark_metrics, total_return_index
+    from ledger_pipeline.analytics.metrics import metrics
+    from ledger_pipeline.market.calendars import periods_per_year
+
+    periods = periods_per_year(pd.DatetimeIndex(equity["ts"]), snapshot.calendar)
+    values: dict[str, Any] = metrics(equity, folds.fills(ledger, ("quantity", "price", "fee")), trades, periods_per_year=periods)
+    if experiment["benchmark"]:
+        name = experiment["benchmark"]
+        cells = experiment_grid(snapshot, [name])
+        closes = pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True))
+        level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name])
+        values |= {"benchmark": name} | benchmark_metrics(equity, level, periods_per_year=periods)
+    values |= {
+        "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
+        "orders_rejected": len(folds.of_kind(ledger, "ORDER_REJECTED")),
+        "lowest_cash": float(equity["cash"].min()),
+        "cash_rule": experiment["cash_rule"],
+        "periods_per_year": periods,
+    }
+    return values
+
+
+def outcome_warnings(ledger: Ledger) -> list[str]:
+    """Orders that were not filled, one sentence a run, counted by reason."""
+    rows = folds.of_kind(ledger, "ORDER_EXPIRED", "ORDER_REJECTED")
+    if not len(rows):
+        return []
+    codes, texts = ledger.codes("reasons")
+    counts = pd.Series([texts[code].split(",")[0] if code >= 0 else "?" for code in codes[rows]]).value_counts()
+    parts = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return [f"{len(rows)} order{'s were' if len(rows) > 1 else ' was'} not filled: {parts}"]

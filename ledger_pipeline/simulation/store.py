@@ -1,0 +1,173 @@
+"""Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
+
+provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity (Parquet) and metrics (JSON)
+follow from it and can be made again. A directory appears whole. Labels, tags and the archive flag are mutable and live beside it, in <root>/labels/; they change no hash.
+Nothing here is opened for writing by two processes: a run that exists is compared, not overwritten.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError
+from ledger_pipeline.files import Location, create_directory, location, write_file, write_json
+from ledger_pipeline.identity import check_id
+from ledger_pipeline.ledger.schema import Ledger, read_ledger
+from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.simulation.run import Run, RunIdentity
+
+DERIVED = ("lots", "trades", "equity")
+
+
+class RunStore:
+    """The runs under one data root."""
+
+    def __init__(self, root: Location = "data") -> None:
+        self.root = location(root)
+        self.runs = self.root / "runs"
+
+    def ids(self) -> list[str]:
+        """Ids of all stored runs, sorted."""
+        if not self.runs.exists():
+            return []
+        return sorted(path.name for path in self.runs.iterdir() if not path.name.startswith(".") and (path / "provenance.json").exists())
+
+    def exists(self, run_id: str) -> bool:
+        """Whether the run is stored."""
+        return (self.runs / check_id("run", run_id) / "provenance.json").exists()
+
+    def write(self, run: Run) -> None:
+        """Store a run with all that follows from it."""
+        self._create(run, {name: to_parquet(getattr(run, name)) for name in DERIVED} | {"metrics.json": to_json(run.metrics)})
+
+    def write_ledger(self, run: Run) -> None:
+        """Store a run's ledger and provenance only; what follows from it is added with `add_table` and `add_metrics`."""
+        self._create(run, {})
+
+    def _create(self, run: Run, derived: dict[str, bytes]) -> None:
+        files = {
+            "ledger.parquet": run.ledger.to_parquet(),
+            **{name if "." in name else f"{name}.parquet": data for name, data in derived.items()},
+            "strategy.py": run.provenance["strategy_text"].encode(),
+            "provenance.json": to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"}),
+        }
+        if create_directory(self.runs / run.run_id, files):
+            return
+        stored = self.provenance(run.run_id)
+        if stored["ledger_head"] != run.ledger.head:
+            raise IntegrityError(
+                f"run {run.run_id} is stored with ledger head {stored['ledger_head'][:16]}, but the same inputs now give {run.ledger.head[:16]}; "
+                "compare the versions and the platform in its provenance (`runs show`)."
+            )
+        for name, data in derived.items():
+            write_file(self.runs / run.run_id / (name if "." in name else f"{name}.parquet"), data)
+
+    def add_table(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
+        """Store one derived table of a run."""
+        write_file(self.runs / run_id / f"{name}.parquet", to_parquet(frame))
+
+    def add_metrics(self, run_id: str, metrics: dict[str, Any]) -> None:
+        """Store the metrics of a run."""
+        write_file(self.runs / run_id / "metrics.json", to_json(metrics))
+
+    def resolve(self, given: str) -> str:
+        """A run id from a whole id, an unambiguous beginning of one (at least 4 characters), or a label."""
+        ids = self.ids()
+        if given in ids:
+            return given
+        labelled = [run_id for run_id in ids if self.label(run_id).get("label") == given]
+        matches = labelled or ([run_id for run_id in ids if len(given) >= 4 and run_id.startswith(given)])
+        if len(matches) > 1:
+            raise InputError(f"{given!r} means {len(matches)} runs ({', '.join(matches[:4])}); give more of the id.")
+        if not matches:
+            raise NotFoundError(f"there is no run {given!r} under {self.runs}; `ledger-pipeline runs list` shows what there is.")
+        return matches[0]
+
+    def provenance(self, run_id: str) -> dict[str, Any]:
+        """The provenance of a run, checked to be its own. NotFoundError, IntegrityError."""
+        check_id("run", run_id)
+        path = self.runs / run_id / "provenance.json"
+        if not path.exists():
+            raise NotFoundError(f"there is no run {run_id!r} under {self.runs}.")
+        try:
+            found = json.loads(path.read_bytes())
+            identity = RunIdentity(found["snapshot"]["hash"], found["experiment"]["hash"], found["seed"], found["engine"])
+        except (ValueError, KeyError, TypeError):
+            raise IntegrityError(f"{path} is not readable as provenance; run the experiment again.") from None
+        if identity.run_id != run_id or found["run_id"] != run_id:
+            raise IntegrityError(f"{path} describes run {identity.run_id}, not {run_id}.")
+        return found
+
+    def source(self, run_id: str) -> str:
+        """The stored text of a run's strategy, as data."""
+        path = self.runs / run_id / "strategy.py"
+        try:
+            return path.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise IntegrityError(f"{path} is missing or not text; run the experiment again.") from None
+
+    def ledger(self, run_id: str) -> Ledger:
+        """The ledger of a run, verified against the head in its provenance."""
+        provenance = self.provenance(run_id)
+        path = self.runs / run_id / "ledger.parquet"
+        try:
+            ledger = read_ledger(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            raise IntegrityError(f"{path} is missing; run the experiment again.") from None
+        if ledger.head != provenance["ledger_head"]:
+            raise IntegrityError(
+                f"{path} has head {ledger.head[:16]}, its provenance states {provenance['ledger_head'][:16]}: the file was changed; "
+                "move the run's directory away and run the experiment again."
+            )
+        return ledger
+
+    def open(self, run_id: str, snapshots: Location = "snapshots") -> Run:
+        """A stored run, its ledger and its snapshot verified."""
+        provenance = self.provenance(run_id)
+        snapshot = open_snapshot(provenance["snapshot"]["id"], root=snapshots)
+        if snapshot.hash != provenance["snapshot"]["hash"]:
+            raise IntegrityError(f"run {run_id} was made on snapshot {provenance['snapshot']['hash'][:16]}, {snapshot.id!r} is {snapshot.hash[:16]}.")
+        return Run(provenance | {"strategy_text": self.source(run_id)}, self.ledger(run_id), snapshot)
+
+    def table(self, run_id: str, name: str) -> pd.DataFrame | None:
+        """A stored derived table, None when it has not been made."""
+        path = self.runs / check_id("run", run_id) / f"{name}.parquet"
+        return pyarrow.parquet.read_table(io.BytesIO(path.read_bytes())).to_pandas() if path.exists() else None
+
+    def metrics(self, run_id: str) -> dict[str, Any] | None:
+        """The stored metrics, None when they have not been made."""
+        path = self.runs / check_id("run", run_id) / "metrics.json"
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def label(self, run_id: str) -> dict[str, Any]:
+        """Mutable names of a run: label, tags, archived, reason."""
+        path = self.root / "labels" / f"{check_id('run', run_id)}.json"
+        return json.loads(path.read_bytes()) if path.exists() else {}
+
+    def set_label(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Change the mutable names of a run and return them."""
+        changed = change(self.label(run_id)) | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(self.root / "labels" / f"{run_id}.json", changed)
+        return changed
+
+
+def to_parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    pyarrow.parquet.write_table(table, sink, compression="snappy", use_dictionary=names, write_statistics=False, store_schema=False)
+    return sink.getvalue().to_pybytes()
+
+
+def to_json(value: Any) -> bytes:
+    """JSON for people and machines: indented, keys as given, no NaN."""
+    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()

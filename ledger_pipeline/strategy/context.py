@@ -1,0 +1,271 @@
+"""Context: everything a strategy may know at a pulse, and nothing more.
+
+A context is made anew at each pulse from copies of that pulse's rows. No attribute of it leads to an array that holds a later bar: not
+its vectors, not their bases, not its methods. The bars behind `history` are handed over one pulse at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.strategy.targets import Targets
+
+_FIELDS = {"_open": 0, "_high": 1, "_low": 2, "_close": 3, "_volume": 4}
+
+
+def _unknown(symbol: object, universe: tuple[str, ...]) -> InputError:
+    return InputError(f"{symbol!r} is not in ctx.universe at this pulse ({', '.join(universe[:12]) or 'empty'}).")
+
+
+class _Row(dict):
+    """Values of one pulse by symbol."""
+
+    __slots__ = ()
+
+    def __init__(self, universe: tuple[str, ...], values: np.ndarray) -> None:
+        super().__init__(zip(universe, values.tolist(), strict=True))
+
+    def __missing__(self, symbol: object) -> float:
+        raise _unknown(symbol, tuple(self))
+
+
+class _NamedRows(dict):
+    """Rows of features by name, made when first asked for."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __missing__(self, name: str) -> _Row:
+        row = self[name] = _Row(self._context.universe, self._context.feature_values(name))
+        return row
+
+
+@dataclass(frozen=True)
+class History:
+    """The last bars of one instrument, oldest first, in the split basis of the pulse: ts (datetime64[us], UTC) and float64 arrays."""
+
+    ts: np.ndarray
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+    volume: np.ndarray
+
+
+class Past:
+    """The bars up to the current pulse. Rows after it are not there yet: they are NaN until the fold hands them over."""
+
+    __slots__ = ("times", "fields", "factor", "count")
+
+    def __init__(self, n_times: int, n_symbols: int) -> None:
+        self.times = np.zeros(n_times, dtype=np.int64)
+        self.fields = np.full((n_times, 5, n_symbols), np.nan)
+        self.factor = np.full((n_times, n_symbols), np.nan)
+        self.count = 0
+
+    def add(self, time: int, fields: np.ndarray, factor: np.ndarray) -> None:
+        """Take in one more bar time: fields (5, N) and split factors (N,)."""
+        self.times[self.count], self.fields[self.count], self.factor[self.count] = time, fields, factor
+        self.count += 1
+
+    def last(self, i: int, n: int) -> History:
+        """The last `n` bars of instrument `i`."""
+        known = self.fields[: self.count, :, i]
+        rows = np.flatnonzero(~np.isnan(known[:, 3]))[-n:]
+        bars = known[rows].T.copy()
+        scale = self.factor[rows, i] / self.factor[self.count - 1, i]
+        bars[:4] *= scale
+        bars[4] /= scale
+        return History(self.times[rows].view("datetime64[us]"), *bars)
+
+
+class Context:
+    """What a strategy sees at the close of one bar time.
+
+    now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name), position(symbol),
+    history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes, positions, feature_values(name).
+    """
+
+    __slots__ = (
+        "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_features", "_names", "_positions", "_memory", "_past",
+        "_columns", "_rng", "_open", "_high", "_low", "_close", "_volume", "_position", "_named",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        universe: tuple[str, ...],
+        cash: float,
+        equity: float,
+        time: int,
+        seed: int,
+        pulse: int,
+        fields: np.ndarray,
+        features: np.ndarray,
+        names: tuple[str, ...],
+        positions: np.ndarray,
+        memory: str,
+        past: Past | None,
+        columns: Mapping[str, int],
+    ) -> None:
+        self.universe = universe
+        self.cash = cash
+        self.equity = equity
+        self._time = time
+        self._seed = seed
+        self._pulse = pulse
+        self._fields = fields
+        self._features = features
+        self._names = names
+        self._positions = positions
+        self._memory = memory
+        self._past = past
+        self._columns = columns
+        self._rng: np.random.Generator | None = None
+
+    @property
+    def now(self) -> pd.Timestamp:
+        """The label (start) of the bar at whose close the strategy decides, UTC."""
+        return pd.Timestamp(self._time, unit="us", tz="UTC")
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What the last decision that called `remember` handed on; a fresh copy, {} at first."""
+        return json.loads(self._memory)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A random generator seeded by the run's seed and the pulse, so that a replay draws the same numbers."""
+        if self._rng is None:
+            self._rng = np.random.default_rng([self._seed, self._pulse])
+        return self._rng
+
+    def __getattr__(self, name: str) -> Any:
+        """Rows by symbol are made when a strategy first asks for them, so that one which uses the vectors does not pay for them."""
+        if name in _FIELDS:
+            row = _Row(self.universe, self._fields[_FIELDS[name]])
+        elif name == "_position":
+            row = _Row(self.universe, self._positions)
+        elif name == "_named":
+            row = _NamedRows(self)
+        else:
+            raise AttributeError(f"ctx has no {name!r}")
+        setattr(self, name, row)
+        return row
+
+    def open(self, symbol: str) -> float:
+        """The open of the bar, raw."""
+        return self._open[symbol]
+
+    def high(self, symbol: str) -> float:
+        """The high of the bar, raw."""
+        return self._high[symbol]
+
+    def low(self, symbol: str) -> float:
+        """The low of the bar, raw."""
+        return self._low[symbol]
+
+    def close(self, symbol: str) -> float:
+        """The close of the bar, raw."""
+        return self._close[symbol]
+
+    def volume(self, symbol: str) -> float:
+        """The volume of the bar."""
+        return self._volume[symbol]
+
+    def position(self, symbol: str) -> float:
+        """The quantity held."""
+        return self._position[symbol]
+
+    def feature(self, symbol: str, name: str) -> float:
+        """The value of the feature bound to `name`; NaN during its warm-up."""
+        return self._named[name][symbol]
+
+    @property
+    def opens(self) -> np.ndarray:
+        """Opens aligned with `universe`."""
+        return self._fields[0]
+
+    @property
+    def highs(self) -> np.ndarray:
+        """Highs aligned with `universe`."""
+        return self._fields[1]
+
+    @property
+    def lows(self) -> np.ndarray:
+        """Lows aligned with `universe`."""
+        return self._fields[2]
+
+    @property
+    def closes(self) -> np.ndarray:
+        """Closes aligned with `universe`."""
+        return self._fields[3]
+
+    @property
+    def volumes(self) -> np.ndarray:
+        """Volumes aligned with `universe`."""
+        return self._fields[4]
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Quantities held, aligned with `universe`."""
+        return self._positions
+
+    def feature_values(self, name: str) -> np.ndarray:
+        """Values of the feature bound to `name`, aligned with `universe`."""
+        try:
+            return self._features[self._names.index(name)]
+        except ValueError:
+            known = ", ".join(self._names) or "none"
+            raise InputError(f"the experiment defines no feature {name!r} (it defines: {known}).") from None
+
+    def history(self, symbol: str, n: int) -> History:
+        """The last `n` bars of `symbol` up to this one, fewer when there are fewer, in this bar's split basis."""
+        if symbol not in self.universe:
+            raise _unknown(symbol, self.universe)
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise InputError(f"history: n is {n!r}; it must be a whole number of bars, at least 1.")
+        if self._past is None:
+            raise InputError("history: this run was prepared without it; call ctx.history by its name in the strategy's source.")
+        return self._past.last(self._columns[symbol], int(n))
+
+    def flat(self) -> Targets:
+        """Targets of zero for the whole universe."""
+        return Targets(self.universe, np.zeros(len(self.universe)))
+
+    def hold(self) -> Targets:
+        """Targets equal to what is held."""
+        return Targets(self.universe, self._positions)
+
+    def targets(self, quantities: np.ndarray) -> Targets:
+        """Targets from a vector of quantities aligned with `universe`."""
+        vector = np.asarray(quantities, dtype=np.float64)
+        if vector.shape != (len(self.universe),):
+            raise InputError(f"targets: the vector has shape {vector.shape}; the universe has {len(self.universe)} symbols.")
+        return Targets(self.universe, vector)
+
+    def weights(self, weights: Mapping[str, float] | np.ndarray, *, whole: bool = False) -> Targets:
+        """Targets that put these weights of equity at the close into each symbol; a symbol that is not named gets zero.
+
+        quantity = weight x equity / close, cut to whole shares towards zero when `whole`.
+        """
+        if isinstance(weights, Mapping):
+            unknown = [symbol for symbol in weights if symbol not in self.universe]
+            if unknown:
+                raise _unknown(unknown[0], self.universe)
+            vector = np.array([weights.get(symbol, 0.0) for symbol in self.universe], dtype=np.float64)
+        else:
+            vector = self.targets(weights).vector
+        if not np.isfinite(vector).all():
+            symbol = self.universe[int(np.flatnonzero(~np.isfinite(vector))[0])]
+            raise InputError(f"weights: the weight of {symbol} is not a finite number.")
+        quantities = vector * self.equity / self.closes
+        return Targets(self.universe, np.trunc(quantities) if whole else quantities)

@@ -1,0 +1,153 @@
+"""Preflight: what a strategy's source depends on, read from its syntax tree before anything of it runs.
+
+- Tier 1: the text, ctx, params, `math`, `numpy` and pure builtins. The stored text and params say everything.
+- Tier 2: also named imports of installed packages or of the standard library, whose versions are recorded, or constants
+  captured from outside the text. The environment has to be kept as well.
+- Tier 3: anything that stored text, params and versions cannot bring back, or that could differ from run to run: hidden
+  memory, files, network, processes, clocks, unseeded randomness, set order, computed code. Refused, without override.
+
+A tier is a statement about the source, not a sandbox. It is strict on purpose (what cannot be shown to be harmless from
+the text is refused, and the reason says what to write instead), but it looks at text: a package that misbehaves inside, or a
+value that only turns bad when it is computed, passes. Do not use it to run code that you do not trust.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.strategy import preflight_reach as reach
+from ledger_pipeline.strategy import preflight_state as state
+from ledger_pipeline.strategy.preflight_flow import Facts, Flow
+from ledger_pipeline.strategy.preflight_rules import Reason
+from ledger_pipeline.strategy.preflight_scopes import Scopes
+from ledger_pipeline.strategy.source import StrategySource, capture, parse
+
+__all__ = ["Preflight", "Reason", "preflight"]
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The verdict on one source.
+
+    tier: 1, 2 or 3. reasons: everything that forces tier 2 or 3, by line of `source.text`. packages: distribution -> version
+    of what is imported by name (`numpy` too; `python` for the standard library). uses_history: whether the text mentions an
+    attribute `history`, so that a run knows whether to keep past bars.
+    """
+
+    tier: int
+    reasons: tuple[Reason, ...]
+    packages: dict[str, str]
+    uses_history: bool
+    source: StrategySource
+
+    def require(self) -> Preflight:
+        """Itself when the tier is 1 or 2; RefusedError that names every reason by line when it is 3."""
+        if self.tier < 3:
+            return self
+        lines = self.source.text.splitlines()
+        refusals = [reason for reason in self.reasons if reason.tier == 3]
+        listed = "".join(
+            f"\n  line {reason.line}: {reason.message} [{reason.code}]"
+            + (f"\n    {lines[reason.line - 1].strip()}" if 0 < reason.line <= len(lines) else "")
+            for reason in refusals
+        )
+        count = "1 reason" if len(refusals) == 1 else f"{len(refusals)} reasons"
+        raise RefusedError(
+            f"strategy `{self.source.function_name}` is tier 3 and is not run, for {count} to be removed:{listed}"
+        )
+
+
+def preflight(strategy: Callable | str | Path | StrategySource) -> Preflight:
+    """Classify a strategy: a function, a file, a text (a str with a line break in it) or a captured source.
+
+    Nothing of it is executed. InputError when it is no strategy at all (no such file, a syntax error, no function).
+    """
+    source = strategy if isinstance(strategy, StrategySource) else capture(strategy)
+    tree = parse(source.text, source.function_name)
+    function = next((node for node in reversed(tree.body) if _is_function(node, source.function_name)), None)
+    if function is None:
+        raise InputError(f"the strategy's text defines no function `{source.function_name}` at its top level.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(
+                source.text, "<strategy>", "exec", dont_inherit=True
+            )  # finds what the parser lets pass, runs nothing
+        scopes = Scopes(tree)
+        facts = Facts(tree, function, scopes, Flow(scopes, function), source.captured, source.unavailable)
+        found, packages = reach.imports(facts)
+        reasons = tuple(sorted({*found, *_all_reasons(facts)}))
+        uses_history = any(
+            isinstance(node, ast.Attribute) and node.attr == "history" for node in ast.walk(tree)
+        ) or any(isinstance(node, ast.MatchClass) and "history" in node.kwd_attrs for node in ast.walk(tree))
+    except SyntaxError as error:
+        raise InputError(f"strategy `{source.function_name}`: line {error.lineno}: {error.msg}.") from None
+    except RecursionError:
+        raise InputError(f"strategy `{source.function_name}` is nested too deeply to be read; simplify it.") from None
+    return Preflight(max((reason.tier for reason in reasons), default=1), reasons, packages, uses_history, source)
+
+
+def _is_function(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
+
+
+def _all_reasons(facts: Facts) -> Iterator[Reason]:
+    constants, top_level = state.module_constants(facts)
+    yield from top_level
+    yield from _signature(facts.strategy)
+    yield from _statements(facts)
+    yield from reach.private_names(facts)
+    yield from reach.names(facts)
+    yield from reach.attributes(facts)
+    yield from reach.clock_strings(facts)
+    yield from reach.addresses(facts)
+    yield from state.rebound_names(facts)
+    yield from state.constants_only_read(facts, constants)
+    yield from state.defaults(facts, constants)
+    yield from state.classes(facts, constants)
+    yield from state.changes(facts)
+    yield from state.set_order(facts)
+
+
+def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Reason]:
+    arguments = function.args
+    others = (*arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
+    if len(arguments.posonlyargs) + len(arguments.args) != 2 or any(others):
+        message = f"`{function.name}` must take exactly two positional parameters: (ctx, params)"
+        yield Reason(function.lineno, "signature", message, 3)
+
+
+def _statements(facts: Facts) -> Iterator[Reason]:
+    for node in facts.nodes():
+        line = getattr(node, "lineno", 1)
+        match node:
+            case ast.Global(names=names):
+                yield Reason(line, "global", f"global {', '.join(names)}: hidden memory; use targets.remember", 3)
+            case ast.Nonlocal(names=names):
+                yield Reason(
+                    line, "nonlocal", f"nonlocal {', '.join(names)}: hidden memory; return the value instead", 3
+                )
+            case ast.AsyncFunctionDef() | ast.AsyncFor() | ast.AsyncWith() | ast.Await():
+                yield Reason(line, "async", "async code depends on a scheduler; write it without", 3)
+            case ast.comprehension(is_async=1, target=target):
+                yield Reason(target.lineno, "async", "async code depends on a scheduler; write it without", 3)
+            case ast.Yield() | ast.YieldFrom() if _function_around(node, facts) is facts.strategy:
+                yield Reason(line, "generator", "a strategy returns its targets; it may not yield", 3)
+            case ast.FunctionDef(decorator_list=[_, *_]) | ast.AsyncFunctionDef(decorator_list=[_, *_]):
+                message = f"a decorator on `{node.name}` replaces it by something that the text does not show"
+                yield Reason(node.decorator_list[0].lineno, "decorator", message, 3)
+            case ast.ClassDef(decorator_list=[first, *_]) if not state.is_frozen_dataclass(node, facts):
+                message = f"a decorator on `{node.name}` replaces it by something that the text does not show"
+                yield Reason(first.lineno, "decorator", message, 3)
+
+
+def _function_around(node: ast.AST, facts: Facts) -> ast.AST | None:
+    around: ast.AST | None = node
+    while around is not None and not isinstance(around, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        around = facts.scopes.parent.get(around)
+    return around

@@ -1,0 +1,93 @@
+"""Targets: what a strategy returns. Holdings, not orders: one quantity for every symbol of the universe at this pulse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ledger_pipeline.errors import InputError
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
+
+
+class Invest(float):
+    """Cash to invest at the fill, standing where a quantity would."""
+
+
+class Targets:
+    """Target quantities for a universe, in its order; made by `ctx.flat()`, `ctx.hold()`, `ctx.weights()` or `ctx.targets()`.
+
+    `targets[symbol] = quantity` sets a quantity; `invest` sets cash to invest at the fill instead, and whichever comes last counts; `because`
+    attaches reason codes; `remember` hands JSON-safe state to the next pulse.
+    """
+
+    __slots__ = ("universe", "vector", "values", "invests", "reasons", "memory")
+
+    def __init__(self, universe: tuple[str, ...], vector: np.ndarray) -> None:
+        self.universe = universe
+        self.vector = vector
+        self.values: dict[str, Any] | None = None  # takes the place of the vector from the first assignment on
+        self.invests = False
+        self.reasons: dict[str, tuple[str, ...]] = {}
+        self.memory: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Quantities by symbol; an Invest where cash is to be invested."""
+        if self.values is None:
+            self.values = dict(zip(self.universe, self.vector.tolist(), strict=True))
+        return self.values
+
+    def __setitem__(self, symbol: str, quantity: float) -> None:
+        values = self.values
+        if values is None:
+            values = self.as_dict()
+        values[symbol] = quantity
+
+    def __getitem__(self, symbol: str) -> float:
+        return self.as_dict()[symbol]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.universe)
+
+    def __len__(self) -> int:
+        return len(self.universe)
+
+    def __repr__(self) -> str:
+        held = {symbol: quantity for symbol, quantity in self.as_dict().items() if quantity != 0}
+        return f"Targets({held}; {len(self.universe)} symbols)"
+
+    def invest(self, symbol: str, cash: float) -> Targets:
+        """Buy `symbol` for this amount of cash (above zero) at the fill, on top of what is held; fees come on top of the cash."""
+        if symbol not in self.universe:
+            raise InputError(f"invest: {symbol!r} is not in the universe of this pulse.")
+        if isinstance(cash, bool) or not isinstance(cash, (int, float, np.floating, np.integer)) or not 0 < cash < float("inf"):
+            raise InputError(f"invest: the cash for {symbol} is {cash!r}; it must be a finite amount above zero.")
+        self.as_dict()[symbol] = Invest(cash)
+        self.invests = True
+        return self
+
+    def cash(self) -> dict[str, float]:
+        """The cash to invest by symbol."""
+        if not self.invests:
+            return {}
+        return {symbol: float(value) for symbol, value in self.as_dict().items() if isinstance(value, Invest)}
+
+    def because(self, symbol: str, *codes: str) -> Targets:
+        """Attach reason codes (upper-case words, such as UNDERWEIGHT) to what this decision does with `symbol`."""
+        if symbol not in self.universe:
+            raise InputError(f"because: {symbol!r} is not in the universe of this pulse.")
+        for code in codes:
+            if not isinstance(code, str) or not _REASON.fullmatch(code):
+                raise InputError(f"because: {code!r} is not a reason code; use upper-case letters, digits and '_', such as UNDERWEIGHT.")
+        self.reasons[symbol] = self.reasons.get(symbol, ()) + codes
+        return self
+
+    def remember(self, memory: Mapping[str, Any]) -> Targets:
+        """Hand `memory` (a JSON object) to the next pulse as `ctx.memory`; it replaces what was remembered before."""
+        if not isinstance(memory, Mapping):
+            raise InputError(f"remember: takes a dict of JSON values, not {type(memory).__name__}.")
+        self.memory = dict(memory)
+        return self
