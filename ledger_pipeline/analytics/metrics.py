@@ -67,7 +67,7 @@ def metrics(
     _check_columns(fills, "fills", ("quantity", "price"))
     _check_columns(trades, "trades", ("pnl",))
     r = time_weighted_returns(equity).to_numpy()
-    if np.isnan(r).any():
+    if not np.isfinite(r).all():
         r = r[:0]
     period_risk_free = period_rate(risk_free, periods_per_year)
     span = max_drawdown_span(equity) if len(r) else None
@@ -201,7 +201,7 @@ def max_drawdown_span(equity: pd.DataFrame) -> DrawdownSpan | None:
     returns.
     """
     wealth = wealth_index(equity)
-    if len(wealth) < 2 or wealth.isna().any():
+    if len(wealth) < 2 or not np.isfinite(wealth).all():
         return None
     depth = drawdown(wealth).to_numpy()
     level = wealth.to_numpy()

@@ -168,13 +168,16 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.set_xlim(-0.5, 12.9)
-        axes.set_ylim(len(table) - 0.5, -0.5)
+        axes.set_ylim(max(len(table), 1) - 0.5, -0.5)
         axes.xaxis.tick_top()
         axes.set_xticks([*range(12), 12.4], [*MONTHS, "Year"])
         axes.set_yticks(range(len(table)), [str(year) for year in table.index])
         limit = heat_limit([table]) * 100
         colours = LinearSegmentedColormap.from_list("gain_loss", [LOSS, "#f6d7c2", PAPER, "#c7dff0", GAIN])
-        colours.set_bad((0, 0, 0, 0))
+        colours = colours.with_extremes(bad=(0, 0, 0, 0))
+        if len(table) == 0:
+            axes.text(5.5, 0, "no returns", ha="center", va="center")
+            return figure
         axes.imshow(
             np.ma.masked_invalid(months),
             cmap=colours,
@@ -197,8 +200,6 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
                         color=INK if last else _readable(colours(0.5 + value / limit / 2)),
                         weight="bold" if last else "normal",
                     )
-        if len(table) == 0:
-            axes.text(6, -0.25, "no returns", ha="center")
         return figure
 
 

@@ -68,7 +68,8 @@ def time_weighted_returns(equity: pd.DataFrame) -> pd.Series:
     after = level[start + 1 :]
     defined = np.logical_and.accumulate((base > 0) & (after > 0) & np.isfinite(base) & np.isfinite(after))
     values = np.full(len(after), np.nan)
-    values[defined] = after[defined] / base[defined] - 1.0
+    with np.errstate(over="ignore"):
+        values[defined] = after[defined] / base[defined] - 1.0
     return pd.Series(values, index=times[start + 1 :], name="return")
 
 
@@ -107,8 +108,8 @@ def undefined_reason(equity: pd.DataFrame) -> str | None:
         return None
     level = equity.loc[equity["ts"] == bad[0], "equity"].iloc[0]
     if level > 0:
-        return f"The money at the start of {bad[0]:%Y-%m-%d} was zero or negative, so there are no returns from there on."
-    return f"Equity was {level:,.2f} at {bad[0]:%Y-%m-%d}, and an account at or below zero has no returns from there on."
+        return f"The money at the start of {bad[0]:%Y-%m-%d} was zero or negative, so returns end there."
+    return f"Equity was {level:,.2f} at {bad[0]:%Y-%m-%d}, and an account at or below zero has no returns."
 
 
 def money_weighted_return(equity: pd.DataFrame) -> float | None:

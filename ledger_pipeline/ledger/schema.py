@@ -137,8 +137,9 @@ def table_hash(table: pa.Table) -> str:
         elif pa.types.is_string(array.type):
             header["type"] = "id"
             lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
-            text = array.buffers()[2]
-            first, last = np.frombuffer(array.buffers()[1], np.int32)[[array.offset, array.offset + len(array)]]
+            held = array.drop_null() if array.null_count else array  # what lies under a missing text is undefined
+            text = held.buffers()[2]
+            first, last = np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]] if len(held) else (0, 0)
             parts = [lengths, memoryview(text)[first:last] if text else b""]
         else:
             header["type"] = str(array.type)

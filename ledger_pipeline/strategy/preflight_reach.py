@@ -308,6 +308,8 @@ def _attribute_finding(node: ast.Attribute, facts: Facts) -> Finding | None:
             return None
     if name == "now" and (call or not facts.flow.is_context(node.value)):
         return "clock", "`.now` of anything but ctx reads the clock; the time of the pulse is ctx.now, without a call"
+    if name in ("timestamp", "astimezone") and _makes_naive_times(facts):
+        return "clock", f"`.{name}` of a datetime without a time zone uses that of the machine; start from ctx.now"
     if name == "astimezone" and not (call and (call.args or call.keywords)):
         return "clock", "`.astimezone()` uses the time zone of the machine; name the time zone"
     if name == "fromtimestamp" and not (call and len(call.args) + len(call.keywords) > 1):
@@ -315,6 +317,12 @@ def _attribute_finding(node: ast.Attribute, facts: Facts) -> Finding | None:
     if name in ("format", "format_map"):
         return _format_finding(node.value)
     return _listed(name)
+
+
+def _makes_naive_times(facts: Facts) -> bool:
+    return any(
+        facts.path(node.func).startswith("datetime.datetime") for node in facts.nodes() if isinstance(node, ast.Call)
+    )
 
 
 def _is_rng(node: ast.expr, facts: Facts) -> bool:
@@ -385,10 +393,18 @@ def _shows_address(node: ast.expr, facts: Facts) -> bool:
     match node:
         case ast.Lambda() | ast.GeneratorExp():
             return True
-        case ast.Attribute(value=value, attr="rng"):
-            return facts.flow.is_context(value)
+        case ast.Attribute(value=value, attr=name) if facts.flow.is_context(value):
+            return name in rules.CONTEXT_METHODS
+        case ast.Attribute():
+            return _is_imported_function(node, facts)
         case ast.Call(func=func):
             return facts.scopes.is_builtin(func, "map", "filter", "zip", "enumerate", "reversed", "iter")
         case ast.Name():
-            return facts.flow.is_context(node) or facts.scopes.function(node) is not None
+            is_function = facts.scopes.function(node) is not None or _is_imported_function(node, facts)
+            return is_function or facts.flow.is_context(node)
     return False
+
+
+def _is_imported_function(node: ast.expr, facts: Facts) -> bool:
+    path = facts.path(node)
+    return bool(path) and path.split(".")[-1] not in ("pi", "e", "tau", "inf", "nan", "euler_gamma")

@@ -47,6 +47,11 @@ REFUSED_BUILTINS = {
     "print": ("outside", "writes to the screen; give reasons with targets.because(...) instead"),
 }
 
+# The text of these attributes of ctx holds an address.
+CONTEXT_METHODS = frozenset(
+    "rng open high low close volume feature position history flat hold targets weights feature_values".split()
+)
+
 # Builtins that read their argument and keep no reference to it (sorted, list, ... make a shallow copy).
 READ_ONLY_BUILTINS = frozenset({"len", "isinstance", "bool", "any", "all", "str", "repr", "format", "callable"})
 SHALLOW_BUILTINS = frozenset(
@@ -158,7 +163,7 @@ _RANDOM = ("randomness", "is not seeded by the run; use ctx.rng")
 _OUTSIDE = ("outside", "reaches files, the network or processes")
 _DYNAMIC = ("dynamic-code", "reaches the interpreter, from where anything can be reached")
 REFUSED_MODULES: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("time", "sched", "timeit"), _CLOCK),
+    **dict.fromkeys(("time", "sched", "timeit", "exchange_calendars"), _CLOCK),
     **dict.fromkeys(("random", "secrets", "uuid"), _RANDOM),
     **dict.fromkeys(
         """
@@ -179,7 +184,7 @@ REFUSED_MODULES: dict[str, tuple[str, str]] = {
         """
         builtins importlib imp pkgutil runpy code codeop ast dis inspect types gc weakref ctypes cffi traceback
         tracemalloc faulthandler atexit contextvars symtable tokenize site sysconfig pdb bdb cProfile profile trace
-        unittest doctest numba llvmlite pip setuptools pkg_resources cython
+        unittest doctest numba llvmlite pip setuptools pkg_resources cython yaml greenlet
         """.split(),
         _DYNAMIC,
     ),

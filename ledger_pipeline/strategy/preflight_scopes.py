@@ -91,16 +91,27 @@ class Scopes(ast.NodeVisitor):
         """Is this a name, one of `names`, that nothing in the text binds?"""
         return isinstance(node, ast.Name) and node.id in names and self.binding(node) is None
 
-    def function(self, node: ast.expr) -> FunctionNode | None:
-        """The one function of the text that this name stands for, if there is exactly one."""
-        binding = self.binding(node) if isinstance(node, ast.Name) else None
-        nodes = self.binders.get(binding, []) if binding else []
-        if len(nodes) == 1 and isinstance(nodes[0], ast.FunctionDef | ast.AsyncFunctionDef):
-            return nodes[0]
-        origins = self.origins.get(binding, []) if binding else []
-        if len(nodes) == 1 and len(origins) == 1 and isinstance(origins[0].value, ast.Lambda):
-            return origins[0].value
+    def function(self, node: ast.AST | None) -> FunctionNode | None:
+        """The one function of the text that this stands for (by name, by another name, or a lambda itself), if any."""
+        for _ in range(8):
+            if isinstance(node, ast.Lambda):
+                return node
+            binding = self.binding(node) if isinstance(node, ast.Name) else None
+            nodes = self.binders.get(binding, []) if binding else []
+            if len(nodes) != 1:
+                return None
+            if isinstance(nodes[0], ast.FunctionDef | ast.AsyncFunctionDef):
+                return nodes[0]
+            origins = self.origins.get(binding, []) if binding else []
+            if len(origins) != 1 or origins[0].element:
+                return None
+            node = origins[0].value
         return None
+
+    def is_class(self, node: ast.AST) -> bool:
+        """Is this the name of a class of the text?"""
+        binding = self.binding(node) if isinstance(node, ast.Name) else None
+        return binding is not None and any(isinstance(binder, ast.ClassDef) for binder in self.binders[binding])
 
     def _bind(self, name: str, node: ast.AST, scope: Scope | None = None) -> None:
         scope = scope or self.scope
@@ -264,6 +275,14 @@ class Scopes(ast.NodeVisitor):
         if node.value is not None:
             self.returns[self.scope.node].append(node.value)
 
+    def visit_Yield(self, node: ast.Yield | ast.YieldFrom) -> None:
+        self.generic_visit(node)
+        if node.value is not None:
+            value = node.value if isinstance(node, ast.YieldFrom) else ast.Tuple([node.value], ast.Load())
+            self.returns[self.scope.node].append(value)
+
+    visit_YieldFrom = visit_Yield
+
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.name:
             self._bind(node.name, node)
@@ -299,18 +318,45 @@ class Scopes(ast.NodeVisitor):
 
     def _bind_arguments_of_calls(self) -> None:
         for call in (node for node in ast.walk(self.tree) if isinstance(node, ast.Call)):
+            values = [argument for argument in call.args if not isinstance(argument, ast.Starred)]
+            spread = [argument.value for argument in call.args if isinstance(argument, ast.Starred)]
+            spread += [keyword.value for keyword in call.keywords if keyword.arg is None]
+            named = [(keyword.arg, keyword.value) for keyword in call.keywords if keyword.arg]
             function = self.function(call.func)
-            if function is None or call in self.annotations:
-                continue
-            names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
-            scope = self.inside[function]
-            for name, value in zip(names, call.args, strict=False):
-                if isinstance(value, ast.Starred):
-                    break
+            if function is not None:
+                self._bind_arguments(function, values if len(values) == len(call.args) else [], spread, named)
+                if spread:
+                    self._pass_around(function, [*values, *spread])
+            around = [*values, *spread, *(value for _, value in named)]
+            if isinstance(call.func, ast.Attribute):
+                around.append(call.func.value)
+            for value in around:
+                passed = self.function(value)
+                if passed is not None:
+                    self._pass_around(passed, [other for other in around if other is not value])
+
+    def _bind_arguments(
+        self, function: FunctionNode, values: list[ast.expr], spread: list[ast.expr], named: list[tuple[str, ast.expr]]
+    ) -> None:
+        scope, arguments = self.inside[function], function.args
+        names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+        for name, value in zip(names, values, strict=False):
+            self.origins[scope, name].append(Origin(value, False))
+        for name, value in named:
+            if name in scope.bound:
                 self.origins[scope, name].append(Origin(value, False))
-            for keyword in call.keywords:
-                if keyword.arg and keyword.arg in scope.bound:
-                    self.origins[scope, keyword.arg].append(Origin(keyword.value, False))
+        rest: list[ast.expr] = [*values[len(names) :], *(ast.Starred(value) for value in spread)]
+        rest += [value for name, value in named if name not in names]
+        for extra in (arguments.vararg, arguments.kwarg):
+            if extra:
+                self.origins[scope, extra.arg].append(Origin(ast.Tuple(rest, ast.Load()), False))
+
+    def _pass_around(self, function: FunctionNode, values: list[ast.expr]) -> None:
+        """A function handed to map, sorted, partial, ...: it may be called with the other arguments or their elements."""
+        names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+        for name in names:
+            for value in values:
+                self.origins[self.inside[function], name] += [Origin(value, False), Origin(value, True)]
 
 
 def pattern_names(pattern: ast.AST) -> Iterator[str]:

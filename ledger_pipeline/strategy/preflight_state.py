@@ -88,9 +88,7 @@ def layers(node: ast.expr, facts: Facts, known: Mapping[str, int]) -> int | None
                 return None
             if facts.path(node):
                 return _imported(facts.path(node))
-            binding = facts.scopes.binding(root)
-            binders = facts.scopes.binders.get(binding, []) if binding else []
-            return 0 if any(isinstance(binder, ast.ClassDef) for binder in binders) else None
+            return 0 if facts.scopes.is_class(root) else None
         case ast.Subscript(value=value, slice=index):
             if facts.scopes.is_builtin(value, "dict", "list", "tuple", "set", "frozenset", "type"):
                 return 0
@@ -111,9 +109,8 @@ def layers(node: ast.expr, facts: Facts, known: Mapping[str, int]) -> int | None
                 return max(peeled(*args) or 0, own or 0) + 1
             if path in _PURE_CONSTRUCTORS or path.startswith("math."):
                 return 0
-            if isinstance(func, ast.Name) and inner(*values) == 0:
-                binders = facts.scopes.binders.get((facts.scopes.module, func.id), [])
-                return 0 if binders and all(isinstance(binder, ast.ClassDef) for binder in binders) else None
+            if facts.scopes.is_class(func) and inner(*values) == 0:
+                return 0
     return None
 
 
@@ -427,13 +424,14 @@ def _order_unused(node: ast.expr, facts: Facts) -> bool:
             | ast.Match()
         ):
             return True
-        case ast.Assign(targets=targets):
-            return all(isinstance(target, ast.Name) for target in targets)
-        case ast.AnnAssign(target=target):
-            return isinstance(target, ast.Name)
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
+            targets = around.targets if isinstance(around, ast.Assign) else [around.target]
+            in_class = isinstance(facts.scopes.parent[around], ast.ClassDef)
+            combines = isinstance(getattr(around, "op", ast.BitOr()), ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor)
+            return all(isinstance(target, ast.Name) for target in targets) and combines and not in_class
         case ast.BoolOp() | ast.NamedExpr() | ast.IfExp() | ast.arguments():
             return True
-        case ast.BinOp(op=op) | ast.AugAssign(op=op):
+        case ast.BinOp(op=op):
             return isinstance(op, ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor)
         case ast.Attribute(attr=attribute):
             return attribute in SET_SAFE_METHODS

@@ -41,8 +41,12 @@ def test_agreement_with_empyrical_on_any_returns(pairs, periods, risk_free):
     found = b.alpha(r, f, periods, free)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
     annual = np.sqrt(periods)
-    assert b.tracking_error(r, f, periods) == pytest.approx(empyrical.annual_volatility(r - f, annualization=periods), rel=1e-9)
-    assert b.information_ratio(r, f, periods) == pytest.approx(empyrical.excess_sharpe(r, f) * annual, rel=1e-9, abs=1e-9)
+    assert b.tracking_error(r, f, periods) == pytest.approx(
+        empyrical.annual_volatility(r - f, annualization=periods), rel=1e-9
+    )
+    assert b.information_ratio(r, f, periods) == pytest.approx(
+        empyrical.excess_sharpe(r, f) * annual, rel=1e-9, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -87,7 +91,9 @@ def test_only_common_times_count_and_returns_span_the_gaps():
 
 
 def test_a_benchmark_that_begins_later_is_measured_from_its_first_level():
-    found = benchmark_metrics(equity_frame([100, 110, 99, 120]), series([10, 12, 15], "2020-01-02"), periods_per_year=252)
+    found = benchmark_metrics(
+        equity_frame([100, 110, 99, 120]), series([10, 12, 15], "2020-01-02"), periods_per_year=252
+    )
     assert found["benchmark_return"] == pytest.approx(0.5)
 
 

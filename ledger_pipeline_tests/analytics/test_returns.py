@@ -68,7 +68,7 @@ def test_after_ruin_returns_are_undefined_even_if_money_comes_back():
     assert returns.iloc[0] == pytest.approx(0.10)
     assert returns.iloc[1:].isna().all()
     assert undefined_reason(equity) == (
-        "Equity was -5.00 at 2020-01-03, and an account at or below zero has no returns from there on."
+        "Equity was -5.00 at 2020-01-03, and an account at or below zero has no returns."
     )
 
 
@@ -112,7 +112,9 @@ def test_xirr_gives_what_the_documentation_of_excel_gives():
 def test_xirr_of_one_payment_doubled_in_a_year_of_365_days():
     assert xirr(days("2021-01-01", "2022-01-01"), np.array([-100, 200])) == pytest.approx(1.0, abs=1e-12)
     # a leap year is 366 days of 365, so the same doubling is a little less a year
-    assert xirr(days("2020-01-01", "2021-01-01"), np.array([-100, 200])) == pytest.approx(2 ** (365 / 366) - 1, abs=1e-12)
+    assert xirr(days("2020-01-01", "2021-01-01"), np.array([-100, 200])) == pytest.approx(
+        2 ** (365 / 366) - 1, abs=1e-12
+    )
 
 
 def test_xirr_takes_extreme_rates_and_zero():

@@ -138,6 +138,7 @@ LINES = {
         "import types",
         "from types import FunctionType",
         "import numba",
+        "import yaml",
         "import pandas as pd; x = pd.eval('1')",
         "import pandas as pd; x = pd.DataFrame({}).query('a > 1')",
         "import pandas as pd; x = pd.DataFrame({}).eval('@ctx.x')",
@@ -192,6 +193,8 @@ LINES = {
         "t = ctx.now; f = t.now; x = f()",
         "x = ctx.now()",
         "x = ctx.now.astimezone()",
+        "from datetime import datetime; x = datetime(2020, 1, 1).timestamp()",
+        "import exchange_calendars",
         "import datetime; x = datetime.datetime.fromtimestamp(0)",
         "import numpy as np; x = np.datetime64('now')",
         "import numpy as np; x = np.datetime64(' TODAY')",
@@ -265,7 +268,6 @@ LINES = {
         "import calendar; calendar.setfirstweekday(1)",
     ],
     "import-unknown": ["import no_such_package_at_all", "from strategies.common import helper"],
-    "import-star": ["from math import *"],
     "module-object": [
         "import numpy as np; m = np",
         "import math; x = [math]",
@@ -314,6 +316,28 @@ LINES = {
         "for params['n'] in (1, 2): pass",
         "with ctx.x as params['n']: pass",
         "import heapq; heapq.heappush(params['heap'], 1)",
+        "box = [params]; box[0]['n'] = 1",
+        "box = {'p': params}; box['p']['n'] += 1",
+        "copied = dict(params); copied['list'].append(1)",
+        "copied = params.copy(); copied['list'].append(1)",
+        "import copy; c = copy.copy(params); c['list'].append(1)",
+        "x = list(params['lists'])[0]; x.append(1)",
+        "next(iter(params['lists'])).append(1)",
+        "max(params['lists']).append(1)",
+        "[x for x in params['lists']][0].append(1)",
+        "(lambda p: p.append(1))(params['list'])",
+        "(lambda p: p)(params)['n'] = 1",
+        "x = list(map(lambda l: l.append(1), params['lists']))",
+        "x = sorted(params['lists'], key=lambda l: l.append(1) or 0)",
+        "from functools import reduce; x = reduce(lambda a, b: a.append(b) or a, (1, 2), params['list'])",
+        "from functools import partial; f = partial(lambda p: p.append(1), params['list'])",
+        "def change(p): p['n'] = 1 #! mutates-input\nf = change\nf(params)",
+        "def change(p): p['n'] = 1 #! mutates-input\nchange(*[params])",
+        "def change(p): p['n'] = 1 #! mutates-input\nchange(**{'p': params})",
+        "def change(*ps): ps[0]['n'] = 1 #! mutates-input\nchange(params)",
+        "def change(**ps): ps['p']['n'] = 1 #! mutates-input\nchange(p=params)",
+        "def each(): #! -\n    yield params['list']\nfor x in each(): x.append(1) #! mutates-input",
+        "def pack(): return [params] #! -\npack()[0]['n'] = 1 #! mutates-input",
         "match params: #! -\n    case {'list': x}: x.append(1) #! mutates-input",
     ],
     "attribute-assignment": [
@@ -372,6 +396,10 @@ LINES = {
         "def held(): #! -\n    return {'A', 'B'}\nfor s in held(): pass #! set-order",
         "def walk(names): #! -\n    return [n for n in names] #! set-order\nwalk({'A', 'B'})",
         "x = lambda: {'A'}",
+        "d = {'a': 1}; x = {'k': d.keys()}; x['k'] |= {'B'}",
+        "def held(): #! -\n    return {'A', 'B'}\nf = held\nfor s in f(): pass #! set-order",
+        "def each(): #! -\n    yield {'A', 'B'} #! set-order",
+        "from functools import reduce; x = reduce(lambda a, b: a | b, ({'A'}, {'B'}))",
         "x = print if 0 else {s for s in set('AB')}, 1 #! outside set-order",
     ],
     "address": [
@@ -387,6 +415,8 @@ LINES = {
         "x = str(lambda: 0)",
         "x = str(map(int, '12'))",
         "x = f'{ctx.rng}'",
+        "x = f'{ctx.close}'",
+        "import numpy as np; x = str(np.mean)",
         "f = lambda: 0; x = str(f)",
     ],
     "format-string": [
@@ -637,6 +667,11 @@ async def strategy(ctx, params): #! async
     "signature: star": "def strategy(*args): #! signature\n    return args[0].flat()\n",
     "signature: keyword": "def strategy(ctx, params, *, x=1): #! signature\n    return ctx.flat()\n",
     "signature: kwargs": "def strategy(ctx, params, **kw): #! signature\n    return ctx.flat()\n",
+    "star import": """
+from math import * #! import-star
+def strategy(ctx, params):
+    return sqrt(4) #! unresolved-name
+""",
     "relative import": """
 from . import helpers #! import-relative
 from .helpers import f #! import-relative
@@ -676,6 +711,7 @@ class B:
 class C(Enum):
     LONG = 1
     boxes = [] #! class
+    names = frozenset({"A"}) #! set-order
 class D(NamedTuple):
     x: float
     def keep(self, seen=[]): #! mutable-default
@@ -832,6 +868,13 @@ def strategy(ctx: Anything, params: dict[Not, There]) -> Targets:
     b[0] += 1
     box = {"a": {}}
     box["a"]["b"] = 1
+    limits = dict(params["limits"])
+    limits["x"] = 1
+    pair = [params["a"], params["b"]]
+    pair[0] *= 2
+    pair.append(3)
+    rows = [(s, ctx.close(s)) for s in ctx.universe]
+    rows.sort(key=lambda row: row[1])
     z = (lambda *args, k=1, **kw: (args, k, kw))(1)
     w = (i * i for i in range(3))
     return ctx.targets(np.array(list(w) + list(scores.values())))
@@ -906,10 +949,10 @@ TIER_2 = {
         {"pandas": version("pandas")},
     ),
     "two packages and numpy": (
-        "import numpy as np\nfrom scipy import stats\nimport yaml\ndef strategy(ctx, params):\n"
+        "import numpy as np\nfrom scipy import stats\nimport dateutil.parser\ndef strategy(ctx, params):\n"
         "    x = stats.norm.rvs(random_state=3) + stats.norm.rvs(random_state=ctx.rng)\n    return ctx.flat()\n",
         {(2, "package"), (3, "package")},
-        {"numpy": version("numpy"), "scipy": version("scipy"), "PyYAML": version("PyYAML")},
+        {"numpy": version("numpy"), "scipy": version("scipy"), "python-dateutil": version("python-dateutil")},
     ),
     "standard library": (
         "def strategy(ctx, params):\n    from statistics import fmean\n    from datetime import timedelta\n"

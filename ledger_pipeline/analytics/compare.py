@@ -1,0 +1,92 @@
+"""Comparing runs: from stored or fresh runs to one report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from ledger_pipeline.analytics.comparison import ComparedRun, comparison_table, differences_sentence, input_differences
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.simulation.run import Run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison of runs, in the order given. `html` is one self-contained file."""
+
+    runs: tuple[ComparedRun, ...] = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """What differs in the inputs, in one sentence."""
+        return differences_sentence([run.provenance for run in self.runs], [run.label for run in self.runs])
+
+    @property
+    def inputs(self) -> pd.DataFrame:
+        """The inputs that differ: one row a field, one column a run."""
+        return input_differences([run.provenance for run in self.runs], [run.label for run in self.runs])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The metrics of all runs."""
+        return comparison_table(list(self.runs))
+
+    @property
+    def html(self) -> str:
+        """The report as one HTML document."""
+        from ledger_pipeline.analytics.report import comparison_report
+
+        return comparison_report(
+            self.runs, "Comparison of runs", {"runs": [run.provenance["run_id"] for run in self.runs]}
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report to `path` and return it."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(self.html, encoding="utf-8")
+        return target
+
+
+def compare(runs: Sequence[Run] | Mapping[str, Run]) -> Comparison:
+    """Compare runs, labelled by the keys of a mapping or by experiment name, with snapshot, seed or id added where
+    names repeat.
+
+    Raises InputError when there is nothing to compare.
+    """
+    if not runs:
+        raise InputError("there are no runs to compare; name at least one.")
+    labelled = (
+        dict(runs)
+        if isinstance(runs, Mapping)
+        else dict(zip(labels([run.provenance for run in runs]), runs, strict=True))
+    )
+    return Comparison(
+        tuple(
+            ComparedRun(label, _told(run.provenance), run.metrics, run.equity, tuple(run.warnings))
+            for label, run in labelled.items()
+        )
+    )
+
+
+def labels(provenances: Sequence[Mapping]) -> list[str]:
+    """A distinct label for each run: its experiment's name, then as much more as is needed."""
+    ways = (
+        lambda p: p["experiment"]["name"],
+        lambda p: f"{p['experiment']['name']} on {p['snapshot']['id']}",
+        lambda p: f"{p['experiment']['name']} on {p['snapshot']['id']}, seed {p['seed']}",
+        lambda p: f"{p['experiment']['name']} {p['run_id'][:8]}",
+    )
+    for way in ways:
+        names = [way(provenance) for provenance in provenances]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError("the same run is named more than once; name each run once.")
+
+
+def _told(provenance: Mapping) -> dict:
+    """Provenance as the report shows it: without the text of the strategy."""
+    return {key: value for key, value in provenance.items() if key != "strategy_text"}

@@ -1,0 +1,148 @@
+"""Replay: run again and compare bytes, on the same inputs or on a history that ends earlier.
+
+A stored run is replayed from what is stored with it, its strategy's source and the values in its provenance, not from today's files. A
+truncation replay shows that a run did not see the future: on a snapshot cut at bar t the ledger up to t is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.features.indicators import Indicator
+from ledger_pipeline.files import Location
+from ledger_pipeline.identity import hash_json
+from ledger_pipeline.ledger.folds import of_kind
+from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.simulation.run import Run, run
+from ledger_pipeline.simulation.store import RunStore
+from ledger_pipeline.strategy.experiment import Experiment, ExperimentSpec, assemble
+from ledger_pipeline.strategy.preflight import preflight
+from ledger_pipeline.strategy.source import StrategySource, extract
+
+END_OF_DATA = "END_OF_DATA"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Outcome of a replay: the heads of both ledgers and the first event that differs (None when the bytes are the same)."""
+
+    run_id: str
+    stored_head: str
+    replayed_head: str
+    first_difference: str | None
+
+    @property
+    def same(self) -> bool:
+        """Whether every event is the same, to the bit."""
+        return self.stored_head == self.replayed_head
+
+
+def replay(
+    run_id: str, *, root: Location = "data", snapshots: Location = "snapshots", indicators: Mapping[str, Indicator] | None = None
+) -> Replay:
+    """Run a stored run again from its own provenance and compare the ledgers.
+
+    `indicators` are the user's own, when the run used any. Raises NotFoundError, IntegrityError (also when today's code of a feature is
+    not the one the run used).
+    """
+    stored = RunStore(root).open(run_id, snapshots)
+    again = run(stored_experiment(stored, indicators), stored.snapshot, seed=stored.provenance["seed"])
+    return Replay(run_id, stored.ledger.head, again.ledger.head, first_difference(stored.ledger, again.ledger))
+
+
+def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = None) -> Experiment:
+    """The experiment of a stored run, rebuilt from its provenance and source; IntegrityError when its hash is not the stored one."""
+    told = stored.provenance["experiment"]
+    text = extract(stored.provenance["strategy_text"], told["strategy_hash"], trust=False)
+    source = StrategySource(text, told["strategy_function"], told["strategy_hash"], told["captured"])
+    spec = ExperimentSpec.model_validate(
+        {
+            "strategy": told["strategy"],
+            "params": told["params"],
+            "features": {alias: {"indicator": item["indicator"], **item["params"]} for alias, item in told["features"].items()},
+            **{name: told[name] for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")},
+        }
+    )
+    experiment = assemble(told["name"], preflight(source), spec, indicators)
+    if experiment.hash != told["hash"]:
+        changed = [item.alias for item in experiment.features if item.fingerprint != told["features"][item.alias]["fingerprint"]]
+        what = f"the code of the feature {changed[0]!r} has changed since" if changed else "its stored parts do not match its hash"
+        raise IntegrityError(f"run {stored.run_id} cannot be replayed as it was: {what}.")
+    if hash_json(told["params"]) != told["params_hash"]:
+        raise IntegrityError(f"run {stored.run_id}: the stored params do not match their hash.")
+    return experiment
+
+
+def first_difference(one: Ledger, other: Ledger) -> str | None:
+    """The first event that differs between two ledgers, in a sentence; None when none does."""
+    for name in one.table.schema.names:
+        a, b = (_plain(ledger.table.column(name)) for ledger in (one, other))
+        shared = min(len(a), len(b))
+        if a.slice(0, shared).equals(b.slice(0, shared)):
+            continue
+        row = next(i for i in range(shared) if a[i] != b[i])
+        return f"seq {row + 1}: {name} is {a[row]} here and {b[row]} there"
+    if len(one) != len(other):
+        return f"one ledger has {len(one):,} events, the other {len(other):,}"
+    return None
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """One truncation replay: the bar index it was cut at, how many events were compared, and what differed (None for nothing)."""
+
+    cut: int
+    events: int
+    difference: str | None
+
+
+def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[Truncation]:
+    """Replay a run on histories cut at `cuts` bars spread over it, and compare each ledger with the beginning of the full one.
+
+    Features are computed anew on the cut history. Orders that the cut run could not fill must be the ones that the full run settled next.
+    """
+    pulses = full.provenance["pulses"]
+    if cuts < 1 or pulses < 3:
+        raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
+    results = []
+    for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
+        short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
+        results.append(Truncation(cut, *_compare_beginning(full.ledger, short.ledger)))
+    return results
+
+
+def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
+    """Compare all events of the short ledger but the expiries that the cut itself caused; then those with how the full run settled them."""
+    expired = of_kind(short, "ORDER_EXPIRED")
+    codes, texts = short.codes("reasons")
+    caused = np.array([row for row in expired if texts[codes[row]].split(",")[0] == END_OF_DATA], dtype=np.int64)
+    kept = len(short) - len(caused)
+    if len(caused) and caused[0] != kept:
+        return kept, f"seq {caused[0] + 1}: an order expired at the cut before other events of the cut run"
+    difference = first_difference(Ledger(full.table.slice(0, kept)), Ledger(short.table.slice(0, kept)))
+    if difference:
+        return kept, difference
+    if len(full) > kept and full.micros[kept] <= short.micros[-1]:
+        return kept, f"the full run has an event at seq {kept + 1} that the cut run lacks"
+    later = full.table.slice(kept).to_pandas()
+    settled = later[later["order_id"].notna()].drop_duplicates("order_id").set_index("order_id")
+    restated = set(later.loc[later["kind"] == "ORDER_REPLACED", "order_id"])
+    for row in short.table.take(pa.array(caused)).to_pylist():
+        number = row["order_id"]
+        if number not in settled.index:
+            return kept, f"order {number} of the cut run does not exist in the full run"
+        other = settled.loc[number]
+        same_quantity = row["quantity"] is None or number in restated or row["quantity"] == other["quantity"]
+        if (row["symbol"], row["side"], row["causation_id"]) != (other["symbol"], other["side"], other["correlation_id"]) or not same_quantity:
+            return kept, f"order {number} of the cut run is not the order of the full run"
+    return kept + len(caused), None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
