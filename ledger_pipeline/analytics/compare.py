@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
 
 from ledger_pipeline.analytics.comparison import ComparedRun, comparison_table, differences_sentence, input_differences
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.simulation.run import Run
+
+
+class FinishedRun(Protocol):
+    """What a comparison needs of a run."""
+
+    provenance: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, Any]: ...
+
+    @property
+    def equity(self) -> pd.DataFrame: ...
+
+    @property
+    def warnings(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,7 @@ class Comparison:
         return target
 
 
-def compare(runs: Sequence[Run] | Mapping[str, Run]) -> Comparison:
+def compare(runs: Sequence[FinishedRun] | Mapping[str, FinishedRun]) -> Comparison:
     """Compare runs, labelled by the keys of a mapping or by experiment name, with snapshot, seed or id added where
     names repeat.
 

@@ -17,16 +17,26 @@ from ledger_pipeline.analytics.benchmark import BENCHMARK_FORMULAS
 from ledger_pipeline.analytics.metrics import FORMULAS
 from ledger_pipeline.analytics.returns import time_weighted_returns
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.identity import canonical_json
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 ALL_FORMULAS = {**FORMULAS, **BENCHMARK_FORMULAS}
 
 # Names are labels, and the others are results or circumstances of a run: no input is among them (names change no hash).
 NOT_INPUTS = frozenset(
-    "label tags archived ledger ledger_head ledger_hash run run_id run_hash events rows row_counts metrics "
+    "label tags archived ledger ledger_head ledger_hash run run_id run_hash events pulses rows row_counts metrics "
     "duration duration_s duration_seconds started_at finished_at created_at sealed_at".split()
 )
 AREAS = tuple("snapshot strategy params features universe opening deposits costs risk cash_rule seed tier".split())
+PART_OF = {"captured": "strategy", "strategy_function": "strategy", "strategy_text": "strategy", "tier_reasons": "tier"}
+FOLLOWS = (
+    "hash",
+    "fingerprint",
+    "warmup",
+    "text",
+    "source",
+    "reasons",
+)  # such fields differ because something else does
 ABSENT = "—"
 MAX_SHOWN = 4
 
@@ -54,13 +64,13 @@ class ComparedRun:
 
 
 def input_differences(provenances: list[dict], labels: list[str] | None = None) -> pd.DataFrame:
-    """Return the input fields whose values differ: index `field` (dotted; in order of appearance, hashes last), one
+    """Return the input fields whose values differ: index `field` (dotted; by area, hashes last), one
     column a run, text cells.
 
     Columns are `labels`, or "run 1", "run 2", ... A field one run lacks shows as "—". Results, durations, labels and
     tags are no inputs and are left out; the id of a snapshot is shown only where its hash differs. Empty when all
     inputs are equal.
-    Raises InputError for labels that repeat or do not match in number.
+    Raises InputError for labels that repeat or do not match in number, and for values that are not JSON.
     """
     names = list(labels) if labels is not None else [f"run {i}" for i in range(1, len(provenances) + 1)]
     if len(names) != len(provenances):
@@ -70,8 +80,8 @@ def input_differences(provenances: list[dict], labels: list[str] | None = None) 
     fields = list(dict.fromkeys(name for one in flat for name in one))
     names_only = {"experiment.name"} | (set() if _differs(flat, "snapshot.hash") else {"snapshot.id"})
     differing = [n for n in fields if n not in names_only and _differs(flat, n) and not _is_emptiness(flat, n)]
-    differing.sort(key=lambda name: name.endswith("hash"))
-    rows = [[_text(one.get(name, ABSENT)) for one in flat] for name in differing]
+    differing.sort(key=_place)
+    rows = [[value_text(one.get(name, ABSENT)) for one in flat] for name in differing]
     return pd.DataFrame(rows, index=pd.Index(differing, name="field", dtype=object), columns=names, dtype=object)
 
 
@@ -92,11 +102,15 @@ def differences_sentence(provenances: list[dict], labels: list[str] | None = Non
         areas.pop("experiment", None)
     if not areas:
         return "Same inputs throughout: the same experiment on the same snapshot with the same seed."
+    # params and features that differ because the strategies do would drown what else differs; the table has them
+    own = [area for area in ("params", "features") if area in areas and "strategy" in areas]
     known = {_area(name)[0] for p in provenances for name in flatten(_inputs(p))}
     shared = [area for area in ("snapshot", "strategy", "params") if area in known and area not in areas]
-    order = [*(a for a in AREAS if a in areas), *(a for a in areas if a not in AREAS)]
-    other = [f"other {_words(area)}{_spelled(area, areas[area], table)}" for area in order]
-    text = "; ".join(filter(None, [", ".join(f"same {_words(a)}" for a in shared), *other]))
+    order = [area for area in (*AREAS, *(a for a in areas if a not in AREAS)) if area in areas and area not in own]
+    other = {area: f"other {_words(area)}{_spelled(area, areas[area], table)}" for area in order}
+    if own:
+        other["strategy"] += f", each with its own {' and '.join(own)}"
+    text = "; ".join(filter(None, [", ".join(f"same {_words(a)}" for a in shared), *other.values()]))
     return text[0].upper() + text[1:] + "."
 
 
@@ -176,20 +190,30 @@ def check_labels(labels: list[str]) -> None:
 
 
 def flatten(value: dict, prefix: str = "") -> dict[str, object]:
-    """Return nested JSON as {dotted field: leaf}. Lists of objects become name[0].field; other lists, and what is
-    empty, stay leaves.
-    """
+    """Return nested JSON as {dotted field: leaf}; lists, and empty objects, are leaves."""
     flat: dict[str, object] = {}
     for key, inner in value.items():
         name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(inner, dict) and inner:
-            flat |= flatten(inner, name)
-        elif isinstance(inner, (list, tuple)) and any(isinstance(item, dict) for item in inner):
-            for i, item in enumerate(inner):
-                flat |= flatten(item, f"{name}[{i}]") if isinstance(item, dict) and item else {f"{name}[{i}]": item}
-        else:
-            flat[name] = inner
+        flat |= flatten(inner, name) if isinstance(inner, dict) and inner else {name: inner}
     return flat
+
+
+def value_text(value: object) -> str:
+    """Return a JSON leaf for people: 1.0 as "1", null as "not set", [{"fixed_fee": 1}] as "fixed_fee 1", empty as
+    "none".
+    """
+    if isinstance(value, str):
+        return value or "none"
+    if value is None:
+        return "not set"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value_text(value[key])}" for key in sorted(value)) or "none"
+    if isinstance(value, (list, tuple)):
+        between = "; " if any(isinstance(item, dict) and len(item) > 1 for item in value) else ", "
+        return between.join(value_text(item) for item in value) or "none"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return json.dumps(value, default=str)
 
 
 def _inputs(provenance: dict) -> dict:
@@ -197,26 +221,21 @@ def _inputs(provenance: dict) -> dict:
 
 
 def _differs(flat: list[dict[str, object]], name: str) -> bool:
-    # compared as canonical text, so that 1 and 1.0 agree and True and 1 do not
-    return any(_text(a.get(name, ABSENT)) != _text(b.get(name, ABSENT)) for a, b in pairwise(flat))
+    # in canonical form 1 and 1.0 agree, True and 1 do not, and no value is like a missing one
+    forms = [canonical_json(one[name]) if name in one else b"" for one in flat]
+    return any(a != b for a, b in pairwise(forms))
+
+
+def _place(name: str) -> tuple[bool, int]:
+    area = _area(name)[0]
+    return name.endswith(("hash", "fingerprint")), AREAS.index(area) if area in AREAS else len(AREAS)
 
 
 def _is_emptiness(flat: list[dict[str, object]], name: str) -> bool:
-    """Whether a field only says that a list or object is empty which has fields, each with a row, in another run."""
-    filled = (f"{name}.", f"{name}[")
-    return all(one.get(name) in (None, [], {}, ()) for one in flat) and any(
-        k.startswith(filled) for one in flat for k in one
+    """Whether a field only says that an object is empty which has fields, each with a row, in another run."""
+    return all(one.get(name) in (None, {}) for one in flat) and any(
+        key.startswith(f"{name}.") for one in flat for key in one
     )
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, int, float)) for item in value):
-        return ", ".join(_text(item) for item in value)
-    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
 
 
 def _area(name: str) -> tuple[str, str]:
@@ -224,25 +243,24 @@ def _area(name: str) -> tuple[str, str]:
     inner = name.removeprefix("experiment.")
     if inner in ("hash", "experiment_hash"):
         return "experiment", inner
-    cut = min((i for i in (inner.find("."), inner.find("[")) if i > 0), default=len(inner))
-    area, rest = inner[:cut], inner[cut:].lstrip(".")
+    area, _, rest = inner.partition(".")
     if area.endswith("_hash") and area.removesuffix("_hash") in (*AREAS, "experiment"):
         return area.removesuffix("_hash"), "hash"
-    return area, rest
+    return (PART_OF[area], area.removeprefix(f"{PART_OF[area]}_")) if area in PART_OF else (area, rest)
 
 
 def _spelled(area: str, names: list[str], table: pd.DataFrame) -> str:
     """The values behind "other <area>": readable fields first, hashes only where nothing else is known."""
-    readable = [n for n in names if not n.endswith("hash") and "source" not in n.rsplit(".", 1)[-1]]
+    readable = [name for name in names if not name.endswith(FOLLOWS)]
     parts = []
     for name in readable[:MAX_SHOWN]:
-        rest = _area(name)[1]
+        rest = _area(name)[1].replace(".params.", ".")
         values = [v if len(v) <= 40 else v[:37] + "..." for v in table.loc[name]]
         shown = " / ".join(values[:MAX_SHOWN]) + (f" / ... ({len(values)} runs)" if len(values) > MAX_SHOWN else "")
         parts.append(f"{'' if rest in ('', 'id', 'name') else rest + ' '}{shown}")
     if len(readable) > MAX_SHOWN:
         parts.append(f"and {len(readable) - MAX_SHOWN} more")
-    return f": {', '.join(parts)}" if parts else " (by its hash)"
+    return f": {', '.join(parts)}" if parts else " (by its text)" if area == "strategy" else " (by its hash)"
 
 
 def _words(area: str) -> str:

@@ -113,8 +113,7 @@ def period_rate(annual_rate: float, periods_per_year: float) -> float:
 
 
 def total_return(r: np.ndarray) -> float | None:
-    """Return the product of (1 + r) - 1. Source: GIPS Standards, time-weighted return; empyrical `cum_returns_final`.
-    """
+    """Return the product of (1 + r) - 1. Source: GIPS Standards (empyrical `cum_returns_final`)."""
     return float(np.prod(1.0 + r) - 1.0) if len(r) else None
 
 

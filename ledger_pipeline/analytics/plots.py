@@ -224,8 +224,8 @@ def svg(figure: Figure) -> str:
     """Return the figure as one <svg> element for use inside HTML: transparent, its ink the text colour around it
     (`currentColor`).
 
-    Grid lines take the CSS variable --line where it is set. Text stays text. No prolog, no metadata, nothing loaded
-    from elsewhere.
+    Grid lines take the CSS variable --line where it is set. Text stays text. No prolog, metadata or comments, nothing
+    loaded from elsewhere.
     """
     buffer = io.StringIO()
     with _style():
@@ -235,7 +235,7 @@ def svg(figure: Figure) -> str:
         )  # fmt: skip
     text = buffer.getvalue()
     text = text[text.index("<svg") :].rstrip()
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
     # the fixed size in points would not shrink on a phone; the viewBox keeps the shape
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)

@@ -28,6 +28,7 @@ from ledger_pipeline.analytics.comparison import (
     metric_title,
     monthly_returns,
     periods_sentence,
+    value_text,
 )
 from ledger_pipeline.analytics.metrics import max_drawdown_span
 from ledger_pipeline.analytics.returns import undefined_reason
@@ -183,8 +184,4 @@ def _text_fields(provenance: dict) -> dict[str, str]:
 
 
 def _text_items(flat: dict[str, object]) -> list[dict]:
-    shown = {
-        k: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else "none" if v is None else str(v)
-        for k, v in flat.items()
-    }
-    return [{"name": k, "value": v or "empty"} for k, v in shown.items()]
+    return [{"name": name, "value": value_text(value)} for name, value in flat.items()]

@@ -273,12 +273,12 @@ def run_metrics(
         cells = experiment_grid(snapshot, [name])
         closes = pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True))
         level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name])
-        values |= {"benchmark": name} | benchmark_metrics(equity, level, periods_per_year=periods)
+        values |= benchmark_metrics(equity, level, periods_per_year=periods)
     values |= {
         "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
         "orders_rejected": len(folds.of_kind(ledger, "ORDER_REJECTED")),
         "lowest_cash": float(equity["cash"].min()),
-        "cash_rule": experiment["cash_rule"],
+        "negative_cash_allowed": int(experiment["cash_rule"] == "allow_negative"),
         "periods_per_year": periods,
     }
     return values

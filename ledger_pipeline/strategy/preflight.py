@@ -6,9 +6,9 @@
 - Tier 3: anything that stored text, params and versions cannot bring back, or that could differ from run to run: hidden
   memory, files, network, processes, clocks, unseeded randomness, set order, computed code. Refused, without override.
 
-A tier is a statement about the source, not a sandbox. It is strict on purpose (what cannot be shown to be harmless from
-the text is refused, and the reason says what to write instead), but it looks at text: a package that misbehaves inside, or a
-value that only turns bad when it is computed, passes. Do not use it to run code that you do not trust.
+A tier is a statement about the source, not a sandbox. It is strict on purpose (what cannot be shown to be harmless
+from the text is refused, and the reason says what to write instead), but it looks at text: a package that misbehaves
+inside, or a value that only turns bad when it is computed, passes. Do not use it to run code that you do not trust.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.strategy import preflight_constants as module_text
 from ledger_pipeline.strategy import preflight_reach as reach
 from ledger_pipeline.strategy import preflight_state as state
 from ledger_pipeline.strategy.preflight_flow import Facts, Flow
@@ -34,9 +35,9 @@ __all__ = ["Preflight", "Reason", "preflight"]
 class Preflight:
     """The verdict on one source.
 
-    tier: 1, 2 or 3. reasons: everything that forces tier 2 or 3, by line of `source.text`. packages: distribution -> version
-    of what is imported by name (`numpy` too; `python` for the standard library). uses_history: whether the text mentions an
-    attribute `history`, so that a run knows whether to keep past bars.
+    tier: 1, 2 or 3. reasons: everything that forces tier 2 or 3, by line of `source.text`. packages: distribution ->
+    version of what is imported by name (`numpy` too; `python` for the standard library). uses_history: whether the
+    text mentions an attribute `history`, so that a run knows whether to keep past bars.
     """
 
     tier: int
@@ -49,7 +50,7 @@ class Preflight:
         """Itself when the tier is 1 or 2; RefusedError that names every reason by line when it is 3."""
         if self.tier < 3:
             return self
-        lines = self.source.text.splitlines()
+        lines = self.source.text.split("\n")
         refusals = [reason for reason in self.reasons if reason.tier == 3]
         listed = "".join(
             f"\n  line {reason.line}: {reason.message} [{reason.code}]"
@@ -97,7 +98,7 @@ def _is_function(node: ast.stmt, name: str) -> bool:
 
 
 def _all_reasons(facts: Facts) -> Iterator[Reason]:
-    constants, top_level = state.module_constants(facts)
+    constants, top_level = module_text.module_constants(facts)
     yield from top_level
     yield from _signature(facts.strategy)
     yield from _statements(facts)
@@ -106,10 +107,10 @@ def _all_reasons(facts: Facts) -> Iterator[Reason]:
     yield from reach.attributes(facts)
     yield from reach.clock_strings(facts)
     yield from reach.addresses(facts)
-    yield from state.rebound_names(facts)
-    yield from state.constants_only_read(facts, constants)
-    yield from state.defaults(facts, constants)
-    yield from state.classes(facts, constants)
+    yield from module_text.rebound_names(facts)
+    yield from module_text.constants_only_read(facts, constants)
+    yield from module_text.defaults(facts, constants)
+    yield from module_text.classes(facts, constants)
     yield from state.changes(facts)
     yield from state.set_order(facts)
 
@@ -141,7 +142,7 @@ def _statements(facts: Facts) -> Iterator[Reason]:
             case ast.FunctionDef(decorator_list=[_, *_]) | ast.AsyncFunctionDef(decorator_list=[_, *_]):
                 message = f"a decorator on `{node.name}` replaces it by something that the text does not show"
                 yield Reason(node.decorator_list[0].lineno, "decorator", message, 3)
-            case ast.ClassDef(decorator_list=[first, *_]) if not state.is_frozen_dataclass(node, facts):
+            case ast.ClassDef(decorator_list=[first, *_]) if not module_text.is_frozen_dataclass(node, facts):
                 message = f"a decorator on `{node.name}` replaces it by something that the text does not show"
                 yield Reason(first.lineno, "decorator", message, 3)
 

@@ -13,111 +13,110 @@ from dataclasses import dataclass
 from ledger_pipeline.strategy.preflight_rules import SET_METHODS
 from ledger_pipeline.strategy.preflight_scopes import Binding, Origin, Scopes
 
+# Attributes of ctx that cannot be changed (numbers, times, a tuple of texts), or are a fresh copy at each access (memory).
+UNCHANGEABLE = frozenset({"universe", "cash", "equity", "now", "memory"})
 _SET_OPERATORS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
 
 
-_WRAPPERS = ("enumerate", "zip", "reversed", "sorted", "list", "tuple", "dict", "iter", "filter", "map", "set")
+_COPIERS = ("enumerate", "zip", "reversed", "sorted", "list", "tuple", "dict", "iter", "filter", "map", "set")
+_NEVER = 1_000_000  # a depth that no text reaches
 
 
 class Flow:
     """What bindings may be.
 
-    shared: a part of ctx or params. holders: something that holds such a part (a list made here with params in it).
-    contexts: ctx itself. sets: a set.
+    depths: how many layers down a binding holds ctx, params or a part of them; 0 when it is one. contexts: bindings that
+    are ctx itself. sets: bindings that are sets.
     """
 
     def __init__(self, scopes: Scopes, strategy: ast.FunctionDef | ast.AsyncFunctionDef):
         self.scopes = scopes
         inside = scopes.inside[strategy]
         names = [argument.arg for argument in (*strategy.args.posonlyargs, *strategy.args.args)][:2]
-        self.shared: set[Binding] = {(inside, name) for name in names}
+        self.depths: dict[Binding | ast.AST, int] = {
+            (inside, name): 0 for name in names
+        }  # of functions: what they return
         self.contexts: set[Binding] = {(inside, name) for name in names[:1]}
-        self.holders: set[Binding] = set()
-        self.sets: set[Binding] = set()
-        self._shared_functions: set[ast.AST] = set()
-        self._holder_functions: set[ast.AST] = set()
-        self._set_functions: set[ast.AST] = set()
-        size = -1
-        while size != self._size():
-            size = self._size()
+        self.sets: set[Binding | ast.AST] = set()
+        changed = True
+        while changed:
+            changed = False
             for binding, origins in scopes.origins.items():
                 for origin in origins:
-                    self._learn(binding, origin)
+                    changed |= self._learn(binding, origin)
             for function, values in scopes.returns.items():
                 for value in values:
-                    for group, holds in (
-                        (self._shared_functions, self.is_shared(value)),
-                        (self._holder_functions, self.is_shared(value, True)),
-                        (self._set_functions, self.is_set(value)),
-                    ):
-                        if holds:
-                            group.add(function)
+                    changed |= self._learn(function, Origin(value, False))
 
-    def _learn(self, binding: Binding, origin: Origin) -> None:
-        if self.is_shared(origin.value, origin.element):
-            self.shared.add(binding)
-        if self.is_shared(origin.value, True):
-            self.holders.add(binding)
+    def _learn(self, target: Binding | ast.AST, origin: Origin) -> bool:
+        before = (self.depths.get(target), len(self.contexts), len(self.sets))
+        depth = self.depth(origin.value)
+        depth = max(depth - 1, 0) if origin.element else depth
+        if depth < self.depths.get(target, _NEVER):
+            self.depths[target] = depth
         if not origin.element and self.is_set(origin.value):
-            self.sets.add(binding)
-        if not origin.element and self.is_context(origin.value):
-            self.contexts.add(binding)
-
-    def _size(self) -> int:
-        functions = (self._shared_functions, self._holder_functions, self._set_functions)
-        return sum(len(group) for group in (self.shared, self.holders, self.contexts, self.sets, *functions))
-
-    def _known(self, node: ast.expr, group: set[Binding]) -> bool:
-        return isinstance(node, ast.Name) and self.scopes.binding(node) in group
+            self.sets.add(target)
+        if not origin.element and isinstance(target, tuple) and self.is_context(origin.value):
+            self.contexts.add(target)
+        return before != (self.depths.get(target), len(self.contexts), len(self.sets))
 
     def is_context(self, node: ast.expr) -> bool:
         """Is this ctx itself, under any name?"""
-        return self._known(node, self.contexts)
+        return isinstance(node, ast.Name) and self.scopes.binding(node) in self.contexts
 
-    def is_shared(self, node: ast.expr | None, element: bool = False) -> bool:
-        """May this be ctx, params, or something inside them (with `element`: may an element of it be)?"""
+    def is_shared(self, node: ast.expr) -> bool:
+        """May this be ctx, params, or a part of them, so that changing it would be seen at the next pulse?"""
+        return self.depth(node) == 0
+
+    def depth(self, node: ast.expr) -> int:
+        """How many layers down this may hold a part of ctx or params: 0 for params["list"], 1 for [params["list"]]."""
         match node:
             case ast.Name():
-                return self._known(node, self.shared) or (element and self._known(node, self.holders))
-            case ast.Attribute(value=value, attr="memory") if self.is_context(value):
-                return False  # a fresh copy at each access
+                binding = self.scopes.binding(node)
+                return self.depths.get(binding, _NEVER) if binding else _NEVER
+            case ast.Attribute(value=value, attr=name) if name in UNCHANGEABLE and self.is_context(value):
+                return _NEVER
             case ast.Attribute(value=value) | ast.Subscript(value=value):
-                return self.is_shared(value, True)
+                return max(self.depth(value) - 1, 0)
             case ast.NamedExpr(value=value):
-                return self.is_shared(value, element)
+                return self.depth(value)
             case ast.Starred(value=value):
-                return self.is_shared(value, True)
+                return max(self.depth(value) - 1, 0)
             case ast.IfExp(body=body, orelse=orelse):
-                return self.is_shared(body, element) or self.is_shared(orelse, element)
+                return min(self.depth(body), self.depth(orelse))
             case ast.BoolOp(values=values):
-                return any(self.is_shared(value, element) for value in values)
-            case ast.Tuple(elts=values) | ast.List(elts=values) | ast.Dict(values=values) if element:
-                spread = zip(node.keys, values, strict=True) if isinstance(node, ast.Dict) else ()
-                inner = any(key is None and self.is_shared(value, True) for key, value in spread)
-                return inner or any(self.is_shared(value) for value in values)
+                return min(self.depth(value) for value in values)
+            case ast.Tuple(elts=values) | ast.List(elts=values):
+                return 1 + min((self.depth(value) for value in values), default=_NEVER)
+            case ast.Dict(keys=keys, values=values):
+                parts = (value if key else ast.Starred(value) for key, value in zip(keys, values, strict=True))
+                return 1 + min((self.depth(part) for part in parts), default=_NEVER)
             case ast.ListComp(elt=value) | ast.GeneratorExp(elt=value) | ast.DictComp(value=value):
-                return element and self.is_shared(value)
+                return 1 + self.depth(value)
             case ast.BinOp(left=left, right=right):
-                return element and (self.is_shared(left, True) or self.is_shared(right, True))
+                return min(self._of_copy(left), self._of_copy(right))
             case ast.Call():
-                return self._is_shared_call(node, element)
-        return False
+                return self._depth_of_call(node)
+        return _NEVER
 
-    def _is_shared_call(self, call: ast.Call, element: bool) -> bool:
+    def _of_copy(self, node: ast.expr) -> int:
+        return max(self.depth(node), 1)
+
+    def _depth_of_call(self, call: ast.Call) -> int:
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
         match call.func:
-            case ast.Attribute(value=value, attr="get" | "values" | "items" | "setdefault" | "pop" | "popitem"):
-                return self.is_shared(value, True) or any(self.is_shared(part) for part in values)
-            case ast.Attribute(value=value, attr="copy"):
-                return element and (self.is_shared(value, True) or any(self.is_shared(part, True) for part in values))
+            case ast.Attribute(value=value, attr="get" | "setdefault" | "pop" | "popitem"):
+                return min(max(self.depth(value) - 1, 0), *(self.depth(part) for part in values), _NEVER)
+            case ast.Attribute(value=value, attr="values" | "items" | "copy"):
+                return min(self._of_copy(value), *(self._of_copy(part) for part in values), _NEVER)
         if self.scopes.is_builtin(call.func, "next", "min", "max"):
-            return any(self.is_shared(part, True) for part in values)
-        if self.scopes.is_builtin(call.func, *_WRAPPERS):
-            return element and any(self.is_shared(part, True) for part in values)
+            return min((max(self.depth(part) - 1, 0) for part in values), default=_NEVER)
+        if self.scopes.is_builtin(call.func, *_COPIERS):
+            return min((self._of_copy(part) for part in values), default=_NEVER)
         if self.scopes.is_class(call.func):
-            return element and any(self.is_shared(part) for part in values)
+            return 1 + min((self.depth(part) for part in values), default=_NEVER)
         function = self.scopes.function(call.func)
-        return function in self._shared_functions or (element and function in self._holder_functions)
+        return self.depths.get(function, _NEVER) if function else _NEVER
 
     def is_set(self, node: ast.expr) -> bool:
         """May this be a set, whose order of iteration differs between processes?"""
@@ -125,7 +124,8 @@ class Flow:
             case ast.Set() | ast.SetComp():
                 return True
             case ast.Name():
-                return self._known(node, self.sets)
+                binding = self.scopes.binding(node)
+                return binding is not None and binding in self.sets
             case ast.NamedExpr(value=value):
                 return self.is_set(value)
             case ast.IfExp(body=body, orelse=orelse):
@@ -137,10 +137,7 @@ class Flow:
             case ast.Call(func=ast.Attribute(value=value, attr=attr)) if attr in SET_METHODS:
                 return self.is_set(value)
             case ast.Call(func=func):
-                return (
-                    self.scopes.is_builtin(func, "set", "frozenset")
-                    or self.scopes.function(func) in self._set_functions
-                )
+                return self.scopes.is_builtin(func, "set", "frozenset") or self.scopes.function(func) in self.sets
         return False
 
 
@@ -153,7 +150,9 @@ def _is_keys(node: ast.expr) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the checks look at: the tree, the strategy function in it, names, flow, and what was captured beside it."""
+    """All that the checks look at: the tree, the strategy function in it, names, flow, and what was captured beside
+    it.
+    """
 
     tree: ast.Module
     strategy: ast.FunctionDef | ast.AsyncFunctionDef
@@ -168,7 +167,9 @@ class Facts:
         return (node for node in ast.walk(self.tree) if node not in skip)
 
     def dotted(self, node: ast.Name) -> tuple[str, ast.expr] | None:
-        """For a name that an import binds: the dotted path it starts (`numpy.random.rand`) and the path's outermost node."""
+        """For a name that an import binds: the dotted path it starts (`numpy.random.rand`) and the path's outermost
+        node.
+        """
         binding = self.scopes.binding(node)
         if binding is None or binding not in self.scopes.imports:
             return None

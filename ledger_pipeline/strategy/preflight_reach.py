@@ -72,7 +72,8 @@ def names(facts: Facts) -> Iterator[Reason]:
             message = f"`{name}` = {facts.captured[name]!r} was captured from outside the strategy's text"
             yield Reason(node.lineno, "captured", message, 2)
         elif name in facts.unavailable:
-            message = f"`{name}` is {facts.unavailable[name]} outside the strategy: move it inside, or pass values through params"
+            kind = facts.unavailable[name]
+            message = f"`{name}` is {kind} outside the strategy: move it inside, or pass values through params"
             yield _refuse(node, ("outside-object", message))
         elif name in rules.REFUSED_BUILTINS:
             code, why = rules.REFUSED_BUILTINS[name]
@@ -229,7 +230,7 @@ def _call_finding(path: str, top: ast.expr, facts: Facts) -> Finding | None:
         return "uninitialised", "np.ndarray(...) holds whatever was in memory; use np.zeros or np.full"
     elif path == "numpy.datetime64" and args:
         literal = isinstance(args[0], ast.Constant) and str(args[0].value).strip().lower() not in ("now", "today")
-        if not literal and not facts.flow.is_shared(args[0]):
+        if not literal and not _is_pulse_time(args[0], facts):
             return "clock", "np.datetime64 of a computed value can mean the clock; write a date, or use ctx.now"
     elif path.startswith("numpy.") and "where" in keywords and "out" not in keywords and len(args) < 3:
         import numpy
@@ -237,6 +238,19 @@ def _call_finding(path: str, top: ast.expr, facts: Facts) -> Finding | None:
         if isinstance(getattr(numpy, path.split(".")[1], None), numpy.ufunc) and path.count(".") == 1:
             return "uninitialised", f"`{path}` with where= and without out= leaves whatever was in memory; give out="
     return None
+
+
+def _is_pulse_time(node: ast.expr, facts: Facts) -> bool:
+    """Is this ctx.now, or a name for nothing else?"""
+    match node:
+        case ast.Attribute(value=value, attr="now"):
+            return facts.flow.is_context(value)
+        case ast.Name():
+            binding = facts.scopes.binding(node)
+            origins = facts.scopes.origins.get(binding, []) if binding else []
+            direct = all(isinstance(o.value, ast.Attribute) and not o.element for o in origins)
+            return bool(origins) and direct and all(_is_pulse_time(o.value, facts) for o in origins)
+    return False
 
 
 def is_seed(node: ast.expr, facts: Facts, depth: int = 0) -> bool:
@@ -393,6 +407,10 @@ def _shows_address(node: ast.expr, facts: Facts) -> bool:
     match node:
         case ast.Lambda() | ast.GeneratorExp():
             return True
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts) | ast.Dict(values=parts):
+            return any(_shows_address(part, facts) for part in parts)
+        case ast.Starred(value=value):
+            return _shows_address(value, facts)
         case ast.Attribute(value=value, attr=name) if facts.flow.is_context(value):
             return name in rules.CONTEXT_METHODS
         case ast.Attribute():

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Reason:
-    """Why a source is not of a lower tier: `line` (from 1) in the captured text, a stable `code`, a sentence, and the `tier` it forces."""
+    """Why a source is not of a lower tier: `line` (from 1) in the captured text, a stable `code`, a sentence, and the
+    `tier` it forces.
+    """
 
     line: int
     code: str
@@ -132,8 +134,8 @@ STDLIB: dict[str, frozenset[str] | None] = {  # None: every public name is pure
     "dataclasses": frozenset({"dataclass", "replace", "asdict", "astuple", "field", "fields"}),
     "enum": frozenset({"Enum", "IntEnum", "StrEnum"}),
     "decimal": frozenset(
-        """Decimal ROUND_CEILING ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP ROUND_05UP
-        InvalidOperation DivisionByZero""".split()
+        """Decimal ROUND_CEILING ROUND_DOWN ROUND_FLOOR ROUND_HALF_DOWN ROUND_HALF_EVEN ROUND_HALF_UP ROUND_UP
+        ROUND_05UP InvalidOperation DivisionByZero""".split()
     ),
     "fractions": frozenset({"Fraction"}),
     "operator": frozenset(
@@ -157,7 +159,7 @@ STDLIB: dict[str, frozenset[str] | None] = {  # None: every public name is pure
     "__future__": None,
 }
 
-# Modules whose purpose is known, so that the reason can say it; every other module of the standard library gets a general one.
+# Modules whose purpose is known, so that the reason can say it; the rest of the standard library gets a general one.
 _CLOCK = ("clock", "reads the clock; the time of the pulse is ctx.now")
 _RANDOM = ("randomness", "is not seeded by the run; use ctx.rng")
 _OUTSIDE = ("outside", "reaches files, the network or processes")
@@ -192,13 +194,17 @@ REFUSED_MODULES: dict[str, tuple[str, str]] = {
 }
 PRODUCT_TYPES = frozenset({"strategy", "context", "targets", "Context", "Targets", "History"})  # for annotations
 # Names below an installed package that are such modules, or packages of downloads.
-REFUSED_PARTS = (frozenset(REFUSED_MODULES) - {"time", "code", "types", "trace", "profile", "queue", "select", "click"}) | {
-    "datasets", "io", "testing", "core", "compat", "ExcelWriter", "ExcelFile", "HDFStore", "set_option", "reset_option", "get_option",
-    "option_context", "describe_option", "options", "show_versions", "test", "plotting", "extensions",
-}  # fmt: skip
+_ORDINARY_WORDS = frozenset({"time", "code", "types", "trace", "profile", "queue", "select", "click"})
+REFUSED_PARTS = (frozenset(REFUSED_MODULES) - _ORDINARY_WORDS) | frozenset(
+    """
+    datasets io testing core compat ExcelWriter ExcelFile HDFStore set_option reset_option get_option option_context
+    describe_option options show_versions test plotting extensions
+    """.split()
+)
 
-# numpy: the functions of its own namespace that are pure. Missing on purpose: files (load, save, memmap, ...), uninitialised memory
-# (empty), process-wide settings (seterr, set_printoptions, ...), shared tables (typecodes, sctypeDict), callers' frames (bmat).
+# numpy: the functions of its own namespace that are pure. Missing on purpose: files (load, save, memmap, ...),
+# uninitialised memory (empty), process-wide settings (seterr, set_printoptions, ...), shared tables (typecodes,
+# sctypeDict), callers' frames (bmat).
 NUMPY = frozenset(
     """
 False_ True_ abs absolute acos acosh add all allclose amax amin angle any append apply_along_axis apply_over_axes

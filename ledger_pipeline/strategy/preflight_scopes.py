@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+_PUTTERS = frozenset("append add insert extend appendleft extendleft setdefault update".split())
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -296,8 +297,25 @@ class Scopes(ast.NodeVisitor):
                 for element in (True, False):
                     self.origins[self.scope, name].append(Origin(node.subject, element))
 
+    def visit_Call(self, node: ast.Call) -> None:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _PUTTERS:
+            parts = [*node.args, *(keyword.value for keyword in node.keywords)]
+            inner: list[ast.expr] = [ast.Starred(part) for part in parts]
+            self._put_into(node.func.value, [*parts, *inner])
+
+    def _put_into(self, container: ast.expr, values: list[ast.expr]) -> None:
+        """A value that is put into a container is an element of what the container's name stands for."""
+        held = ast.Tuple(values, ast.Load())
+        while isinstance(container, ast.Subscript | ast.Attribute):
+            container, held = container.value, ast.Tuple([held], ast.Load())
+        if isinstance(container, ast.Name) and (binding := self.binding(container)):
+            self.origins[binding].append(Origin(held, False))
+
     def _stand_for(self, target: ast.AST, value: ast.expr, element: bool = False) -> None:
-        if isinstance(target, ast.Name):
+        if isinstance(target, ast.Subscript):
+            self._put_into(target.value, [ast.Starred(value) if element else value])
+        elif isinstance(target, ast.Name):
             binding = self.binding(target)
             if binding:
                 self.origins[binding].append(Origin(value, element))
@@ -352,7 +370,7 @@ class Scopes(ast.NodeVisitor):
                 self.origins[scope, extra.arg].append(Origin(ast.Tuple(rest, ast.Load()), False))
 
     def _pass_around(self, function: FunctionNode, values: list[ast.expr]) -> None:
-        """A function handed to map, sorted, partial, ...: it may be called with the other arguments or their elements."""
+        """A function handed to map, sorted, partial, ...: it may be called with the other arguments or parts."""
         names = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
         for name in names:
             for value in values:

@@ -1,9 +1,9 @@
 """The source of a strategy: captured as text, hashed, stored as data, and turned back into a function only on demand.
 
 The text is the unit of identity. A function of an importable module brings the text of the whole module, so that its
-helpers come along; a function from a notebook, a script's own `__main__` or another function brings its own text only, with the
-imports it uses written above it. Of what else it reads from around it, plain constants are captured by value; anything
-else is noted as unavailable, and preflight refuses it.
+helpers come along; a function from a notebook, a script's own `__main__` or another function brings its own text only,
+with the imports it uses written above it. Of what else it reads from around it, plain constants are captured by value;
+anything else is noted as unavailable, and preflight refuses it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import ast
 import builtins
 import hashlib
 import inspect
+import io
 import linecache
 import math
 import sys
-import textwrap
 import tokenize
 import traceback
 import types
@@ -36,9 +36,10 @@ _MARK = "__strategy_source__"
 class StrategySource:
     """The text of a strategy and what it needs beside it.
 
-    text: newlines are `\\n`, exactly one at the end. function_name: the strategy in it. hash: SHA-256 hex of the text in
-    UTF-8. captured: name -> JSON value of constants read from the surrounding namespace (a list stands for a tuple).
-    unavailable: name -> what it is, for names around it that cannot be captured; only there to explain, and not compared.
+    text: newlines are `\\n`, exactly one at the end. function_name: the strategy in it. hash: SHA-256 hex of the text
+    in UTF-8. captured: name -> JSON value of constants read from the surrounding namespace (a list stands for a
+    tuple). unavailable: name -> what it is, for names around it that cannot be captured; only there to explain, and
+    not compared.
     """
 
     text: str
@@ -64,9 +65,9 @@ def source_hash(text: str) -> str:
 def capture(strategy: Callable | str | Path) -> StrategySource:
     """The source of a strategy given as a function, a file (path), or a text (a str with a line break in it).
 
-    In a file or text the strategy is the function named `strategy`, else the only public top-level function with exactly two
-    positional parameters. InputError when there is none, when the text has a syntax error (named with file and line), or
-    when a callable has no text of its own (lambda, method, partial, decorated function, builtin).
+    In a file or text the strategy is the function named `strategy`, else the only public top-level function with
+    exactly two positional parameters. InputError when there is none, when the text has a syntax error (named with file
+    and line), or when a callable has no text of its own (lambda, method, partial, decorated function, builtin).
     """
     if isinstance(strategy, Path) or (isinstance(strategy, str) and "\n" not in strategy):
         return _from_text(_read(Path(strategy)), str(strategy))
@@ -78,14 +79,16 @@ def capture(strategy: Callable | str | Path) -> StrategySource:
 def compile_source(source: StrategySource) -> Callable[..., Any]:
     """Execute the text in a fresh module namespace, with captured constants in it, and return the strategy function.
 
-    It runs the text: call `preflight(source).require()` first. Nothing is shared between two calls. InputError when the text has
-    a syntax error, fails while it is executed, or does not define the function. Tracebacks show the text's lines.
+    It runs the text: call `preflight(source).require()` first. Nothing is shared between two calls. InputError when
+    the text has a syntax error, fails while it is executed, or does not define the function. Tracebacks show the
+    text's lines.
     """
     filename = f"<strategy {source.function_name} {source.hash[:12]}>"
     tree = parse(source.text, filename)
     namespace: dict[str, Any] = {name: _frozen(value) for name, value in source.captured.items()}
     namespace |= {"__name__": f"strategy_{source.hash[:12]}", "__builtins__": builtins, _MARK: source}
-    linecache.cache[filename] = (len(source.text), None, source.text.splitlines(keepends=True), filename)
+    lines = [f"{line}\n" for line in source.text.split("\n")]
+    linecache.cache[filename] = (len(source.text), None, lines, filename)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
@@ -114,11 +117,12 @@ def extract(
     function_name: str | None = None,
     captured: Mapping[str, Any] | None = None,
 ) -> str | Callable[..., Any]:
-    """Stored source, after its hash is verified: the text as data, or (`trust=True`) the function, by executing the text.
+    """Stored source, after its hash is verified: the text as data, or (`trust=True`) the function.
 
-    With `trust=False` the text is neither parsed nor executed. A hash that verifies says that the text is the stored one, not
-    that it is safe. `function_name` defaults to the rule of `capture`; `captured` are the constants stored with the text.
-    IntegrityError when the hash does not match; InputError when trusted text is no strategy.
+    With `trust=False` the text is neither parsed nor executed; `trust=True` executes it. A hash that verifies says
+    that the text is the stored one, not that it is safe. `function_name` defaults to the rule of `capture`; `captured`
+    are the constants stored with the text. IntegrityError when the hash does not match; InputError when trusted text
+    is no strategy.
     """
     if type(trust) is not bool:
         raise InputError(f"trust is {trust!r}; say trust=False for the text as data, or trust=True for the function.")
@@ -218,7 +222,9 @@ def _from_function(function: Callable) -> StrategySource:
 
 
 def _module_file(function: types.FunctionType) -> Path | None:
-    """The file of the importable module in which the function is top level; None for notebooks, scripts and local functions."""
+    """The file of the importable module in which the function is top level; None for notebooks, scripts and local
+    functions.
+    """
     module = sys.modules.get(function.__module__ or "")
     file = getattr(module, "__file__", None)
     if function.__module__ == "__main__" or not file or Path(file).suffix != ".py":
@@ -255,7 +261,7 @@ def _same_code(one: types.CodeType, other: types.CodeType) -> bool:
 def _from_own_text(function: types.FunctionType) -> StrategySource:
     name = function.__name__
     try:
-        text = normalise(textwrap.dedent(inspect.getsource(function)))
+        text = _dedent(normalise(inspect.getsource(function)))
     except (OSError, TypeError, IndentationError, SyntaxError, tokenize.TokenError):
         message = f"the text of `{name}` cannot be found; define it in a file or a notebook cell, or give its text."
         raise InputError(message) from None
@@ -277,6 +283,21 @@ def _from_own_text(function: types.FunctionType) -> StrategySource:
     if headers:
         text = "".join(f"{header}\n" for header in sorted(headers)) + "\n\n" + text
     return StrategySource(text, name, source_hash(text), captured, unavailable)
+
+
+def _dedent(text: str) -> str:
+    """The text moved to the left margin. `textwrap.dedent` would also change the lines inside multi-line strings."""
+    indent = text[: len(text) - len(text.lstrip(" \t"))]
+    inside: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.STRING:
+            inside.update(range(token.start[0] + 1, token.end[0] + 1))
+    lines = text.split("\n")
+    return "\n".join(line if number in inside else _unindent(line, indent) for number, line in enumerate(lines, 1))
+
+
+def _unindent(line: str, indent: str) -> str:
+    return line.removeprefix(indent) if line.startswith(indent) else line.lstrip(" \t")
 
 
 def _outer_names(tree: ast.Module, where: str) -> list[str]:

@@ -34,6 +34,12 @@ def test_only_what_differs_is_listed_with_hashes_last():
     assert found.loc["experiment.params.window"].tolist() == ["20", "50"]
 
 
+def test_fields_of_an_area_stand_together_even_if_runs_have_different_ones():
+    first, second = changed(params={"a": 1}, features={"sma": {"window": 5}}), changed(params={"b": 2}, features={})
+    fields = [name.removeprefix("experiment.") for name in input_differences([first, second]).index]
+    assert fields == ["params.a", "params.b", "features.sma.window"]
+
+
 def test_equal_inputs_give_an_empty_table_whatever_the_names_and_results():
     other = provenance() | {"ledger_head": "zz", "label": "x", "tags": ["t"], "duration": 3.5}
     other["snapshot"] = other["snapshot"] | {"id": "renamed"}
@@ -55,21 +61,28 @@ def test_the_same_number_written_as_integer_and_float_is_no_difference_but_a_fla
 
 def test_a_field_one_run_lacks_is_a_difference():
     found = input_differences([{"a": {"x": 1}}, {"a": {"x": 1, "y": None}}, {"a": {"x": 1}}])
-    assert found.loc["a.y"].tolist() == ["—", "null", "—"]
+    assert found.loc["a.y"].tolist() == ["—", "not set", "—"]
 
 
-def test_lists_of_steps_differ_field_by_field_and_an_empty_list_has_no_row_of_its_own():
-    costs = [{"step": "spread_bps", "bps": 5}, {"step": "fixed_fee", "amount": 1}]
-    found = input_differences([provenance(), changed(costs=costs), changed(costs=[])])
-    assert found.loc["experiment.costs[0].bps"].tolist() == ["2", "5", "—"]
-    assert found.loc["experiment.costs[1].amount"].tolist() == ["—", "1", "—"]
-    assert "experiment.costs" not in found.index
+def test_nothing_the_word_none_and_an_empty_list_are_different_values():
+    for a, b in ((None, "none"), ("none", []), ([], {}), ("", None)):
+        assert list(input_differences([{"seed": a}, {"seed": b}]).index) == ["seed"]
 
 
-def test_lists_of_symbols_are_one_value():
+def test_lists_are_one_value_in_words_whatever_the_order_of_their_keys():
+    base = changed(costs=[{"spread_bps": 2.0}, {"fixed_fee": 1}], deposits=[{"amount": 1000, "every": "month"}])
+    found = input_differences([base, changed(base, costs=[], deposits=[])])
+    assert found.loc["experiment.costs"].tolist() == ["spread_bps 2, fixed_fee 1", "none"]
+    assert found.loc["experiment.deposits"].tolist() == ["amount 1000, every month", "none"]
+    assert input_differences([base, changed(base, deposits=({"every": "month", "amount": 1000.0},))]).empty
     found = input_differences([provenance(), changed(universe=["AAPL"])])
     assert found.loc["experiment.universe"].tolist() == ["AAPL, MSFT", "AAPL"]
-    assert flatten({"a": {"b": [1, {"c": 2}], "d": {}, "e": []}}) == {"a.b[0]": 1, "a.b[1].c": 2, "a.d": {}, "a.e": []}
+
+
+def test_an_empty_object_has_no_row_beside_the_fields_it_lacks():
+    found = input_differences([{"captured": {}}, {"captured": {"limit": 3}}])
+    assert found.index.tolist() == ["captured.limit"]
+    assert flatten({"a": {"b": [1, {"c": 2}], "d": {}, "e": []}}) == {"a.b": [1, {"c": 2}], "a.d": {}, "a.e": []}
 
 
 def test_the_sentence_of_other_params():
@@ -91,9 +104,31 @@ def test_the_sentence_names_every_area_in_a_fixed_order():
     )
 
 
+def test_params_that_differ_because_the_strategies_do_are_not_spelled_out():
+    other = changed(strategy={"name": "dca", "hash": "ee" * 32}, params={"a": 1}, features={}, opening=5)
+    text = differences_sentence([provenance(), other])
+    assert text == (
+        "Same snapshot; other strategy: sma_long_flat / dca, each with its own params and features; "
+        "other opening: 1000 / 5."
+    )
+    assert "experiment.params.a" in input_differences([provenance(), other]).index
+
+
 def test_a_strategy_that_differs_only_in_its_source_is_another_strategy():
     other = changed(strategy={"name": "sma_long_flat", "hash": "ee" * 32})
-    assert differences_sentence([provenance(), other]) == "Same snapshot, same params; other strategy (by its hash)."
+    assert differences_sentence([provenance(), other]) == "Same snapshot, same params; other strategy (by its text)."
+
+
+def test_what_only_follows_from_another_field_is_in_the_table_but_not_in_the_sentence():
+    def feature(window):
+        return {"sma": {"params": {"window": window}, "warmup": window, "fingerprint": f"{window:064x}"}}
+
+    first, second = changed(features=feature(20)), changed(features=feature(50))
+    first, second = first | {"tier_reasons": []}, second | {"tier_reasons": ["line 3: imports ta"], "tier": 2}
+    assert "experiment.features.sma.warmup" in input_differences([first, second]).index
+    assert differences_sentence([first, second]) == (
+        "Same snapshot, same strategy, same params; other features: sma.window 20 / 50; other tier: 1 / 2."
+    )
 
 
 def test_the_sentence_stays_short():

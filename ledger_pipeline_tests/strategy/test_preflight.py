@@ -1,4 +1,5 @@
-"""Preflight: attacks with the exact line and code of each reason, legitimate strategies of each tier, and an oracle for names.
+"""Preflight: attacks with the exact line and code of each reason, legitimate strategies of each tier, and an oracle
+for names.
 
 In an attack, `#! code` marks a line and the codes that have to be reported there; nothing else may be.
 """
@@ -48,7 +49,13 @@ def found(text: str, tier: int = 3) -> set[tuple[int, str]]:
 # one line in the body, and the code it must give
 LINES = {
     "builtin-forbidden": ["exit()", "quit()", "x = BaseException()", "x = __debug__ #! private-name"],
-    "unresolved-name": ["x = helper(ctx)", "x = THRESHOLD", "del missing.x[0]", "x = [y for z in (1, 2)]", "x = self.x"],
+    "unresolved-name": [
+        "x = helper(ctx)",
+        "x = THRESHOLD",
+        "del missing.x[0]",
+        "x = [y for z in (1, 2)]",
+        "x = self.x",
+    ],
     "outside": [
         "x = open('prices.csv')",
         "with open('a', 'w') as f: f.write('x')",
@@ -199,6 +206,8 @@ LINES = {
         "import numpy as np; x = np.datetime64('now')",
         "import numpy as np; x = np.datetime64(' TODAY')",
         "import numpy as np; x = np.datetime64('n' + 'ow')",
+        "import numpy as np; x = np.datetime64(params['start'])",
+        "import numpy as np; t = ctx.now; t = 'now'; x = np.datetime64(t)",
         "import numpy as np; w = 'now'; x = np.datetime64(w)",
         "import numpy as np; x = np.array(['now'], dtype='datetime64[s]')",
         "import numpy as np; x = np.array(['today'], dtype='M8[D]')",
@@ -325,6 +334,13 @@ LINES = {
         "next(iter(params['lists'])).append(1)",
         "max(params['lists']).append(1)",
         "[x for x in params['lists']][0].append(1)",
+        "x = {}; x['p'] = params; x['p']['n'] = 1",
+        "x = []; x.append(params); x[0]['n'] = 1",
+        "x = {'a': []}; x['a'].insert(0, params['list']); x['a'][0].append(1)",
+        "x = []; x.extend(params['lists']); x[0].append(1)",
+        "x = {'a': []} #! -\nfor s in params['lists']: x['a'].append(s)\nx['a'][0].append(1) #! mutates-input",
+        "ctx.universe.count = 1",
+        "ctx.equity = 1",
         "(lambda p: p.append(1))(params['list'])",
         "(lambda p: p)(params)['n'] = 1",
         "x = list(map(lambda l: l.append(1), params['lists']))",
@@ -390,6 +406,7 @@ LINES = {
         "x = list(map(set, ['AB']))",
         "from collections import defaultdict; x = defaultdict(set)",
         "x = set.union({'A'}, {'B'})",
+        "x = {'A'}; y = x.copy; z = list(y())",
         "x = set('AB') if ctx.cash else (); y = list(x)",
         "x = []; x.extend({'A', 'B'})",
         "import numpy as np; x = np.array(list({'A'}))",
@@ -412,6 +429,8 @@ LINES = {
         "x = '%s' % ctx",
         "x = '%s %s' % (1, ctx)",
         "x = '{}'.format(ctx)",
+        "x = str([strategy])",
+        "x = f'{(1, {2: strategy})}'",
         "x = str(lambda: 0)",
         "x = str(map(int, '12'))",
         "x = f'{ctx.rng}'",
@@ -433,7 +452,10 @@ LINES = {
     ],
     "global": ["global counter"],
     "generator": ["yield 1", "x = yield", "yield from ctx.universe"],
-    "decorator": ["@staticmethod #! decorator dynamic-code\ndef inner(): return 1", "@ctx.x\ndef inner(): return 1 #! -"],
+    "decorator": [
+        "@staticmethod #! decorator dynamic-code\ndef inner(): return 1",
+        "@ctx.x\ndef inner(): return 1 #! -",
+    ],
     "class": ["class S: pass", "class S: seen = []", "class S(list): pass", "class E(ValueError): pass"],
 }
 
@@ -875,6 +897,16 @@ def strategy(ctx: Anything, params: dict[Not, There]) -> Targets:
     pair.append(3)
     rows = [(s, ctx.close(s)) for s in ctx.universe]
     rows.sort(key=lambda row: row[1])
+    groups = {"a": []}
+    for symbol in params["symbols"]:
+        groups["a"].append(symbol)
+        groups.setdefault("b", []).append(symbol)
+    sums = {}
+    for symbol in ctx.universe:
+        sums[symbol] = params["weight"]
+        sums[symbol] += 1
+    table = [[s] for s in ctx.universe]
+    table[0].append(1)
     z = (lambda *args, k=1, **kw: (args, k, kw))(1)
     w = (i * i for i in range(3))
     return ctx.targets(np.array(list(w) + list(scores.values())))
@@ -944,7 +976,7 @@ def test_legitimate_tier_1(text: str) -> None:
 
 TIER_2 = {
     "pandas": (
-        "import pandas as pd\ndef strategy(ctx, params):\n    x = pd.Series([1.0]).rolling(1).mean()\n    return ctx.flat()\n",
+        "import pandas as pd\n" + body("x = pd.Series([1.0]).rolling(1).mean()"),
         {(1, "package")},
         {"pandas": version("pandas")},
     ),
@@ -967,7 +999,7 @@ TIER_2 = {
         "        return self.score > other.score\n"
         "@dataclass(frozen=True)\nclass Rule:\n    limit: float = 1.0\n"
         "BASE = Signal('SPY', 1.0)\nSIDE = Side.LONG\n"
-        "def strategy(ctx, params):\n    x = Signal('A', 1.0).better(BASE), Side.LONG, Rule(2.0).limit\n    return ctx.flat()\n",
+        + body("x = Signal('A', 1.0).better(BASE), Side.LONG, Rule(2.0).limit"),
         {(1, "stdlib"), (2, "stdlib"), (3, "stdlib")},
         {"python": sys.version.split()[0]},
     ),
@@ -985,7 +1017,7 @@ def test_legitimate_tier_2(text: str, reasons: set, packages: dict) -> None:
 
 
 def test_types_of_the_product_may_be_named_and_nothing_else_of_it() -> None:
-    text = "from ledger_pipeline.strategy.context import Context\ndef strategy(ctx: Context, params):\n    return ctx.flat()\n"
+    text = "from ledger_pipeline.strategy.context import Context\n" + body("x: Context = ctx")
     assert preflight(text).tier == 2
     assert "ledger_pipeline" in preflight(text).packages or "ledger-pipeline" in preflight(text).packages
     assert found(body("import ledger_pipeline.strategy.source as s; s.compile_source")) == {(2, "outside")}
@@ -1026,7 +1058,9 @@ def test_uses_history(line: str, uses: bool) -> None:
 def test_nothing_of_the_source_is_executed(tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     file = tmp_path / "bad.py"
-    file.write_text(f"open({str(mark)!r}, 'w')\nimport no_such_module_{tmp_path.name.replace('-', '_')}\n{body('pass')}")
+    file.write_text(
+        f"open({str(mark)!r}, 'w')\nimport no_such_module_{tmp_path.name.replace('-', '_')}\n{body('pass')}"
+    )
     assert preflight(file).tier == 3
     assert not mark.exists()
 
@@ -1068,9 +1102,14 @@ def cell(text: str, namespace: dict, number: int = 1) -> dict:
 
 def test_a_notebook_strategy_with_imports_and_constants_from_other_cells() -> None:
     shell: dict = {"__name__": "__main__"}
-    cell("import numpy as np\nimport pandas as pd\nfrom math import sqrt as root\nN = 20\nBAND = (0.5, 'x', None)\n", shell)
     cell(
-        "def momentum(ctx, params):\n    x = np.mean([N, root(4)])\n    y = BAND[0]\n    return ctx.flat()\n", shell, number=2
+        "import numpy as np\nimport pandas as pd\nfrom math import sqrt as root\nN = 20\nBAND = (0.5, 'x', None)\n",
+        shell,
+    )
+    cell(
+        "def momentum(ctx, params):\n    x = np.mean([N, root(4)])\n    y = BAND[0]\n    return ctx.flat()\n",
+        shell,
+        number=2,
     )
     verdict = preflight(shell["momentum"])
     assert verdict.tier == 2
@@ -1083,7 +1122,11 @@ def test_a_helper_in_another_cell_is_named_with_what_to_do() -> None:
     shell: dict = {"__name__": "__main__"}
     cell("import pandas as pd\nDATA = pd.DataFrame({'a': [1]})\nSEEN = []\nBIG = float('inf')\n", shell)
     cell("def helper(x):\n    return x\n", shell, number=2)
-    cell("def strategy(ctx, params):\n    helper(1)\n    DATA.sum()\n    SEEN\n    BIG\n    return ctx.flat()\n", shell, number=3)
+    cell(
+        "def strategy(ctx, params):\n    helper(1)\n    DATA.sum()\n    SEEN\n    BIG\n    return ctx.flat()\n",
+        shell,
+        number=3,
+    )
     reasons = preflight(shell["strategy"]).reasons
     assert [(r.line, r.code) for r in reasons] == [(n, "outside-object") for n in (2, 3, 4, 5)]
     assert "`helper` is a function outside the strategy: move it inside" in reasons[0].message
@@ -1175,7 +1218,9 @@ def test_names_are_resolved_as_python_does(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _standard_library(40), ids=lambda path: path.stem)
 def test_preflight_of_any_python_text_is_a_verdict(path: Path) -> None:
-    text = path.read_text(encoding="utf-8", errors="replace") + "\n\ndef strategy(ctx, params):\n    return ctx.flat()\n"
+    text = (
+        path.read_text(encoding="utf-8", errors="replace") + "\n\ndef strategy(ctx, params):\n    return ctx.flat()\n"
+    )
     text = text if text.endswith("\n") else text + "\n"
     verdict = preflight(StrategySource(text, "strategy", source_hash(text)))
     assert isinstance(verdict, Preflight)
@@ -1184,7 +1229,24 @@ def test_preflight_of_any_python_text_is_a_verdict(path: Path) -> None:
 
 
 _ATOMS = st.sampled_from(
-    ["ctx", "params", "x", "1", "'a'", "None", "{1}", "[]", "{}", "()", "SEEN", "helper", "np", "np.mean", "set()", "f'{x}'"]
+    [
+        "ctx",
+        "params",
+        "x",
+        "1",
+        "'a'",
+        "None",
+        "{1}",
+        "[]",
+        "{}",
+        "()",
+        "SEEN",
+        "helper",
+        "np",
+        "np.mean",
+        "set()",
+        "f'{x}'",
+    ]
 )
 _EXPRESSIONS = st.recursive(
     _ATOMS,
@@ -1206,7 +1268,9 @@ _EXPRESSIONS = st.recursive(
 )
 _STATEMENTS = st.one_of(
     _EXPRESSIONS,
-    st.tuples(st.sampled_from(["x", "x[0]", "x.a", "(x, *y)", "SEEN[0]", "params['a']", "ctx.a"]), _EXPRESSIONS).map(" = ".join),
+    st.tuples(st.sampled_from(["x", "x[0]", "x.a", "(x, *y)", "SEEN[0]", "params['a']", "ctx.a"]), _EXPRESSIONS).map(
+        " = ".join
+    ),
     st.tuples(st.sampled_from(["x", "SEEN", "params['a']", "y"]), _EXPRESSIONS).map(" |= ".join),
     _EXPRESSIONS.map("for x, *y in {}: pass".format),
     _EXPRESSIONS.map("def inner(a, b={0}, *c, d={0}, **e): return {0}".format),
@@ -1231,7 +1295,10 @@ def test_preflight_never_fails_in_another_way(lines: list[str], top: list[str]) 
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(sorted({line for lines in LINES.values() for line in lines})), st.sampled_from(["if", "def", "with", "try", "lambda"]))
+@given(
+    st.sampled_from(sorted({line for lines in LINES.values() for line in lines})),
+    st.sampled_from(["if", "def", "with", "try", "lambda"]),
+)
 def test_an_attack_is_refused_however_deep_it_stands(attack: str, wrapper: str) -> None:
     lines = attack.replace("#! -", "").split("\n")
     opening = {

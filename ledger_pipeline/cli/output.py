@@ -1,0 +1,80 @@
+"""What the command line prints: tables for people, JSON for scripts, one sentence for an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ledger_pipeline.errors import LedgerPipelineError
+
+EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input, 3 refused, 4 not found,
+5 integrity failure, 130 interrupted."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def console() -> Console:
+    """Where tables go; wide enough not to cut them when the output is a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
+    """Print `value` as JSON, or call `render`."""
+    if as_json:
+        click.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+    else:
+        render()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Print rows under column names; numbers to the right."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], (int, float)) or row[index] is None for row in rows)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(text(value) for value in row))
+    console().print(shown)
+
+
+def text(value: Any) -> str:
+    """A cell: None and NaN as a dash, numbers with thousands separators."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"
+    return str(value)
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return "-" if value is None else f"{value * 100:,.1f}%"
+
+
+class ErrorHandlingGroup(click.Group):
+    """A click group that turns the product's errors into one sentence and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; on an error print `error: ...` to stderr, or an object with --json, and exit with its code."""
+        try:
+            return super().invoke(context)
+        except LedgerPipelineError as error:
+            if "--json" in sys.argv:
+                click.echo(json.dumps({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}))
+            else:
+                click.echo(f"error: {error}", err=True)
+            context.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted: nothing was left half-written; run the command again to continue.", err=True)
+            context.exit(130)

@@ -1,0 +1,177 @@
+"""What each asset of a run does, one function an asset: make it, store it, and tell its data version and metadata.
+
+Every function takes the Work of one partition and returns (data version, metadata).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from ledger_pipeline.defs.tables import frame_table
+from ledger_pipeline.features.store import FeatureStore
+from ledger_pipeline.identity import hash_json
+from ledger_pipeline.ledger.schema import table_hash
+from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.project import Project
+from ledger_pipeline.simulation.run import Run, RunIdentity, experiment_grid, identify, run
+from ledger_pipeline.simulation.store import RunStore
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.strategy.experiment import Experiment
+
+Made = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One partition at work: an experiment on a snapshot, and where its results go."""
+
+    project: Project
+    snapshot: Snapshot
+    experiment: Experiment
+    seed: int | None
+    fresh: bool  # whether the ledger is to be made now, not read from the store
+
+    @property
+    def identity(self) -> RunIdentity:
+        """The identity of the run."""
+        return identify(self.experiment, self.snapshot, self.seed)
+
+    @property
+    def runs(self) -> RunStore:
+        """The store of runs."""
+        return RunStore(self.project.data)
+
+    @property
+    def features(self) -> FeatureStore:
+        """The store of features."""
+        return FeatureStore(self.project.data)
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run: made now, or read from the store."""
+        if self.fresh:
+            return run(self.experiment, self.snapshot, seed=self.seed, features=self.features.load)
+        return self.runs.open(self.identity.run_id, self.project.snapshots)
+
+    @functools.cached_property
+    def picture(self) -> str:
+        """Equity and drawdown as a Markdown image."""
+        from ledger_pipeline.analytics.plots import equity_and_drawdown, markdown_image
+
+        title = f"{self.experiment.name} on {self.snapshot.id}"
+        return markdown_image(equity_and_drawdown(self.run.equity, title), f"Equity and drawdown of {title}")
+
+
+def work(project: Project, catalogue: Catalogue, snapshot_id: str, name: str, seed: int | None, fresh: bool) -> Work:
+    """Open the snapshot and load the experiment of a partition."""
+    return Work(project, open_snapshot(snapshot_id, root=project.snapshots), catalogue.experiment(name), seed, fresh)
+
+
+def feature_table(item: Work) -> Made:
+    """Indicators of the experiment on the snapshot, each checked for causality, computed once a snapshot and shared by all experiments."""
+    cells = experiment_grid(item.snapshot, item.experiment.spec.universe)
+    made = item.features.ensure(item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None))
+    fingerprints = {feature.alias: feature.fingerprint for feature in item.experiment.features}
+    rows = [
+        f"| {feature.alias} | {feature.indicator.name} | {dict(feature.params)} | {feature.warmup} | {feature.indicator.basis} "
+        f"| {'computed' if made[feature.alias] else 'shared'} | {feature.fingerprint[:16]} |"
+        for feature in item.experiment.features
+    ]
+    header = "| alias | indicator | params | warm-up | basis | | fingerprint |\n|---|---|---|---|---|---|---|"
+    return hash_json({"snapshot_hash": item.snapshot.hash, "features": fingerprints}), {
+        "features": dg.MetadataValue.md("\n".join([header, *rows]) if rows else "none"),
+        "snapshot_hash": item.snapshot.hash,
+        "dagster/row_count": len(cells.times) * len(rows),
+    }
+
+
+def run_ledger(item: Work) -> Made:
+    """The run's events: what the strategy decided and what became of it. All else follows from this ledger."""
+    result = item.run
+    if item.fresh:
+        item.runs.write_ledger(result)
+    told = result.provenance
+    return result.ledger.head, {
+        "equity and drawdown": dg.MetadataValue.md(item.picture),
+        "run_id": result.run_id,
+        "run_hash": told["run_hash"],
+        "ledger_head": result.ledger.head,
+        "snapshot_hash": told["snapshot"]["hash"],
+        "experiment_hash": told["experiment"]["hash"],
+        "strategy_hash": told["experiment"]["strategy_hash"],
+        "params_hash": told["experiment"]["params_hash"],
+        "params": dg.MetadataValue.json(told["experiment"]["params"]),
+        "tier": told["tier"],
+        "seed": told["seed"],
+        "versions": dg.MetadataValue.json(told["versions"]),
+        "platform": told["platform"],
+        "dagster/row_count": len(result.ledger),
+        "pulses": told["pulses"],
+        "duration_seconds": told["duration_seconds"],
+        "warnings": "; ".join(result.warnings) or "none",
+        "path": dg.MetadataValue.path(str(item.runs.runs / result.run_id)),
+    }
+
+
+def fills(item: Work) -> Made:
+    """The fills among the events, and what they cost; they stay rows of the ledger (`ledger-pipeline sql` has the view)."""
+    frame = item.run.fills
+    return hash_json({"ledger_head": item.run.ledger.head, "rows": len(frame)}), {
+        "dagster/row_count": len(frame),
+        "fees": float(frame["fee"].sum()),
+        "notional": float((frame["quantity"] * frame["price"]).sum()),
+        "first fills": dg.MetadataValue.md(frame_table(frame.head(10))),
+    }
+
+
+def trades(item: Work) -> Made:
+    """Round trips from flat to flat, net of fees, and the FIFO lots behind them."""
+    return _stored(item, "trades", also=("lots",))
+
+
+def equity(item: Work) -> Made:
+    """Cash, positions and equity at each pulse."""
+    version, metadata = _stored(item, "equity")
+    last = item.run.equity.iloc[-1]
+    return version, {
+        "equity and drawdown": dg.MetadataValue.md(item.picture),
+        "final_equity": float(last["equity"]),
+        "final_cash": float(last["cash"]),
+        **metadata,
+    }
+
+
+def metrics(item: Work) -> Made:
+    """Return, risk, trades and costs by their stated formulas, against the benchmark where the experiment names one."""
+    values = item.run.metrics
+    item.runs.add_metrics(item.run.run_id, values)
+    return hash_json(values), {name: value for name, value in values.items() if value is not None}
+
+
+def _stored(item: Work, name: str, also: tuple[str, ...] = ()) -> Made:
+    """Store derived tables; the version is that of the first."""
+    for table in (name, *also):
+        item.runs.add_table(item.run.run_id, table, getattr(item.run, table))
+    frame = getattr(item.run, name)
+    import pyarrow as pa
+
+    return table_hash(pa.Table.from_pandas(frame, preserve_index=False)), {
+        "dagster/row_count": len(frame),
+        "path": dg.MetadataValue.path(str(item.runs.runs / item.run.run_id / f"{name}.parquet")),
+        "last rows": dg.MetadataValue.md(frame_table(frame.tail(5))),
+    }
+
+
+MAKERS: dict[str, Callable[[Work], Made]] = {
+    "feature_table": feature_table,
+    "run_ledger": run_ledger,
+    "fills": fills,
+    "trades": trades,
+    "equity": equity,
+    "metrics": metrics,
+}

@@ -1,0 +1,174 @@
+"""feature_table -> run_ledger -> fills, trades, equity, metrics: six assets, one partition a run, made together.
+
+One step makes all partitions of a back-fill and each materialisation is reported by itself: a hundred runs cost one process, each keeps its own data
+version, metadata and checks, and one that fails leaves the other ninety-nine.
+"""
+
+import dagster as dg
+
+from ledger_pipeline.defs.partitions import parts, runs
+from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.versions import code_version, latest_event, version_tags
+
+SEED_TAG = "ledger_pipeline/seed"
+
+DEPS = {
+    "feature_table": ["sealed_snapshot", "experiment"],
+    "run_ledger": ["sealed_snapshot", "experiment", "feature_table"],
+    "fills": ["run_ledger"],
+    "trades": ["run_ledger"],
+    "equity": ["run_ledger", "sealed_snapshot"],
+    "metrics": ["equity", "trades", "fills"],
+}
+_ROOMS = {
+    "feature_table": ("features",),
+    "run_ledger": ("simulation", "strategy", "features", "ledger"),
+    "fills": ("ledger",),
+    "trades": ("ledger",),
+    "equity": ("ledger",),
+    "metrics": ("analytics", "ledger"),
+}
+_GROUPS = {"feature_table": "features", "run_ledger": "runs"}
+_KINDS = {"run_ledger": {"python", "parquet"}, "fills": {"duckdb"}, "metrics": {"json"}}
+DESCRIPTIONS = {
+    "feature_table": "Indicators of the experiment on the snapshot, checked for causality, computed once a snapshot and shared by all experiments.",
+    "run_ledger": "The run's events: what the strategy decided and what became of it. All else follows from this ledger.",
+    "fills": "The fills among the events, and what they cost; a view of the ledger.",
+    "trades": "Round trips from flat to flat, net of fees, and the FIFO lots behind them.",
+    "equity": "Cash, positions and equity at each pulse.",
+    "metrics": "Return, risk, trades and costs by their stated formulas.",
+}
+INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
+
+
+class RunConfig(dg.Config):
+    """How many cuts the truncation replay makes; each costs about one more run."""
+
+    truncation_cuts: int = 1
+
+
+@dg.multi_asset(
+    name="research_run",
+    can_subset=True,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    specs=[
+        dg.AssetSpec(
+            name,
+            deps=DEPS[name],
+            partitions_def=runs,
+            skippable=True,
+            code_version=code_version(*_ROOMS[name]),
+            group_name=_GROUPS.get(name, "results"),
+            kinds=_KINDS.get(name, {"parquet"}),
+            owners=["team:research"],
+            tags={"layer": "derived"},
+            description=DESCRIPTIONS[name],
+        )
+        for name in DEPS
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            INVARIANTS,
+            asset="run_ledger",
+            blocking=True,
+            partitions_def=runs,
+            description="Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; lots have the position's sign; the 1e-9 grid.",
+        ),
+        dg.AssetCheckSpec(
+            TRUNCATION,
+            asset="run_ledger",
+            partitions_def=runs,
+            description="On a history cut at t the run makes the same ledger up to t: it did not see the future.",
+        ),
+    ],
+)
+def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):
+    """Make the selected assets of every partition asked for, then fail naming the partitions that could not be made."""
+    from ledger_pipeline import progress
+    from ledger_pipeline.defs.run_assets import MAKERS, work
+    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.simulation.replay import truncation_replay
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    selected = [name for name in DEPS if dg.AssetKey(name) in context.selected_asset_keys]
+    checks = {key.name for key in context.selected_asset_check_keys}
+    seed = context.run.tags.get(SEED_TAG)
+    catalogue = Catalogue(project.project.strategies)
+    inputs = {name: latest_event(context.instance, name, observed=name == "experiment") for name in ("sealed_snapshot", "experiment")}
+    keys = list(context.partition_keys)
+    made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in DEPS}
+    evaluations: list[dg.AssetCheckEvaluation] = []
+    failed: dict[str, str] = {}
+    for done, key in enumerate(keys):
+        snapshot_id, name = parts(key)
+        progress.report(done, len(keys), name)
+        try:
+            item = work(project.project, catalogue, snapshot_id, name, None if seed is None else int(seed), "run_ledger" in selected)
+            results = {asset: MAKERS[asset](item) for asset in selected}
+            found = item.run.invariants() if INVARIANTS in checks else {}
+            if INVARIANTS in checks:
+                evaluations.append(_invariants(key, found))
+            if TRUNCATION in checks:
+                evaluations.append(_truncation(key, truncation_replay(item.experiment, item.run, config.truncation_cuts)))
+        except LedgerPipelineError as error:
+            failed[key] = str(error)
+            context.log.error(f"{key}: {error}")
+            evaluations += [
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey("run_ledger"), check_name=check, passed=False, partition=key, metadata={"error": str(error)}
+                )
+                for check in sorted(checks)
+            ]
+            continue
+        versions = {"sealed_snapshot": item.snapshot.hash, "experiment": item.experiment.hash}
+        for asset, (version, metadata) in results.items():
+            made[asset][key] = (version, metadata | {"_inputs": dict(versions)})
+            versions[asset] = version
+        context.log.info(f"{key}: run {item.identity.run_id}")
+    progress.report(len(keys), len(keys), "done")
+    for asset in selected:
+        for upstream in DEPS[asset]:
+            if upstream not in inputs:
+                inputs[upstream] = latest_event(context.instance, upstream)
+        for key, (version, metadata) in made[asset].items():
+            known = metadata.pop("_inputs")
+            yield dg.AssetMaterialization(
+                asset,
+                partition=key,
+                metadata=metadata,
+                tags=version_tags(
+                    version, code_version(*_ROOMS[asset]), {up: (known.get(up, "INITIAL"), inputs[up]) for up in DEPS[asset]}
+                ),
+            )
+        inputs[asset] = latest_event(context.instance, asset)
+    yield from evaluations
+    if failed:
+        first = next(iter(failed.items()))
+        raise dg.Failure(
+            f"{len(failed)} of {len(keys)} runs failed; the first: {first[0]}: {first[1]}", metadata={"failed": dg.MetadataValue.json(failed)}
+        )
+    for check in sorted(checks):
+        yield dg.Output(None, output_name=f"run_ledger_{check}")
+
+
+def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluation:
+    broken = {name: problems[:5] for name, problems in found.items() if problems}
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("run_ledger"),
+        check_name=INVARIANTS,
+        passed=not broken,
+        partition=key,
+        blocking=True,
+        metadata={"checked": ", ".join(found), "broken": dg.MetadataValue.json(broken)},
+    )
+
+
+def _truncation(key: str, replays: list) -> dg.AssetCheckEvaluation:
+    rows = [f"| {replay.cut} | {replay.events} | {replay.difference or 'the same'} |" for replay in replays]
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("run_ledger"),
+        check_name=TRUNCATION,
+        passed=all(replay.difference is None for replay in replays),
+        partition=key,
+        metadata={"cuts": dg.MetadataValue.md("\n".join(["| cut at bar | events compared | |", "|---|---|---|", *rows]))},
+    )

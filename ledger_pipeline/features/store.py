@@ -1,0 +1,92 @@
+"""Where feature values are kept: computed once a snapshot and feature, shared by all experiments.
+
+<root>/features/<snapshot_hash>/<fingerprint>.parquet has one row a bar time and one column a symbol, and the hash of its values in the file's
+metadata. A cross-sectional feature depends on the universe too, so its file is also named after that.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.features.causality import require_causal
+from ledger_pipeline.features.table import Feature, compute
+from ledger_pipeline.files import Location, UPath, location, write_file
+from ledger_pipeline.identity import hash_columns, hash_json
+from ledger_pipeline.market.grid import Grid, grid
+from ledger_pipeline.market.snapshot import Snapshot
+
+_HASH = b"values_sha256"
+
+
+class FeatureStore:
+    """The feature tables under one data root."""
+
+    def __init__(self, root: Location = "data") -> None:
+        self.root = location(root) / "features"
+
+    def path(self, item: Feature, snapshot: Snapshot, cells: Grid) -> UPath:
+        """The file of a feature's values on a snapshot."""
+        universe = f"-{hash_json(list(cells.symbols))[:12]}" if item.indicator.across else ""
+        return self.root / snapshot.hash[:20] / f"{item.fingerprint[:20]}{universe}.parquet"
+
+    def ensure(
+        self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid, whole: Callable[[], Grid] | None = None
+    ) -> dict[str, bool]:
+        """Compute and keep what is not there yet. Returns, by alias, whether it was computed now.
+
+        `cells` is the grid of the experiment's universe; all but cross-sectional features are computed over the `whole` snapshot. Raises RefusedError
+        for a feature that looks ahead.
+        """
+        made = {}
+        for item in items:
+            path = self.path(item, snapshot, cells)
+            made[item.alias] = not path.exists()
+            if made[item.alias]:
+                over = cells if item.indicator.across else (whole() if whole else grid(snapshot))
+                require_causal(item, over)
+                _write(path, over, compute(item, over))
+        return made
+
+    def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
+        """Values (T, K, N) over `cells`, computed first where they are not there yet. IntegrityError for a file that was changed."""
+        self.ensure(items, snapshot, cells)
+        table = np.empty((len(cells.times), len(items), len(cells.symbols)))
+        for k, item in enumerate(items):
+            times, symbols, values = _read(self.path(item, snapshot, cells))
+            rows = slice(None) if len(times) == len(cells.times) else np.searchsorted(times, cells.times)
+            columns = slice(None) if symbols == cells.symbols else [symbols.index(symbol) for symbol in cells.symbols]
+            table[:, k, :] = values[rows][:, columns]
+        return table
+
+
+def _values_hash(times: np.ndarray, symbols: Sequence[str], values: np.ndarray) -> str:
+    return hash_columns({"ts": times, **{symbol: values[:, i] for i, symbol in enumerate(symbols)}})
+
+
+def _write(path: UPath, over: Grid, values: np.ndarray) -> None:
+    columns = {"ts": pa.array(over.times).cast(pa.timestamp("us", tz="UTC"))}
+    columns |= {symbol: pa.array(np.ascontiguousarray(values[:, i])) for i, symbol in enumerate(over.symbols)}
+    table = pa.table(columns).replace_schema_metadata({_HASH: _values_hash(over.times, over.symbols, values).encode()})
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, compression="snappy", write_statistics=False)
+    write_file(path, sink.getvalue().to_pybytes())
+
+
+def _read(path: UPath) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    try:
+        table = pyarrow.parquet.read_table(io.BytesIO(path.read_bytes()))
+        times = table.column("ts").cast(pa.int64()).to_numpy()
+        symbols = tuple(name for name in table.column_names if name != "ts")
+        values = np.stack([table.column(symbol).to_numpy() for symbol in symbols], axis=1)
+        sound = table.schema.metadata[_HASH].decode() == _values_hash(times, symbols, values)
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise IntegrityError(f"{path} is not as it was written; delete it, it will be computed again.")
+    return times, symbols, values

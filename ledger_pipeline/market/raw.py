@@ -1,0 +1,101 @@
+"""Raw bars: what was read from a source, kept as it came until it is sealed.
+
+<root>/raw/<snapshot_id>/ holds bars, instruments and actions as Parquet, with the right columns and types but unchecked values, so that a data
+quality report can show what is wrong with them, and source.json, which says where they came from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from ledger_pipeline.errors import NotFoundError
+from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.identity import check_id, hash_bytes
+from ledger_pipeline.market.bars import normalise_actions, normalise_bars, normalise_instruments
+from ledger_pipeline.market.sources.files import read_table
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """Where raw tables come from: paths of CSV or Parquet files, the calendar of instruments that are not listed, and free notes."""
+
+    bars: str
+    instruments: str | None = None
+    actions: str | None = None
+    calendar: str = "XNYS"
+    assume_utc: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """Raw bars, instruments and actions with their source; `described` is what the manifest of a snapshot will say of it."""
+
+    source: RawSource
+    bars: pd.DataFrame
+    instruments: pd.DataFrame
+    actions: pd.DataFrame
+    described: dict[str, Any]
+
+
+def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTables:
+    """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError; nothing is kept then."""
+    base = location(root) / "raw" / check_id("snapshot", snapshot_id)
+    bars = normalise_bars(read_table("bars", source.bars, assume_utc=source.assume_utc))
+    symbols = [str(name) for name in bars["symbol"].cat.categories]
+    given = {
+        name: None if path is None else read_table(name, path, assume_utc=source.assume_utc)
+        for name, path in (("instruments", source.instruments), ("actions", source.actions))
+    }
+    tables = {
+        "bars": bars,
+        "instruments": normalise_instruments(given["instruments"], symbols, source.calendar),
+        "actions": normalise_actions(given["actions"], symbols),
+    }
+    described = {
+        "files": {
+            name: {"name": location(path).name, "sha256": hash_bytes(location(path).read_bytes())}
+            for name, path in (("bars", source.bars), ("instruments", source.instruments), ("actions", source.actions))
+            if path is not None
+        },
+        "note": source.note,
+    }
+    for name, frame in tables.items():
+        sink = pa.BufferOutputStream()
+        pyarrow.parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="snappy")
+        write_file(base / f"{name}.parquet", sink.getvalue().to_pybytes())
+    write_file(base / "source.json", json.dumps({"source": asdict(source), "described": described}, indent=2).encode())
+    return RawTables(source, **tables, described=described)
+
+
+def read_source(snapshot_id: str, root: Location = "data") -> RawSource:
+    """The source that the raw tables of `snapshot_id` were read from; NotFoundError when there are none."""
+    return RawSource(**_told(snapshot_id, root)["source"])
+
+
+def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
+    """The raw tables of `snapshot_id`; NotFoundError when nothing was staged under it."""
+    told = _told(snapshot_id, root)
+    base = location(root) / "raw" / snapshot_id
+    frames = {
+        name: pyarrow.parquet.read_table(io.BytesIO((base / f"{name}.parquet").read_bytes())).to_pandas()
+        for name in ("bars", "instruments", "actions")
+    }
+    return RawTables(RawSource(**told["source"]), **frames, described=told["described"])
+
+
+def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
+    path = location(root) / "raw" / check_id("snapshot", snapshot_id) / "source.json"
+    if not path.exists():
+        raise NotFoundError(
+            f"no raw bars were imported for {snapshot_id!r}; run `ledger-pipeline snapshot import BARS --id {snapshot_id}`, or give raw_bars "
+            "a source in its configuration."
+        )
+    return json.loads(path.read_bytes())
