@@ -2,11 +2,13 @@
 
     import ledger_pipeline as lp
     snapshot = lp.open_snapshot("demo")
-    experiment = lp.experiment(strategy, params={"quantity": 10}, features={"sma": {"indicator": "sma", "window": 20}}, costs=[])
+    experiment = lp.experiment(strategy, params={"quantity": 10}, features={"sma": {"indicator": "sma", "window": 20}},
+    costs=[])
     run = lp.run(experiment, snapshot)
     run.metrics, run.equity, run.trades, run.ledger.frame
 
-The names below are the public API. They are imported when first used, so that loading the Dagster definitions stays quick.
+The names below are the public API. They are imported when first used, so that loading the Dagster definitions stays
+quick.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What can go wrong, as four kinds a caller can act on.
 
-Each message is one sentence that names the thing at fault and says what to do. The command line turns the kind into an exit code.
+Each message is one sentence that names the thing at fault and says what to do. The command line turns the kind into an
+exit code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Names and hashes: what a thing may be called, and what it is.
 
-A name is chosen by a person and may be reused; a hash is computed from content and never changes. JSON is hashed in its RFC 8785
-canonical form, tables over the bytes of their columns, so neither depends on a file format, a library version or a platform.
+A name is chosen by a person and may be reused; a hash is computed from content and never changes. JSON is hashed in its
+RFC 8785
+canonical form, tables over the bytes of their columns, so neither depends on a file format, a library version or a
+platform.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ def check_id(kind: str, value: str) -> str:
     if not isinstance(value, str) or not ID_PATTERN.fullmatch(value):
         shown = repr(value) if len(str(value)) <= 80 else repr(str(value)[:77] + "...")
         raise InputError(
-            f"{kind} id {shown} is not allowed: use 1 to 63 lower-case letters, digits, '-' or '_', starting with a letter or digit."
+            f"{kind} id {shown} is not allowed: use 1 to 63 lower-case letters, digits, '-' or '_', starting with a "
+            "letter or digit."
         )
     return value
 
 
 def canonical_json(value: Any) -> bytes:
-    """The RFC 8785 form of a JSON value, as UTF-8 bytes; InputError when `value` has no such form (NaN, a set, 2**60, ...)."""
+    """The RFC 8785 form of a JSON value, as UTF-8 bytes; InputError when `value` has no such form (NaN, a set, 2**60,
+    ...).
+    """
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
@@ -53,8 +58,10 @@ def hash_bytes(data: bytes) -> str:
 def hash_columns(columns: Mapping[str, np.ndarray | tuple[np.ndarray, Iterable[str]]]) -> str:
     """SHA-256 (hex) over the canonical bytes of a table's columns, in the order given.
 
-    A numeric column is its little-endian bytes, with -0.0 written as 0.0 and one bit pattern for NaN. A text column is a pair (codes,
-    categories): the categories as JSON, then the int32 codes. The caller makes the codes canonical (sorted categories, or order of
+    A numeric column is its little-endian bytes, with -0.0 written as 0.0 and one bit pattern for NaN. A text column is
+    a pair (codes,
+    categories): the categories as JSON, then the int32 codes. The caller makes the codes canonical (sorted categories,
+    or order of
     first appearance); -1 stands for a missing text.
     """
     digest = hashlib.sha256(b"ledger_pipeline/columns/1\n")

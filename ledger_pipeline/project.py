@@ -3,7 +3,8 @@
 <root>/strategies/   what the user writes        <root>/data/      runs, features, reports: can be computed again
 <root>/snapshots/    sealed snapshots            <root>/.dagster/  Dagster's own records: events, partitions, schedules
 
-The root is the environment variable LEDGER_PIPELINE_ROOT, else the nearest directory above the current one that holds workspace.yaml, else
+The root is the environment variable LEDGER_PIPELINE_ROOT, else the nearest directory above the current one that holds
+workspace.yaml, else
 the current directory.
 """
 

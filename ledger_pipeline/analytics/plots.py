@@ -30,7 +30,7 @@ GAIN, LOSS = "#0072b2", "#d55e00"
 
 MAX_POINTS = 1_200  # a line has no more: beyond it, only file size grows
 MAX_IMAGE_BYTES = 40_000  # of markdown_image, so that an event log stays light
-ATTEMPTS = ((100, None), (100, 64), (80, 32), (60, 16), (40, 8))  # dots an inch, colours of the palette
+ATTEMPTS = ((90, 64), (90, 16), (60, 16), (40, 8))  # dots an inch, colours of the palette
 
 _RC = {
     "font.family": "DejaVu Sans",
@@ -216,7 +216,7 @@ def png(figure: Figure, dpi: int = 120) -> bytes:
     """Return the figure as PNG bytes on white, without a date or a software name in it."""
     buffer = io.BytesIO()
     with _style():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -247,17 +247,18 @@ def markdown_image(figure: Figure, alt: str) -> str:
     dots get it there.
     """
     data = b""
+    drawn: dict[int, bytes] = {}  # drawing takes much longer than reducing colours
     for dpi, colours in ATTEMPTS:
-        data = _reduced(png(figure, dpi), colours)
+        if dpi not in drawn:
+            drawn[dpi] = png(figure, dpi)
+        data = _reduced(drawn[dpi], colours)
         if len(base64.b64encode(data)) < MAX_IMAGE_BYTES:
             break
     text = re.sub(r"[\[\]\s\\!`<>]+", " ", alt).strip()
     return f"![{text}](data:image/png;base64,{base64.b64encode(data).decode('ascii')})"
 
 
-def _reduced(data: bytes, colours: int | None) -> bytes:
-    if colours is None:
-        return data
+def _reduced(data: bytes, colours: int) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()

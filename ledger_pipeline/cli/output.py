@@ -14,8 +14,8 @@ from rich.table import Table
 
 from ledger_pipeline.errors import LedgerPipelineError
 
-EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input, 3 refused, 4 not found,
-5 integrity failure, 130 interrupted."""
+EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input,
+3 refused, 4 not found, 5 integrity failure, 130 interrupted."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -66,12 +66,14 @@ class ErrorHandlingGroup(click.Group):
     """A click group that turns the product's errors into one sentence and an exit code."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run the command; on an error print `error: ...` to stderr, or an object with --json, and exit with its code."""
+        """Run the command; on an error print it to stderr, or as an object with --json, and exit with its code."""
         try:
             return super().invoke(context)
         except LedgerPipelineError as error:
             if "--json" in sys.argv:
-                click.echo(json.dumps({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code}))
+                click.echo(
+                    json.dumps({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code})
+                )
             else:
                 click.echo(f"error: {error}", err=True)
             context.exit(error.exit_code)

@@ -1,4 +1,6 @@
-"""experiment: one partition an experiment file, its version the experiment_hash; a sensor keeps both equal to the files."""
+"""experiment: one partition an experiment file, its version the experiment_hash; a sensor keeps both equal to the
+files.
+"""
 
 import dagster as dg
 
@@ -13,12 +15,17 @@ experiment = dg.AssetSpec(
     kinds={"yaml", "python"},
     owners=["team:research"],
     tags={"layer": "written"},
-    description="What the user wrote: strategies/experiments/<name>.yaml and the strategy it names. The data version is the experiment_hash.",
+    description="What the user wrote: strategies/experiments/<name>.yaml and the strategy it names. The data version "
+    "is the experiment_hash.",
 )
 
 
-def observations(catalogue: Catalogue, instance: dg.DagsterInstance) -> tuple[list[dg.AssetObservation], dict[str, str]]:
-    """Observations of the experiments whose hash is not the last one observed, and the errors of those that do not load."""
+def observations(
+    catalogue: Catalogue, instance: dg.DagsterInstance
+) -> tuple[list[dg.AssetObservation], dict[str, str]]:
+    """Observations of the experiments whose hash is not the last one observed, and the errors of those that do not
+    load.
+    """
     loaded, failed = catalogue.experiments()
     known = {} if not loaded else _observed(instance, list(loaded))
     changed = [
@@ -45,14 +52,18 @@ def _observed(instance: dg.DagsterInstance, names: list[str]) -> dict[str, str]:
     """The last observed version of each experiment."""
     versions: dict[str, str] = {}
     for name in names:
-        records = instance.fetch_observations(dg.AssetRecordsFilter(asset_key=dg.AssetKey("experiment"), asset_partitions=[name]), limit=1).records
+        records = instance.fetch_observations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey("experiment"), asset_partitions=[name]), limit=1
+        ).records
         if records:
             versions[name] = (records[0].asset_observation.tags or {}).get("dagster/data_version", "")
     return versions
 
 
 def follow_files(catalogue: Catalogue, instance: dg.DagsterInstance) -> dict[str, str]:
-    """Bring partitions and versions up to date with the files, at once; returns the errors of experiments that do not load."""
+    """Bring partitions and versions up to date with the files, at once; returns the errors of experiments that do not
+    load.
+    """
     names, keys = catalogue.experiment_names(), instance.get_dynamic_partitions(EXPERIMENTS)
     for key in set(keys) - set(names):
         instance.delete_dynamic_partition(EXPERIMENTS, key)

@@ -3,11 +3,11 @@
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, run_key
-from ledger_pipeline.defs.runs import DEPS
+from ledger_pipeline.defs.runs import MEMBERS
 
 research_job = dg.define_asset_job(
     "research",
-    selection=dg.AssetSelection.assets(*DEPS),
+    selection=dg.AssetSelection.assets(*MEMBERS),
     description="Every experiment asked for, on the snapshots asked for, in one run.",
     tags={"dagster/max_runtime": "7200"},
 )
@@ -18,9 +18,11 @@ research_job = dg.define_asset_job(
     job=research_job,
     name="backfill_new_snapshot",
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="The offer: switch it on, and each newly sealed snapshot is back-filled over all experiments in one run.",
+    description="The offer: switch it on, and each newly sealed snapshot is back-filled over all experiments.",
 )
-def backfill_new_snapshot(context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry) -> dg.RunRequest | dg.SkipReason:
+def backfill_new_snapshot(
+    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry
+) -> dg.RunRequest | dg.SkipReason:
     """One run for all experiments on the snapshot that was sealed; the snapshot's hash makes it once."""
     snapshot_id = asset_event.dagster_event.partition
     names = context.instance.get_dynamic_partitions(EXPERIMENTS)

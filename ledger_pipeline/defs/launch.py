@@ -1,4 +1,6 @@
-"""Materialising from the command line and from Python: the same assets, in this process, on the same instance as the UI."""
+"""Materialising from the command line and from Python: the same assets, in this process, on the same instance as the
+UI.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def instance(project: Project) -> Iterator[dg.DagsterInstance]:
 
 
 def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> None:
-    """Materialise raw_bars and sealed_snapshot of a new partition. Raises what the assets raise; a refused partition is not kept."""
+    """Materialise raw_bars and sealed_snapshot of a new partition. Raises what the assets raise; a refused partition is
+    not kept.
+    """
     with instance(project) as records:
         known = snapshot_id in records.get_dynamic_partitions(SNAPSHOTS)
         if not known:
@@ -61,7 +65,11 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
         }
         try:
             _materialize(
-                records, project, [raw_bars, sealed_snapshot], partition_key=snapshot_id, config={"ops": {"raw_bars": {"config": config}}}
+                records,
+                project,
+                [raw_bars, sealed_snapshot],
+                partition_key=snapshot_id,
+                config={"ops": {"raw_bars": {"config": config}}},
             )
         except BaseException:
             if not known:
@@ -69,7 +77,9 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
             raise
 
 
-def run_experiments(project: Project, snapshot_id: str, names: Sequence[str], *, seed: int | None = None, cuts: int = 1) -> None:
+def run_experiments(
+    project: Project, snapshot_id: str, names: Sequence[str], *, seed: int | None = None, cuts: int = 1
+) -> None:
     """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run.
 
     Raises the error of the first experiment that failed, after the others are made.
@@ -160,5 +170,3 @@ def _cause(result: dg.ExecuteInProcessResult) -> Exception:
 def _message(text: str, kind: str | None) -> str:
     """The message alone, without the module path that a traceback puts before it."""
     return text.split(f"{kind}: ", 1)[-1].strip()
-
-

@@ -16,6 +16,8 @@ def run_key(snapshot_id: str, experiment: str) -> dg.MultiPartitionKey:
 
 
 def parts(key: str) -> tuple[str, str]:
-    """(snapshot id, experiment name) of a run's partition key; Dagster orders dimensions by name, so the experiment stands first."""
+    """(snapshot id, experiment name) of a run's partition key; Dagster orders dimensions by name, so the experiment
+    stands first.
+    """
     experiment, snapshot_id = str(key).split("|")
     return snapshot_id, experiment

@@ -23,8 +23,12 @@ class ReportConfig(dg.Config):
     tags={"layer": "derived"},
     code_version=code_version("analytics"),
 )
-def comparison_report(context: dg.AssetExecutionContext, config: ReportConfig, project: ProjectResource) -> dg.MaterializeResult:
-    """Metrics, overlaid equity and drawdown, monthly returns and, first, what differs in the inputs. It never picks a winner."""
+def comparison_report(
+    context: dg.AssetExecutionContext, config: ReportConfig, project: ProjectResource
+) -> dg.MaterializeResult:
+    """Metrics, overlaid equity and drawdown, monthly returns and, first, what differs in the inputs. It never picks a
+    winner.
+    """
     from ledger_pipeline.analytics.compare import compare
     from ledger_pipeline.analytics.plots import compare_equity, markdown_image
     from ledger_pipeline.identity import hash_bytes, hash_json
@@ -49,7 +53,9 @@ def comparison_report(context: dg.AssetExecutionContext, config: ReportConfig, p
             "report": dg.MetadataValue.path(str(path)),
             "url": dg.MetadataValue.url(path.absolute().as_uri()),
             "what differs": comparison.sentence,
-            "overlaid equity": dg.MetadataValue.md(markdown_image(compare_equity(list(comparison.runs)), "Overlaid equity and drawdown")),
+            "overlaid equity": dg.MetadataValue.md(
+                markdown_image(compare_equity(list(comparison.runs)), "Overlaid equity and drawdown")
+            ),
             "runs": dg.MetadataValue.json(ids),
             "dagster/row_count": len(ids),
         },

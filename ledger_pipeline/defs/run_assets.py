@@ -1,5 +1,7 @@
 """What each asset of a run does, one function an asset: make it, store it, and tell its data version and metadata.
 
+What the assets are is said in defs/runs.py.
+
 Every function takes the Work of one partition and returns (data version, metadata).
 """
 
@@ -73,12 +75,15 @@ def work(project: Project, catalogue: Catalogue, snapshot_id: str, name: str, se
 
 
 def feature_table(item: Work) -> Made:
-    """Indicators of the experiment on the snapshot, each checked for causality, computed once a snapshot and shared by all experiments."""
+    """The materialisation of `feature_table`."""
     cells = experiment_grid(item.snapshot, item.experiment.spec.universe)
-    made = item.features.ensure(item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None))
+    made = item.features.ensure(
+        item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None)
+    )
     fingerprints = {feature.alias: feature.fingerprint for feature in item.experiment.features}
     rows = [
-        f"| {feature.alias} | {feature.indicator.name} | {dict(feature.params)} | {feature.warmup} | {feature.indicator.basis} "
+        f"| {feature.alias} | {feature.indicator.name} | {dict(feature.params)} | {feature.warmup} | "
+        f"{feature.indicator.basis} "
         f"| {'computed' if made[feature.alias] else 'shared'} | {feature.fingerprint[:16]} |"
         for feature in item.experiment.features
     ]
@@ -91,7 +96,7 @@ def feature_table(item: Work) -> Made:
 
 
 def run_ledger(item: Work) -> Made:
-    """The run's events: what the strategy decided and what became of it. All else follows from this ledger."""
+    """The materialisation of `run_ledger`."""
     result = item.run
     if item.fresh:
         item.runs.write_ledger(result)
@@ -119,7 +124,7 @@ def run_ledger(item: Work) -> Made:
 
 
 def fills(item: Work) -> Made:
-    """The fills among the events, and what they cost; they stay rows of the ledger (`ledger-pipeline sql` has the view)."""
+    """The materialisation of `fills`."""
     frame = item.run.fills
     return hash_json({"ledger_head": item.run.ledger.head, "rows": len(frame)}), {
         "dagster/row_count": len(frame),
@@ -130,12 +135,12 @@ def fills(item: Work) -> Made:
 
 
 def trades(item: Work) -> Made:
-    """Round trips from flat to flat, net of fees, and the FIFO lots behind them."""
+    """The materialisation of `trades`."""
     return _stored(item, "trades", also=("lots",))
 
 
 def equity(item: Work) -> Made:
-    """Cash, positions and equity at each pulse."""
+    """The materialisation of `equity`."""
     version, metadata = _stored(item, "equity")
     last = item.run.equity.iloc[-1]
     return version, {
@@ -147,7 +152,7 @@ def equity(item: Work) -> Made:
 
 
 def metrics(item: Work) -> Made:
-    """Return, risk, trades and costs by their stated formulas, against the benchmark where the experiment names one."""
+    """The materialisation of `metrics`."""
     values = item.run.metrics
     item.runs.add_metrics(item.run.run_id, values)
     return hash_json(values), {name: value for name, value in values.items() if value is not None}

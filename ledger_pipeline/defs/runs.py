@@ -1,8 +1,11 @@
 """feature_table -> run_ledger -> fills, trades, equity, metrics: six assets, one partition a run, made together.
 
-One step makes all partitions of a back-fill and each materialisation is reported by itself: a hundred runs cost one process, each keeps its own data
+One step makes all partitions of a back-fill and each materialisation is reported by itself: a hundred runs cost one
+process, each keeps its own data
 version, metadata and checks, and one that fails leaves the other ninety-nine.
 """
+
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -12,31 +15,67 @@ from ledger_pipeline.defs.versions import code_version, latest_event, version_ta
 
 SEED_TAG = "ledger_pipeline/seed"
 
-DEPS = {
-    "feature_table": ["sealed_snapshot", "experiment"],
-    "run_ledger": ["sealed_snapshot", "experiment", "feature_table"],
-    "fills": ["run_ledger"],
-    "trades": ["run_ledger"],
-    "equity": ["run_ledger", "sealed_snapshot"],
-    "metrics": ["equity", "trades", "fills"],
-}
-_ROOMS = {
-    "feature_table": ("features",),
-    "run_ledger": ("simulation", "strategy", "features", "ledger"),
-    "fills": ("ledger",),
-    "trades": ("ledger",),
-    "equity": ("ledger",),
-    "metrics": ("analytics", "ledger"),
-}
-_GROUPS = {"feature_table": "features", "run_ledger": "runs"}
-_KINDS = {"run_ledger": {"python", "parquet"}, "fills": {"duckdb"}, "metrics": {"json"}}
-DESCRIPTIONS = {
-    "feature_table": "Indicators of the experiment on the snapshot, checked for causality, computed once a snapshot and shared by all experiments.",
-    "run_ledger": "The run's events: what the strategy decided and what became of it. All else follows from this ledger.",
-    "fills": "The fills among the events, and what they cost; a view of the ledger.",
-    "trades": "Round trips from flat to flat, net of fees, and the FIFO lots behind them.",
-    "equity": "Cash, positions and equity at each pulse.",
-    "metrics": "Return, risk, trades and costs by their stated formulas.",
+
+@dataclass(frozen=True)
+class Member:
+    """One of the six assets: what it is made from, the rooms that make it, and how the graph shows it."""
+
+    deps: tuple[str, ...]
+    rooms: tuple[str, ...]
+    group: str
+    kind: str
+    description: str
+
+    @property
+    def code_version(self) -> str:
+        """A hash of the rooms that make it."""
+        return code_version(*self.rooms)
+
+
+MEMBERS = {
+    "feature_table": Member(
+        ("sealed_snapshot", "experiment"),
+        ("features",),
+        "features",
+        "parquet",
+        "Indicators of the experiment on the snapshot, each checked for causality, computed once a snapshot and shared "
+        "by all experiments.",
+    ),
+    "run_ledger": Member(
+        ("sealed_snapshot", "experiment", "feature_table"),
+        ("simulation", "strategy", "features", "ledger"),
+        "runs",
+        "parquet",
+        "The run's events: what the strategy decided and what became of it. All else follows from this ledger.",
+    ),
+    "fills": Member(
+        ("run_ledger",),
+        ("ledger",),
+        "results",
+        "duckdb",
+        "The fills among the events and what they cost; a view of the ledger.",
+    ),
+    "trades": Member(
+        ("run_ledger",),
+        ("ledger",),
+        "results",
+        "parquet",
+        "Round trips from flat to flat, net of fees, and the FIFO lots behind them.",
+    ),
+    "equity": Member(
+        ("run_ledger", "sealed_snapshot"),
+        ("ledger",),
+        "results",
+        "parquet",
+        "Cash, positions and equity at each pulse.",
+    ),
+    "metrics": Member(
+        ("equity", "trades", "fills"),
+        ("analytics", "ledger"),
+        "results",
+        "json",
+        "Return, risk, trades and costs by stated formulas, against the benchmark where the experiment names one.",
+    ),
 }
 INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
 
@@ -54,17 +93,17 @@ class RunConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             name,
-            deps=DEPS[name],
+            deps=member.deps,
             partitions_def=runs,
             skippable=True,
-            code_version=code_version(*_ROOMS[name]),
-            group_name=_GROUPS.get(name, "results"),
-            kinds=_KINDS.get(name, {"parquet"}),
+            code_version=member.code_version,
+            group_name=member.group,
+            kinds={member.kind},
             owners=["team:research"],
             tags={"layer": "derived"},
-            description=DESCRIPTIONS[name],
+            description=member.description,
         )
-        for name in DEPS
+        for name, member in MEMBERS.items()
     ],
     check_specs=[
         dg.AssetCheckSpec(
@@ -72,7 +111,8 @@ class RunConfig(dg.Config):
             asset="run_ledger",
             blocking=True,
             partitions_def=runs,
-            description="Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; lots have the position's sign; the 1e-9 grid.",
+            description="Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; "
+            "open lots add up to the position; quantities are on the 1e-9 grid.",
         ),
         dg.AssetCheckSpec(
             TRUNCATION,
@@ -90,32 +130,48 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     from ledger_pipeline.simulation.replay import truncation_replay
     from ledger_pipeline.strategy.catalogue import Catalogue
 
-    selected = [name for name in DEPS if dg.AssetKey(name) in context.selected_asset_keys]
+    selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]
     checks = {key.name for key in context.selected_asset_check_keys}
     seed = context.run.tags.get(SEED_TAG)
     catalogue = Catalogue(project.project.strategies)
-    inputs = {name: latest_event(context.instance, name, observed=name == "experiment") for name in ("sealed_snapshot", "experiment")}
+    inputs = {
+        name: latest_event(context.instance, name, observed=name == "experiment")
+        for name in ("sealed_snapshot", "experiment")
+    }
     keys = list(context.partition_keys)
-    made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in DEPS}
+    made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in MEMBERS}
     evaluations: list[dg.AssetCheckEvaluation] = []
     failed: dict[str, str] = {}
     for done, key in enumerate(keys):
         snapshot_id, name = parts(key)
         progress.report(done, len(keys), name)
         try:
-            item = work(project.project, catalogue, snapshot_id, name, None if seed is None else int(seed), "run_ledger" in selected)
+            item = work(
+                project.project,
+                catalogue,
+                snapshot_id,
+                name,
+                None if seed is None else int(seed),
+                "run_ledger" in selected,
+            )
             results = {asset: MAKERS[asset](item) for asset in selected}
             found = item.run.invariants() if INVARIANTS in checks else {}
             if INVARIANTS in checks:
                 evaluations.append(_invariants(key, found))
             if TRUNCATION in checks:
-                evaluations.append(_truncation(key, truncation_replay(item.experiment, item.run, config.truncation_cuts)))
+                evaluations.append(
+                    _truncation(key, truncation_replay(item.experiment, item.run, config.truncation_cuts))
+                )
         except LedgerPipelineError as error:
             failed[key] = str(error)
             context.log.error(f"{key}: {error}")
             evaluations += [
                 dg.AssetCheckEvaluation(
-                    asset_key=dg.AssetKey("run_ledger"), check_name=check, passed=False, partition=key, metadata={"error": str(error)}
+                    asset_key=dg.AssetKey("run_ledger"),
+                    check_name=check,
+                    passed=False,
+                    partition=key,
+                    metadata={"error": str(error)},
                 )
                 for check in sorted(checks)
             ]
@@ -127,7 +183,7 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
         context.log.info(f"{key}: run {item.identity.run_id}")
     progress.report(len(keys), len(keys), "done")
     for asset in selected:
-        for upstream in DEPS[asset]:
+        for upstream in MEMBERS[asset].deps:
             if upstream not in inputs:
                 inputs[upstream] = latest_event(context.instance, upstream)
         for key, (version, metadata) in made[asset].items():
@@ -137,7 +193,9 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
                 partition=key,
                 metadata=metadata,
                 tags=version_tags(
-                    version, code_version(*_ROOMS[asset]), {up: (known.get(up, "INITIAL"), inputs[up]) for up in DEPS[asset]}
+                    version,
+                    MEMBERS[asset].code_version,
+                    {up: (known.get(up, "INITIAL"), inputs[up]) for up in MEMBERS[asset].deps},
                 ),
             )
         inputs[asset] = latest_event(context.instance, asset)
@@ -145,7 +203,8 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     if failed:
         first = next(iter(failed.items()))
         raise dg.Failure(
-            f"{len(failed)} of {len(keys)} runs failed; the first: {first[0]}: {first[1]}", metadata={"failed": dg.MetadataValue.json(failed)}
+            f"{len(failed)} of {len(keys)} runs failed; the first: {first[0]}: {first[1]}",
+            metadata={"failed": dg.MetadataValue.json(failed)},
         )
     for check in sorted(checks):
         yield dg.Output(None, output_name=f"run_ledger_{check}")
@@ -170,5 +229,7 @@ def _truncation(key: str, replays: list) -> dg.AssetCheckEvaluation:
         check_name=TRUNCATION,
         passed=all(replay.difference is None for replay in replays),
         partition=key,
-        metadata={"cuts": dg.MetadataValue.md("\n".join(["| cut at bar | events compared | |", "|---|---|---|", *rows]))},
+        metadata={
+            "cuts": dg.MetadataValue.md("\n".join(["| cut at bar | events compared | |", "|---|---|---|", *rows]))
+        },
     )

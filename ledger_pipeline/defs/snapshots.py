@@ -11,7 +11,9 @@ OWNERS = ["team:research"]
 
 
 class SourceConfig(dg.Config):
-    """Where raw bars are read from: paths of CSV or Parquet files. Left empty, the source of the last import is read again."""
+    """Where raw bars are read from: paths of CSV or Parquet files. Left empty, the source of the last import is read
+    again.
+    """
 
     bars: str = ""
     instruments: str = ""
@@ -28,7 +30,11 @@ class SourceConfig(dg.Config):
     owners=OWNERS,
     tags={"layer": "raw"},
     code_version=code_version("market"),
-    check_specs=[dg.AssetCheckSpec("data_quality", asset="raw_bars", blocking=True, description="Sessions, duplicates, stale bars, jumps.")],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "data_quality", asset="raw_bars", blocking=True, description="Sessions, duplicates, stale bars, jumps."
+        )
+    ],
 )
 def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: ProjectResource) -> dg.MaterializeResult:
     """Bars, instruments and corporate actions as they came from the source, right in form and unchecked in value."""
@@ -39,7 +45,12 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
     data = project.project.data
     if config.bars:
         source = RawSource(
-            config.bars, config.instruments or None, config.actions or None, config.calendar, config.assume_utc, config.note
+            config.bars,
+            config.instruments or None,
+            config.actions or None,
+            config.calendar,
+            config.assume_utc,
+            config.note,
         )
     else:
         source = read_source(context.partition_key, data)
@@ -80,10 +91,16 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
     owners=OWNERS,
     tags={"layer": "sealed"},
     code_version=code_version("market"),
-    check_specs=[dg.AssetCheckSpec("sealed_bytes", asset="sealed_snapshot", blocking=True, description="Files and content match the manifest.")],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "sealed_bytes", asset="sealed_snapshot", blocking=True, description="Files and content match the manifest."
+        )
+    ],
 )
 def sealed_snapshot(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:
-    """The raw tables checked, hashed and sealed under the partition's name; the same content again is harmless, other content is refused."""
+    """The raw tables checked, hashed and sealed under the partition's name; the same content again is harmless, other
+    content is refused.
+    """
     from ledger_pipeline.market.raw import read_raw
     from ledger_pipeline.market.snapshot import seal, verify
 
@@ -109,7 +126,9 @@ def sealed_snapshot(context: dg.AssetExecutionContext, project: ProjectResource)
         },
         check_results=[
             dg.AssetCheckResult(
-                check_name="sealed_bytes", passed=verified.hash == snapshot.hash, metadata={"snapshot_hash": verified.hash}
+                check_name="sealed_bytes",
+                passed=verified.hash == snapshot.hash,
+                metadata={"snapshot_hash": verified.hash},
             )
         ],
     )

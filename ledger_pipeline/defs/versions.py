@@ -1,6 +1,7 @@
 """Versions: hashes as Dagster understands them, so that staleness in the UI means what it says.
 
-A code version is a hash of the rooms that make an asset, comments and layout aside. A data version is a hash of content. Dagster keeps one data version a
+A code version is a hash of the rooms that make an asset, comments and layout aside. A data version is a hash of
+content. Dagster keeps one data version a
 step; runs are many to a step, so each materialisation carries its own, with the versions of what it was made from.
 """
 
@@ -21,13 +22,19 @@ def code_version(*rooms: str) -> str:
     digest = hashlib.sha256()
     for room in rooms:
         for path in sorted((PACKAGE / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n{ast.dump(ast.parse(path.read_text(encoding='utf-8')))}\n".encode())
+            digest.update(
+                f"{path.relative_to(PACKAGE).as_posix()}\n{ast.dump(ast.parse(path.read_text(encoding='utf-8')))}\n".encode()
+            )
     return digest.hexdigest()[:12]
 
 
 def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, int | None]]) -> dict[str, str]:
     """Tags of a materialisation: its data version, its code version, and the data version and event of each input."""
-    tags = {"dagster/data_version": data_version, "dagster/data_version_is_user_provided": "true", "dagster/code_version": code}
+    tags = {
+        "dagster/data_version": data_version,
+        "dagster/data_version_is_user_provided": "true",
+        "dagster/code_version": code,
+    }
     for name, (version, event) in inputs.items():
         tags[f"dagster/input_data_version/{name}"] = version
         tags[f"dagster/input_event_pointer/{name}"] = str(event) if event else "NULL"

@@ -1,8 +1,11 @@
 """Causality: the past of a feature must not change when later bars are cut off.
 
-Each indicator, built-in or a user's, is recomputed on histories that end at sampled bars. Where a value differs from the one computed on the
-whole history, the indicator has looked ahead and is refused. The check sees the indicator's own output, before the warm-up hides any of it.
-Instruments are sampled too, the first, the middle and the last, since an indicator treats all alike; a cross-sectional one is checked over all.
+Each indicator, built-in or a user's, is recomputed on histories that end at sampled bars. Where a value differs from
+the one computed on the
+whole history, the indicator has looked ahead and is refused. The check sees the indicator's own output, before the
+warm-up hides any of it.
+Instruments are sampled too, the first, the middle and the last, since an indicator treats all alike; a cross-sectional
+one is checked over all.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ RELATIVE = 1e-9  # two libraries may order a sum differently; a look ahead is ne
 
 @dataclass(frozen=True)
 class LookAhead:
-    """Where an indicator was caught: the value of `symbol` at `at` was `known` by bar `cut` and became `later` afterwards."""
+    """Where an indicator was caught: the value of `symbol` at `at` was `known` by bar `cut` and became `later`
+    afterwards.
+    """
 
     symbol: str
     at: pd.Timestamp
@@ -56,6 +61,8 @@ def require_causal(item: Feature, grid: Grid) -> None:
     found = find_look_ahead(item, grid)
     if found:
         raise RefusedError(
-            f"feature {item.alias!r}: indicator {item.indicator.name!r} looks ahead: its value for {found.symbol} at {found.at.isoformat()} was "
-            f"{found.known:.6g} when known up to {found.cut.isoformat()} and {found.later:.6g} with later bars; use a causal indicator."
+            f"feature {item.alias!r}: indicator {item.indicator.name!r} looks ahead: its value for {found.symbol} "
+            f"at {found.at.isoformat()} was "
+            f"{found.known:.6g} when known up to {found.cut.isoformat()} and {found.later:.6g} with later bars; use "
+            "a causal indicator."
         )

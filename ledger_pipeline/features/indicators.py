@@ -1,7 +1,9 @@
 """Indicators: named functions from the bars of one instrument to one number a bar.
 
-Most come from the `ta` library and keep its parameter names and defaults; `sma`, `returns`, `zscore` and the cross-sectional `rank` are
-defined here. A user's indicator is a plain function `f(bars, **params)` of one instrument's bars (open, high, low, close, volume, indexed by ts,
+Most come from the `ta` library and keep its parameter names and defaults; `sma`, `returns`, `zscore` and the cross-
+sectional `rank` are
+defined here. A user's indicator is a plain function `f(bars, **params)` of one instrument's bars (open, high, low,
+close, volume, indexed by ts,
 continued across splits by the splits known so far) that returns one value a bar.
 
 Each indicator has a warm-up, the number of bars before its first value, and a basis, which says how it follows a split:
@@ -40,7 +42,9 @@ class Indicator:
     across: bool = False  # ranks the instruments of the universe against each other at each bar
 
     def bind(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, defaults filled in; InputError for an unknown or missing one, or a window that is no whole number above zero."""
+        """All parameters, defaults filled in; InputError for an unknown or missing one, or a window that is no whole
+        number above zero.
+        """
         unknown = sorted(set(params) - set(self.defaults))
         if unknown:
             takes = ", ".join(self.defaults) or "no parameters"
@@ -50,7 +54,9 @@ class Indicator:
             if value is inspect.Parameter.empty:
                 raise InputError(f"indicator {self.name!r} needs a value for {name!r}.")
             if name.startswith("window") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, at least 1.")
+                raise InputError(
+                    f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, at least 1."
+                )
         return bound
 
 
@@ -83,12 +89,17 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     "ichimoku_b": ("trend", "ichimoku_b", "high low", "price", lambda p: max(p["window2"], p["window3"])),
     "psar_up": ("trend", "psar_up", "high low close", "price", lambda p: 3),
     "psar_down": ("trend", "psar_down", "high low close", "price", lambda p: 3),
-    "stc": ("trend", "stc", "close", "ratio", lambda p: p["window_slow"] + 2 * p["cycle"] + p["smooth1"] + p["smooth2"] - 4),
+    "stc": (
+        "trend", "stc", "close", "ratio",
+        lambda p: p["window_slow"] + 2 * p["cycle"] + p["smooth1"] + p["smooth2"] - 4,
+    ),
     "rsi": ("momentum", "rsi", "close", "ratio", lambda p: p["window"] + 1),
     "tsi": ("momentum", "tsi", "close", "ratio", lambda p: p["window_slow"] + p["window_fast"]),
     "uo": ("momentum", "ultimate_oscillator", "high low close", "ratio", lambda p: p["window3"] + 1),
     "stoch": ("momentum", "stoch", "high low close", "ratio", lambda p: p["window"]),
-    "stoch_signal": ("momentum", "stoch_signal", "high low close", "ratio", lambda p: p["window"] + p["smooth_window"] - 1),
+    "stoch_signal": (
+        "momentum", "stoch_signal", "high low close", "ratio", lambda p: p["window"] + p["smooth_window"] - 1,
+    ),
     "stoch_rsi": ("momentum", "stochrsi", "close", "ratio", lambda p: 2 * p["window"]),
     "williams_r": ("momentum", "williams_r", "high low close", "ratio", lambda p: p["lbp"]),
     "awesome_oscillator": ("momentum", "awesome_oscillator", "high low", "price", lambda p: p["window2"]),
@@ -154,7 +165,9 @@ def builtin(name: str) -> Indicator:
 
 
 def moving(what: str, values: Any, window: int) -> Any:
-    """Moving mean or standard deviation (ddof 1) along the bars of a Series or wide frame; missing before `window` bars."""
+    """Moving mean or standard deviation (ddof 1) along the bars of a Series or wide frame; missing before `window`
+    bars.
+    """
     import bottleneck
 
     array = values.to_numpy()
@@ -171,7 +184,8 @@ def _sma(bars: pd.DataFrame, window: int) -> pd.Series:
 
 
 def _returns(bars: pd.DataFrame, window: int, skip: int) -> pd.Series:
-    """close[t - skip] / close[t - skip - window] - 1; with skip the most recent bars are left out, as in 12-1 momentum."""
+    """close[t - skip] / close[t - skip - window] - 1; with skip the most recent bars are left out, as in 12-1 momentum.
+    """
     recent = bars["close"].shift(skip)
     return recent / recent.shift(window) - 1.0
 
@@ -192,9 +206,16 @@ def _rank(bars: pd.DataFrame, window: int, skip: int) -> pd.Series:
 
 
 def _own(
-    name: str, function: Callable[..., pd.Series], defaults: dict[str, Any], warmup: Callable[[Mapping[str, Any]], int], basis: str, across: bool = False
+    name: str,
+    function: Callable[..., pd.Series],
+    defaults: dict[str, Any],
+    warmup: Callable[[Mapping[str, Any]], int],
+    basis: str,
+    across: bool = False,
 ) -> Callable[[], Indicator]:
-    return lambda: Indicator(name, function, defaults, warmup, basis, hash_bytes(inspect.getsource(function).encode()), across)
+    return lambda: Indicator(
+        name, function, defaults, warmup, basis, hash_bytes(inspect.getsource(function).encode()), across
+    )
 
 
 _NEEDED = inspect.Parameter.empty
@@ -203,9 +224,13 @@ _OWN: dict[str, Callable[[], Indicator]] = {
     "returns": _own("returns", _returns, {"window": 1, "skip": 0}, lambda p: p["window"] + p["skip"] + 1, "ratio"),
     "volatility": _own("volatility", _volatility, {"window": _NEEDED}, lambda p: p["window"] + 1, "ratio"),
     "zscore": _own("zscore", _zscore, {"window": _NEEDED}, lambda p: p["window"], "ratio"),
-    "rank": _own("rank", _rank, {"window": _NEEDED, "skip": 0}, lambda p: p["window"] + p["skip"] + 1, "ratio", across=True),
+    "rank": _own(
+        "rank", _rank, {"window": _NEEDED, "skip": 0}, lambda p: p["window"] + p["skip"] + 1, "ratio", across=True
+    ),
 }
-WIDE = frozenset(["sma", "returns", "volatility", "zscore", "rank"])  # these also take a frame with one column an instrument
+WIDE = frozenset(
+    ["sma", "returns", "volatility", "zscore", "rank"]
+)  # these also take a frame with one column an instrument
 
 
 def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, text: str | None = None) -> Indicator:
@@ -215,7 +240,9 @@ def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, tex
     """
     name = getattr(function, "__name__", "indicator")
     if basis not in BASES:
-        raise InputError(f"indicator {name!r}: basis is {basis!r}; say price, volume or ratio, so that splits are followed rightly.")
+        raise InputError(
+            f"indicator {name!r}: basis is {basis!r}; say price, volume or ratio, so that splits are followed rightly."
+        )
     if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 1:
         raise InputError(f"indicator {name!r}: warmup is {warmup!r}; it must be a whole number of bars, at least 1.")
     parameters = list(inspect.signature(function).parameters.values())
@@ -224,6 +251,8 @@ def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, tex
     try:
         source = text or inspect.getsource(function)
     except OSError:
-        raise InputError(f"the source of indicator {name!r} cannot be read; define it in a file or a notebook cell.") from None
+        raise InputError(
+            f"the source of indicator {name!r} cannot be read; define it in a file or a notebook cell."
+        ) from None
     defaults = {parameter.name: parameter.default for parameter in parameters[1:]}
     return Indicator(name, function, defaults, lambda _: warmup, basis, hash_bytes(source.encode()))

@@ -1,6 +1,7 @@
 """Where feature values are kept: computed once a snapshot and feature, shared by all experiments.
 
-<root>/features/<snapshot_hash>/<fingerprint>.parquet has one row a bar time and one column a symbol, and the hash of its values in the file's
+<root>/features/<snapshot_hash>/<fingerprint>.parquet has one row a bar time and one column a symbol, and the hash of
+its values in the file's
 metadata. A cross-sectional feature depends on the universe too, so its file is also named after that.
 """
 
@@ -40,7 +41,8 @@ class FeatureStore:
     ) -> dict[str, bool]:
         """Compute and keep what is not there yet. Returns, by alias, whether it was computed now.
 
-        `cells` is the grid of the experiment's universe; all but cross-sectional features are computed over the `whole` snapshot. Raises RefusedError
+        `cells` is the grid of the experiment's universe; all but cross-sectional features are computed over the `whole`
+        snapshot. Raises RefusedError
         for a feature that looks ahead.
         """
         made = {}
@@ -54,7 +56,9 @@ class FeatureStore:
         return made
 
     def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
-        """Values (T, K, N) over `cells`, computed first where they are not there yet. IntegrityError for a file that was changed."""
+        """Values (T, K, N) over `cells`, computed first where they are not there yet. IntegrityError for a file that
+        was changed.
+        """
         self.ensure(items, snapshot, cells)
         table = np.empty((len(cells.times), len(items), len(cells.symbols)))
         for k, item in enumerate(items):

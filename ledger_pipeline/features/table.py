@@ -1,7 +1,9 @@
 """Feature tables: indicators computed over a grid, warm-up enforced, in the basis of each pulse.
 
-Indicators see one instrument's own bars, continued across splits by the splits known at each bar (price x factor, volume / factor). A
-price-like value is then divided by the factor of its pulse, so that it compares with the raw close of that pulse. A feature's fingerprint is a
+Indicators see one instrument's own bars, continued across splits by the splits known at each bar (price x factor,
+volume / factor). A
+price-like value is then divided by the factor of its pulse, so that it compares with the raw close of that pulse. A
+feature's fingerprint is a
 hash of its indicator's code and parameters; with the snapshot_hash it names the values.
 """
 
@@ -52,7 +54,8 @@ class Feature:
 def feature(alias: str, spec: Mapping[str, Any], indicators: Mapping[str, Indicator] | None = None) -> Feature:
     """The feature of a spec such as {"indicator": "sma", "window": 20}.
 
-    The indicator is a built-in name, a name in `indicators` (the user's own), or a function, which also needs `basis` and `warmup` in the spec.
+    The indicator is a built-in name, a name in `indicators` (the user's own), or a function, which also needs `basis`
+    and `warmup` in the spec.
     Raises InputError.
     """
     given = dict(spec)
@@ -74,7 +77,9 @@ def feature(alias: str, spec: Mapping[str, Any], indicators: Mapping[str, Indica
 
 
 def compute(item: Feature, grid: Grid) -> np.ndarray:
-    """Values of a feature over the grid: float64 (T, N), NaN where there is no bar, during the warm-up and where it is undefined."""
+    """Values of a feature over the grid: float64 (T, N), NaN where there is no bar, during the warm-up and where it is
+    undefined.
+    """
     values = raw_values(item, grid)
     if grid.present.all():
         values[: item.warmup - 1] = np.nan
@@ -93,7 +98,8 @@ def compute(item: Feature, grid: Grid) -> np.ndarray:
 
 
 def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
-    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError)."""
+    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError).
+    """
     from ledger_pipeline.features.causality import require_causal
 
     table = np.empty((len(grid.times), len(items), len(grid.symbols)))
@@ -138,10 +144,13 @@ def _call(item: Feature, bars: Any) -> np.ndarray:
     except Exception as error:
         if expected[0] < item.warmup:  # too short a history for the library to cope with: no value yet
             return np.full(expected, np.nan)
-        raise InputError(f"feature {item.alias!r}: indicator {item.indicator.name!r} failed: {type(error).__name__}: {error}.") from error
+        raise InputError(
+            f"feature {item.alias!r}: indicator {item.indicator.name!r} failed: {type(error).__name__}: {error}."
+        ) from error
     if result.shape != expected:
         raise InputError(
-            f"feature {item.alias!r}: indicator {item.indicator.name!r} returned shape {result.shape} for {expected[0]} bars; "
+            f"feature {item.alias!r}: indicator {item.indicator.name!r} returned shape {result.shape} for "
+            f"{expected[0]} bars; "
             "it must return one value a bar."
         )
     return result

@@ -1,6 +1,7 @@
 """Building a ledger in typed columns.
 
-The fold appends rows to one array of EVENT; nothing is an object until the run is over, when the rows become a Ledger in one pass.
+The fold appends rows to one array of EVENT; nothing is an object until the run is over, when the rows become a Ledger
+in one pass.
 """
 
 from __future__ import annotations
@@ -117,11 +118,15 @@ class EventBuffer:
             "occurred_at": pa.array(times[rows["t"]]).cast(pa.timestamp("us", tz="UTC")),
             "strategy": _names(np.zeros(n, np.int32), [strategy]),
             "symbol": _names(rows["symbol"], symbols),
-            "side": _names(np.array([-1, 0, 1], np.int32)[rows["side"]], SIDES),  # 0 -> none, +1 -> BUY, -1 (the last) -> SELL
+            "side": _names(
+                np.array([-1, 0, 1], np.int32)[rows["side"]], SIDES
+            ),  # 0 -> none, +1 -> BUY, -1 (the last) -> SELL
             **{name: _numbers(rows[name]) for name in ("quantity", "price", "fee", "cash_delta")},
             "order_id": order_id,
             "broker_order_id": pa.nulls(n, pa.string()),
-            "fill_id": order_id if filled.all() else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
+            "fill_id": order_id
+            if filled.all()
+            else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
             "correlation_id": correlation_id,
             "causation_id": correlation_id if np.array_equal(causation, rows["correlation"]) else _ids(causation),
             "reasons": _names(rows["reasons"], self.reasons.texts),

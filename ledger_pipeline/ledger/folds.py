@@ -32,13 +32,17 @@ def of_kind(ledger: Ledger, *kinds: str) -> np.ndarray:
 
 
 def fills(ledger: Ledger, columns: Sequence[str] = FILL_COLUMNS) -> pd.DataFrame:
-    """One row a FILLED event: seq, occurred_at, strategy, symbol, side, quantity, price, fee, cash_delta, order_id, reasons."""
+    """One row a FILLED event: seq, occurred_at, strategy, symbol, side, quantity, price, fee, cash_delta, order_id,
+    reasons.
+    """
     return ledger.table.select(columns).take(of_kind(ledger, "FILLED")).to_pandas()
 
 
 def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
-    """One row a lot, or part of a lot closed at once: strategy, symbol, side (LONG/SHORT), quantity, opened_at, open_price, open_fee,
-    closed_at (NaT while open), close_price, close_fee, realised (net of both fees, NaN while open), open_order_id, close_order_id.
+    """One row a lot, or part of a lot closed at once: strategy, symbol, side (LONG/SHORT), quantity, opened_at,
+    open_price, open_fee,
+    closed_at (NaT while open), close_price, close_fee, realised (net of both fees, NaN while open), open_order_id,
+    close_order_id.
 
     FIFO per instrument and strategy; prices and quantities are in the split basis of the close, or of the end.
     """
@@ -46,7 +50,11 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
     pieces = fold.pieces
     closed = pieces["closed"] >= 0
     quantity = pieces["units"] / UNITS
-    realised = pieces["side"] * (pieces["close_price"] - pieces["open_price"]) * quantity - pieces["open_fee"] - pieces["close_fee"]
+    realised = (
+        pieces["side"] * (pieces["close_price"] - pieces["open_price"]) * quantity
+        - pieces["open_fee"]
+        - pieces["close_fee"]
+    )
     order_ids = ledger.table.column("order_id")
     return pd.DataFrame(
         {
@@ -66,7 +74,8 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
 
 
 def trades(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
-    """One row a round trip, from flat to flat: strategy, symbol, side (LONG/SHORT), opened_at, closed_at, quantity (all that was entered),
+    """One row a round trip, from flat to flat: strategy, symbol, side (LONG/SHORT), opened_at, closed_at, quantity (all
+    that was entered),
     entry_price and exit_price (averages), fees, pnl (net of fees), trade_return (pnl over entry value).
 
     Positions that are still open are not trades. Dividends are income of the book, not of the trade.
@@ -108,7 +117,11 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
     moment = None if at is None else pd.Timestamp(at)
     if moment is not None and moment.tz is None:
         raise InputError(f"at={at!r} has no time zone; write for example 2024-01-02T00:00:00Z.")
-    end = len(ledger) if moment is None else int(np.searchsorted(ledger.micros, moment.as_unit("us").asm8.view("i8"), side="right"))
+    end = (
+        len(ledger)
+        if moment is None
+        else int(np.searchsorted(ledger.micros, moment.as_unit("us").asm8.view("i8"), side="right"))
+    )
     cash = np.nan_to_num(ledger.numbers("cash_delta")[:end])
     rows = of_kind(ledger, *POSITION_KINDS)
     rows = rows[rows < end]
@@ -116,7 +129,9 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
     rows = rows[symbols[rows] >= 0]
     totals = np.zeros(len(names), dtype=np.int64)
     np.add.at(totals, symbols[rows], signed_units(ledger, rows))
-    shown = moment or (pd.Timestamp(ledger.micros[-1], unit="us", tz="UTC") if len(ledger) else pd.Timestamp(0, tz="UTC"))
+    shown = moment or (
+        pd.Timestamp(ledger.micros[-1], unit="us", tz="UTC") if len(ledger) else pd.Timestamp(0, tz="UTC")
+    )
     return State(
         at=shown,
         seq=end,
@@ -132,12 +147,17 @@ def signed_units(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
     return units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
 
 
-def equity(ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None) -> pd.DataFrame:
+def equity(
+    ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None
+) -> pd.DataFrame:
     """One row a pulse: ts, cash, positions_value, equity, flow, exposure, realised, unrealised, fees, income.
 
-    times: int64 microseconds UTC (T,); marks: float64 (T, N), the price each of `symbols` is marked at. Each row is the state after all
-    events with occurred_at up to its time. flow is external cash in (+) or out (-) since the row before, the opening cash excluded; exposure is
-    the sum of |position x mark|; realised (before fees), fees and income (dividends and interest) accumulate; unrealised is a level.
+    times: int64 microseconds UTC (T,); marks: float64 (T, N), the price each of `symbols` is marked at. Each row is the
+    state after all
+    events with occurred_at up to its time. flow is external cash in (+) or out (-) since the row before, the opening
+    cash excluded; exposure is
+    the sum of |position x mark|; realised (before fees), fees and income (dividends and interest) accumulate;
+    unrealised is a level.
     """
     fold = fold or fold_lots(ledger)
     codes, names = ledger.codes("symbol")
@@ -158,9 +178,12 @@ def equity(ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: n
     charged = of_kind(ledger, "FEE")
     fees[charged] -= cash[charged]
     ends = np.searchsorted(ledger.micros, times, side="right")
-    table = _equity(ends, place[codes], change, cash, flow, income, fees, fold.realised, fold.cost, np.ascontiguousarray(marks))
+    table = _equity(
+        ends, place[codes], change, cash, flow, income, fees, fold.realised, fold.cost, np.ascontiguousarray(marks)
+    )
     frame = pd.DataFrame(
-        table, columns=["cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income"]
+        table,
+        columns=["cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income"],
     )
     frame.insert(0, "ts", pd.to_datetime(times, unit="us", utc=True).as_unit("us"))
     return frame

@@ -16,7 +16,9 @@ RELATIVE = 1e-9  # of the largest amount that took part in the sum
 def cash_and_positions_make_equity(equity: pd.DataFrame) -> list[str]:
     """cash + marked positions = equity, at each pulse."""
     gap = (equity["cash"] + equity["positions_value"] - equity["equity"]).abs()
-    return _beyond(equity, gap, equity[["cash", "positions_value"]].abs().max(axis=1), "cash + positions differ from equity")
+    return _beyond(
+        equity, gap, equity[["cash", "positions_value"]].abs().max(axis=1), "cash + positions differ from equity"
+    )
 
 
 def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
@@ -40,7 +42,10 @@ def lots_match_positions(ledger: Ledger, fold: LotFold) -> list[str]:
     _, symbols = ledger.codes("symbol")
     name = lambda key: symbols[fold.keys[key, 1]]  # noqa: E731
     return [
-        *(f"{name(key)}: open lots add up to {totals[key] / UNITS}, the position is {fold.positions[key] / UNITS}" for key in wrong_sum),
+        *(
+            f"{name(key)}: open lots add up to {totals[key] / UNITS}, the position is {fold.positions[key] / UNITS}"
+            for key in wrong_sum
+        ),
         *(f"{name(key)}: an open lot has the wrong sign" for key in np.unique(wrong_sign)),
     ]
 
@@ -51,7 +56,10 @@ def quantities_on_grid(ledger: Ledger) -> list[str]:
     quantity = ledger.numbers("quantity")[rows]
     rows, quantity = rows[~np.isnan(quantity)], quantity[~np.isnan(quantity)]
     off = ~np.isfinite(quantity) | (quantity <= 0) | (np.rint(quantity * UNITS) / UNITS != quantity)
-    return [f"seq {row + 1}: quantity {value!r} is not on the 1e-9 grid" for row, value in zip(rows[off], quantity[off], strict=True)]
+    return [
+        f"seq {row + 1}: quantity {value!r} is not on the 1e-9 grid"
+        for row, value in zip(rows[off], quantity[off], strict=True)
+    ]
 
 
 def sequence_is_whole(ledger: Ledger) -> list[str]:
@@ -81,13 +89,19 @@ def require(found: dict[str, list[str]], what: str) -> None:
     """IntegrityError naming the first breach, if any."""
     for name, problems in found.items():
         if problems:
-            raise IntegrityError(f"{what} breaks the invariant {name}: {problems[0]}; this is a fault of the program, please report it.")
+            raise IntegrityError(
+                f"{what} breaks the invariant {name}: {problems[0]}; this is a fault of the program, please report it."
+            )
 
 
 def _positions_reproduced(ledger: Ledger, fold: LotFold) -> list[str]:
     rows = of_kind(ledger, *POSITION_KINDS)
     total = int(signed_units(ledger, rows).sum())
-    return [] if total == int(fold.positions.sum()) else [f"events move {total} units, the fold holds {int(fold.positions.sum())}"]
+    return (
+        []
+        if total == int(fold.positions.sum())
+        else [f"events move {total} units, the fold holds {int(fold.positions.sum())}"]
+    )
 
 
 def _beyond(equity: pd.DataFrame, gap: pd.Series, scale: pd.Series, what: str) -> list[str]:

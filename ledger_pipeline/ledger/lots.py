@@ -1,7 +1,9 @@
 """FIFO lots: the one compiled fold from events to what was bought, what it cost and what it earned.
 
-Quantities are whole numbers of 1e-9 units inside the fold, so that a position which is sold is exactly zero and a crossing of zero leaves
-no dust. A fill first closes lots of the other side, oldest first, and opens a lot with what is left. Its fee is shared between its parts
+Quantities are whole numbers of 1e-9 units inside the fold, so that a position which is sold is exactly zero and a
+crossing of zero leaves
+no dust. A fill first closes lots of the other side, oldest first, and opens a lot with what is left. Its fee is shared
+between its parts
 by quantity, and each lot's opening fee between the parts that are closed, so that every fee is counted once.
 """
 
@@ -54,9 +56,11 @@ TRIP = np.dtype(
 class LotFold:
     """Result of the fold over one ledger.
 
-    pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and ages;
+    pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and
+    ages;
     trips: TRIP rows, round trips from flat to flat, closed ones only;
-    realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open lots (short lots count negative);
+    realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open lots (short lots
+    count negative);
     positions: int64 units per key at the end; keys: (strategy code, symbol code) per key.
     """
 
@@ -104,7 +108,8 @@ def fold_lots(ledger: Ledger) -> LotFold:
 @numba.njit(cache=True)
 def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # pragma: no cover - compiled
     n = len(rows)
-    # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger lot.
+    # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger
+    # lot.
     head = np.full(n_keys, -1, np.int64)
     tail = np.full(n_keys, -1, np.int64)
     after = np.full(n, -1, np.int64)

@@ -1,12 +1,16 @@
 """Events: one schema for backtest, paper and live, and the ledger that holds them in columns.
 
-A ledger is the ordered list of events of one book. Everything else (fills, lots, trades, positions, cash, equity, metrics) is a fold over
-it. Its `head` is a SHA-256 over the bytes of its columns: two ledgers with the same head are the same, event for event and bit for bit.
+A ledger is the ordered list of events of one book. Everything else (fills, lots, trades, positions, cash, equity,
+metrics) is a fold over
+it. Its `head` is a SHA-256 over the bytes of its columns: two ledgers with the same head are the same, event for event
+and bit for bit.
 
-One rule gives the change of a position: +quantity where side is BUY, -quantity where it is SELL, for the kinds OPENED, FILLED and SPLIT.
+One rule gives the change of a position: +quantity where side is BUY, -quantity where it is SELL, for the kinds OPENED,
+FILLED and SPLIT.
 One column gives the change of cash: cash_delta.
 
-In a backtest an order is decided at one pulse and settled at the next, so its one outcome event (FILLED, ORDER_REJECTED or ORDER_EXPIRED)
+In a backtest an order is decided at one pulse and settled at the next, so its one outcome event (FILLED, ORDER_REJECTED
+or ORDER_EXPIRED)
 carries the order, and its causation_id names the DECIDED event that asked for it.
 """
 
@@ -29,10 +33,12 @@ from ledger_pipeline.identity import canonical_json
 SCHEMA_VERSION = 1
 
 KINDS = (
-    "OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED", "ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "ORDER_REPLACED",
-    "ORDER_CANCELED", "ORDER_REJECTED", "ORDER_EXPIRED", "SUBMIT_UNKNOWN", "FILLED", "FILL_CORRECTED", "FILL_BUSTED", "DIVIDEND",
-    "INTEREST", "FEE", "SPLIT", "RECONCILED", "BREAK_OPENED", "BREAK_CLOSED", "NO_ACTION", "BLOCKED", "HALTED", "RESUMED",
-    "OVERRIDDEN", "UNRECOGNIZED",
+    "OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED",
+    "ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "ORDER_REPLACED", "ORDER_CANCELED", "ORDER_REJECTED",
+    "ORDER_EXPIRED", "SUBMIT_UNKNOWN", "FILLED", "FILL_CORRECTED", "FILL_BUSTED",
+    "DIVIDEND", "INTEREST", "FEE", "SPLIT",
+    "RECONCILED", "BREAK_OPENED", "BREAK_CLOSED", "NO_ACTION", "BLOCKED", "HALTED", "RESUMED", "OVERRIDDEN",
+    "UNRECOGNIZED",
 )  # fmt: skip
 KIND = {name: code for code, name in enumerate(KINDS)}
 SIDES = ("BUY", "SELL")
@@ -82,7 +88,8 @@ class Ledger:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories."""
+        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories.
+        """
         return self.table.to_pandas()
 
     def numbers(self, column: str) -> np.ndarray:
@@ -106,7 +113,12 @@ class Ledger:
         """The ledger as the bytes of a Parquet file."""
         sink = pa.BufferOutputStream()
         pyarrow.parquet.write_table(
-            self.table, sink, compression="snappy", use_dictionary=list(NAMES), write_statistics=["seq", "occurred_at"], store_schema=False
+            self.table,
+            sink,
+            compression="snappy",
+            use_dictionary=list(NAMES),
+            write_statistics=["seq", "occurred_at"],
+            store_schema=False,
         )
         return sink.getvalue().to_pybytes()
 
@@ -123,7 +135,8 @@ def read_ledger(data: bytes, source: str) -> Ledger:
 def table_hash(table: pa.Table) -> str:
     """SHA-256 (hex) over a table's columns in order: header as JSON, validity, then values.
 
-    Names are hashed as codes into their sorted, used categories and ids as lengths and UTF-8 bytes, so neither the order in which a
+    Names are hashed as codes into their sorted, used categories and ids as lengths and UTF-8 bytes, so neither the
+    order in which a
     writer met the names nor the file format matters.
     """
     digest = hashlib.sha256(b"ledger_pipeline/events/1\n")
@@ -139,7 +152,11 @@ def table_hash(table: pa.Table) -> str:
             lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
             held = array.drop_null() if array.null_count else array  # what lies under a missing text is undefined
             text = held.buffers()[2]
-            first, last = np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]] if len(held) else (0, 0)
+            first, last = (
+                np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]]
+                if len(held)
+                else (0, 0)
+            )
             parts = [lengths, memoryview(text)[first:last] if text else b""]
         else:
             header["type"] = str(array.type)

@@ -2,7 +2,8 @@
 
 bars         symbol, ts, open, high, low, close, volume    one row an instrument and bar time, prices as traded
 instruments  symbol, name, currency, calendar, asset_class one row an instrument
-actions      symbol, ex_date, kind, value                  SPLIT (new shares per old) and DIVIDEND (cash a share, as traded that day)
+actions      symbol, ex_date, kind, value                  SPLIT (new shares per old) and DIVIDEND (cash a share, as
+traded that day)
 
 `ts` labels the start of a bar in UTC; a daily bar carries its session date at 00:00. Tables are checked, never mended.
 """
@@ -51,7 +52,9 @@ def bars_schema() -> Any:
         checks=[
             pa.Check(high_brackets, error="high is below open, close or low"),
             pa.Check(low_brackets, error="low is above open or close"),
-            pa.Check(lambda frame: ~frame.duplicated(["symbol", "ts"]), error="more than one bar for the same symbol and ts"),
+            pa.Check(
+                lambda frame: ~frame.duplicated(["symbol", "ts"]), error="more than one bar for the same symbol and ts"
+            ),
         ],
         strict=True,
         ordered=True,
@@ -64,7 +67,9 @@ def instruments_schema() -> Any:
     import pandera.pandas as pa
 
     return pa.DataFrameSchema(
-        {name: pa.Column(str, nullable=False, unique=name == "symbol") for name in INSTRUMENT_COLUMNS}, strict=True, ordered=True
+        {name: pa.Column(str, nullable=False, unique=name == "symbol") for name in INSTRUMENT_COLUMNS},
+        strict=True,
+        ordered=True,
     )
 
 
@@ -80,10 +85,13 @@ def actions_schema() -> Any:
                 TIME, pa.Check(lambda times: times == times.dt.normalize(), error="is not a date (00:00 UTC)")
             ),
             "kind": pa.Column(str, pa.Check.isin(["SPLIT", "DIVIDEND"], error="is neither SPLIT nor DIVIDEND")),
-            "value": pa.Column("float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")),
+            "value": pa.Column(
+                "float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")
+            ),
         },
         checks=pa.Check(
-            lambda frame: ~frame.duplicated(["symbol", "ex_date", "kind"]), error="the same action is listed more than once"
+            lambda frame: ~frame.duplicated(["symbol", "ex_date", "kind"]),
+            error="the same action is listed more than once",
         ),
         strict=True,
         ordered=True,
@@ -101,7 +109,9 @@ def require_columns(table: str, found: list[str], wanted: tuple[str, ...]) -> No
             for word, names in (("lacks", missing), ("has the unknown", extra), ("repeats", repeated))
             if names
         ]
-        raise InputError(f"the {table} table {' and '.join(parts)}; it must have exactly the columns {', '.join(wanted)}.")
+        raise InputError(
+            f"the {table} table {' and '.join(parts)}; it must have exactly the columns {', '.join(wanted)}."
+        )
 
 
 def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +151,9 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
     check(instruments_schema(), frame, "instruments")
     unknown = sorted(set(symbols) - set(frame["symbol"]))
     if unknown:
-        raise InputError(f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars.")
+        raise InputError(
+            f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars."
+        )
     return frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
 
 
@@ -161,12 +173,16 @@ def normalise_actions(frame: pd.DataFrame | None, symbols: list[str]) -> pd.Data
     check(actions_schema(), actions, "actions")
     unknown = sorted(set(actions["symbol"]) - set(symbols))
     if unknown:
-        raise InputError(f"the actions table names {', '.join(unknown[:5])}, which the bars do not hold; remove those rows.")
+        raise InputError(
+            f"the actions table names {', '.join(unknown[:5])}, which the bars do not hold; remove those rows."
+        )
     return actions
 
 
 def validate_bars(bars: pd.DataFrame) -> pd.DataFrame:
-    """Return `bars` (as made by normalise_bars) when every value is sound; InputError naming symbol, time and fault else."""
+    """Return `bars` (as made by normalise_bars) when every value is sound; InputError naming symbol, time and fault
+    else.
+    """
     check(bars_schema(), bars, "bars")
     return bars
 
@@ -182,7 +198,9 @@ def check(schema: Any, frame: pd.DataFrame, table: str) -> None:
         known = cases[cases["index"].notna()] if "index" in cases else cases.iloc[:0]
         if known.empty:
             first = cases.iloc[0]
-            raise InputError(f"the {table} table is not as it should be: {first['check']} ({first['failure_case']}).") from None
+            raise InputError(
+                f"the {table} table is not as it should be: {first['check']} ({first['failure_case']})."
+            ) from None
         first = known.iloc[0]
         row = frame.loc[first["index"]]
         time = next((f" at {row[name].isoformat()}" for name in ("ts", "ex_date") if name in row.index), "")
@@ -205,7 +223,9 @@ def to_utc(column: pd.Series, table: str, name: str) -> pd.Series:
             "or say that dates are UTC session dates (--assume-utc, or tz_localize('UTC') in pandas)."
         )
     if column.isna().any():
-        raise InputError(f"the column {name} of the {table} has a missing time in row {int(np.flatnonzero(column.isna())[0]) + 1}.")
+        raise InputError(
+            f"the column {name} of the {table} has a missing time in row {int(np.flatnonzero(column.isna())[0]) + 1}."
+        )
     return column.dt.tz_convert("UTC").dt.as_unit("us")
 
 

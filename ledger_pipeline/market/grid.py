@@ -1,7 +1,9 @@
 """The time x instrument grid that a snapshot gives.
 
-`fields[t, f, i]` is field f (open, high, low, close, volume) of instrument i in bar t, NaN where the instrument has no bar. Prices are raw.
-`split_factor[t, i]` is the product of all split ratios posted up to and including bar t: price x factor is continued across splits by
+`fields[t, f, i]` is field f (open, high, low, close, volume) of instrument i in bar t, NaN where the instrument has no
+bar. Prices are raw.
+`split_factor[t, i]` is the product of all split ratios posted up to and including bar t: price x factor is continued
+across splits by
 what was known at t, and dividing by the factor brings it back to the basis of that bar.
 """
 
@@ -23,7 +25,9 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
 @dataclass(frozen=True)
 class Action:
-    """A corporate action as the fold posts it: at bar `t`, for instrument `i`; value is a ratio (SPLIT) or cash a share (DIVIDEND)."""
+    """A corporate action as the fold posts it: at bar `t`, for instrument `i`; value is a ratio (SPLIT) or cash a share
+    (DIVIDEND).
+    """
 
     t: int
     i: int
@@ -35,7 +39,8 @@ class Action:
 class Grid:
     """Arrays over T bar times and N instruments, in the order of `symbols`.
 
-    times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64 (T, N);
+    times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64
+    (T, N);
     actions: sorted by (t, i, kind).
     """
 
@@ -72,7 +77,8 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
     unknown = [symbol for symbol in chosen if symbol not in snapshot.symbols]
     if unknown:
         raise InputError(
-            f"snapshot {snapshot.id!r} holds no {', '.join(map(repr, unknown))}; it has {', '.join(snapshot.symbols[:20])}"
+            f"snapshot {snapshot.id!r} holds no {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(snapshot.symbols[:20])}"
             f"{', ...' if len(snapshot.symbols) > 20 else ''}."
         )
     bars = snapshot.bars

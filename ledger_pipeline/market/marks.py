@@ -1,4 +1,6 @@
-"""What a held instrument is worth at each pulse: its close, or its last close where it has no bar, restated for splits since then."""
+"""What a held instrument is worth at each pulse: its close, or its last close where it has no bar, restated for splits
+since then.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from ledger_pipeline.market.grid import CLOSE, Grid
 
 
 def marks(grid: Grid) -> np.ndarray:
-    """float64 (T, N): the close at each bar time, the last known close where there is no bar, NaN before the first bar."""
+    """float64 (T, N): the close at each bar time, the last known close where there is no bar, NaN before the first bar.
+    """
     close = grid.fields[:, CLOSE, :]
     if grid.present.all():
         return close

@@ -1,6 +1,7 @@
 """Raw bars: what was read from a source, kept as it came until it is sealed.
 
-<root>/raw/<snapshot_id>/ holds bars, instruments and actions as Parquet, with the right columns and types but unchecked values, so that a data
+<root>/raw/<snapshot_id>/ holds bars, instruments and actions as Parquet, with the right columns and types but unchecked
+values, so that a data
 quality report can show what is wrong with them, and source.json, which says where they came from.
 """
 
@@ -24,7 +25,9 @@ from ledger_pipeline.market.sources.files import read_table
 
 @dataclass(frozen=True)
 class RawSource:
-    """Where raw tables come from: paths of CSV or Parquet files, the calendar of instruments that are not listed, and free notes."""
+    """Where raw tables come from: paths of CSV or Parquet files, the calendar of instruments that are not listed, and
+    free notes.
+    """
 
     bars: str
     instruments: str | None = None
@@ -36,7 +39,9 @@ class RawSource:
 
 @dataclass(frozen=True)
 class RawTables:
-    """Raw bars, instruments and actions with their source; `described` is what the manifest of a snapshot will say of it."""
+    """Raw bars, instruments and actions with their source; `described` is what the manifest of a snapshot will say of
+    it.
+    """
 
     source: RawSource
     bars: pd.DataFrame
@@ -46,7 +51,9 @@ class RawTables:
 
 
 def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTables:
-    """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError; nothing is kept then."""
+    """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError; nothing is kept
+    then.
+    """
     base = location(root) / "raw" / check_id("snapshot", snapshot_id)
     bars = normalise_bars(read_table("bars", source.bars, assume_utc=source.assume_utc))
     symbols = [str(name) for name in bars["symbol"].cat.categories]
@@ -95,7 +102,8 @@ def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
     path = location(root) / "raw" / check_id("snapshot", snapshot_id) / "source.json"
     if not path.exists():
         raise NotFoundError(
-            f"no raw bars were imported for {snapshot_id!r}; run `ledger-pipeline snapshot import BARS --id {snapshot_id}`, or give raw_bars "
+            f"no raw bars were imported for {snapshot_id!r}; run `ledger-pipeline snapshot import BARS --id "
+            f"{snapshot_id}`, or give raw_bars "
             "a source in its configuration."
         )
     return json.loads(path.read_bytes())

@@ -1,8 +1,11 @@
 """Sealed snapshots: market data that can no longer change without being noticed.
 
-A snapshot is a directory <root>/<snapshot_id>/ with bars.parquet, instruments.parquet, actions.parquet and manifest.json. Its identity
-is the snapshot_hash, SHA-256 over the column bytes of the three tables sorted by (symbol, time): the id is only a name for it. The
-directory is written once, whole, and never opened for writing again. Each process verifies the files against the manifest before it
+A snapshot is a directory <root>/<snapshot_id>/ with bars.parquet, instruments.parquet, actions.parquet and
+manifest.json. Its identity
+is the snapshot_hash, SHA-256 over the column bytes of the three tables sorted by (symbol, time): the id is only a name
+for it. The
+directory is written once, whole, and never opened for writing again. Each process verifies the files against the
+manifest before it
 reads them, and the loaded columns against the snapshot_hash.
 """
 
@@ -80,7 +83,8 @@ class Snapshot:
         actual = table_hash(name, frame)
         if actual != self.manifest["content"][name]:
             raise IntegrityError(
-                f"{self.path / 'manifest.json'} states content {self.manifest['content'][name][:16]} for the {name}, the file holds {actual[:16]}; "
+                f"{self.path / 'manifest.json'} states content {self.manifest['content'][name][:16]} for the "
+                f"{name}, the file holds {actual[:16]}; "
                 "restore the snapshot from where it was sealed."
             )
         return frame
@@ -124,10 +128,13 @@ def seal(
 ) -> Snapshot:
     """Seal bars (and instruments and corporate actions) under `snapshot_id` and return the snapshot.
 
-    Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed. `source` is
-    free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same id again is harmless.
+    Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed.
+    `source` is
+    free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same id again is
+    harmless.
 
-    Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError when the
+    Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError
+    when the
     disk cannot take it; in each case nothing is changed.
     """
     check_id("snapshot", snapshot_id)
@@ -137,7 +144,10 @@ def seal(
     symbols = [str(name) for name in checked["symbol"].cat.categories]
     listed = normalise_instruments(_table("instruments", instruments, assume_utc), symbols, calendar)
     posted = normalise_actions(_table("actions", actions, assume_utc), symbols)
-    content = {name: table_hash(name, table) for name, table in (("bars", checked), ("instruments", listed), ("actions", posted))}
+    content = {
+        name: table_hash(name, table)
+        for name, table in (("bars", checked), ("instruments", listed), ("actions", posted))
+    }
     snapshot_hash = content_hash(content)
     target = location(root) / snapshot_id
     if (target / "manifest.json").exists():
@@ -169,14 +179,17 @@ def seal(
 
 
 def _table(table: str, given: pd.DataFrame | Location | None, assume_utc: bool) -> pd.DataFrame | None:
-    return given if given is None or isinstance(given, pd.DataFrame) else read_table(table, given, assume_utc=assume_utc)
+    return (
+        given if given is None or isinstance(given, pd.DataFrame) else read_table(table, given, assume_utc=assume_utc)
+    )
 
 
 def _same_or_refused(target: UPath, snapshot_id: str, snapshot_hash: str) -> Snapshot:
     existing = open_snapshot(snapshot_id, root=target.parent)
     if existing.hash != snapshot_hash:
         raise RefusedError(
-            f"snapshot id {snapshot_id!r} is sealed with other content ({existing.hash[:16]}, not {snapshot_hash[:16]}); choose another id."
+            f"snapshot id {snapshot_id!r} is sealed with other content ({existing.hash[:16]}, not "
+            f"{snapshot_hash[:16]}); choose another id."
         )
     return existing
 
@@ -212,10 +225,13 @@ def read_manifest(path: UPath) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, InputError):
         complete = False
     if not complete:
-        raise IntegrityError(f"{file} is not a manifest of format {FORMAT}; restore the snapshot from where it was sealed.")
+        raise IntegrityError(
+            f"{file} is not a manifest of format {FORMAT}; restore the snapshot from where it was sealed."
+        )
     if manifest["snapshot_id"] != path.name:
         raise IntegrityError(
-            f"{file} is the manifest of snapshot {manifest['snapshot_id']!r}, not of {path.name!r}; restore the right one."
+            f"{file} is the manifest of snapshot {manifest['snapshot_id']!r}, not of {path.name!r}; restore the "
+            "right one."
         )
     return manifest
 
@@ -225,7 +241,9 @@ def snapshot_ids(root: Location) -> list[str]:
     base = location(root)
     if not base.exists():
         return []
-    return sorted(path.name for path in base.iterdir() if not path.name.startswith(".") and (path / "manifest.json").exists())
+    return sorted(
+        path.name for path in base.iterdir() if not path.name.startswith(".") and (path / "manifest.json").exists()
+    )
 
 
 def verify(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
@@ -254,7 +272,9 @@ def _verified(file: UPath, sha256: str) -> bytes:
         raise IntegrityError(f"{file} is missing; restore the snapshot from where it was sealed.") from None
     stamp = (status.st_mtime_ns, status.st_size, status.st_ino) if status else ()
     if not _verify_once(str(file), stamp, sha256, _Unhashed(data)):
-        raise IntegrityError(f"{file} is not as it was sealed: its bytes have changed; restore it from where it was sealed.")
+        raise IntegrityError(
+            f"{file} is not as it was sealed: its bytes have changed; restore it from where it was sealed."
+        )
     return data
 
 

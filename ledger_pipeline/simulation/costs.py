@@ -24,7 +24,9 @@ SPREAD, FIXED, NOTIONAL, PER_SHARE, MINIMUM = range(5)
 def compile_costs(steps: Sequence[Mapping[str, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Steps as (int64 codes, float64 amounts) for the compiled fold."""
     pairs = [next(iter(step.items())) for step in steps]
-    return np.array([COST_STEPS.index(name) for name, _ in pairs], np.int64), np.array([amount for _, amount in pairs], np.float64)
+    return np.array([COST_STEPS.index(name) for name, _ in pairs], np.int64), np.array(
+        [amount for _, amount in pairs], np.float64
+    )
 
 
 @numba.njit(cache=True)

@@ -15,7 +15,8 @@ _PERIODS = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
 def schedule(deposits: Sequence[Deposit], times: np.ndarray) -> dict[int, float]:
     """Amount by bar index, for bar times in microseconds UTC.
 
-    `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the first bar on or after that date. A
+    `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the
+    first bar on or after that date. A
     later bar never moves an earlier deposit.
     """
     stamps = pd.to_datetime(times, unit="us")

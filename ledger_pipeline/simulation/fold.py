@@ -1,7 +1,9 @@
 """The fold: pulses -> targets -> risk -> orders -> fills, as events.
 
-At bar t, in this order: corporate actions with their ex-date at t, cash flows, the orders decided at t-1 at the open of t, the mark at the close of
-t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1, expires. Actions at the first bar are not
+At bar t, in this order: corporate actions with their ex-date at t, cash flows, the orders decided at t-1 at the open of
+t, the mark at the close of
+t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1, expires. Actions at the
+first bar are not
 posted: the opening is stated as of that bar.
 """
 
@@ -35,14 +37,17 @@ _NO_CODES = np.empty(0, dtype=np.int64)
 
 
 class StrategyError(InputError):
-    """A strategy raised, or returned something that is no complete set of targets; names strategy, pulse, symbol and what came back."""
+    """A strategy raised, or returned something that is no complete set of targets; names strategy, pulse, symbol and
+    what came back.
+    """
 
 
 @dataclass(frozen=True)
 class FoldInputs:
     """All that a fold depends on.
 
-    features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk in canonical form.
+    features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk
+    in canonical form.
     """
 
     grid: Grid
@@ -111,8 +116,8 @@ class _Fold:
             if self.n + 1 > len(events.rows) - events.count[0]:
                 events.reserve(self.n + 1)
             value = settle_orders(
-                t, orders, self.pending, opens[t], marked[t], positions, book, codes, amounts, inputs.allow_negative_cash,
-                self.outcomes, events.rows, events.count,
+                t, orders, self.pending, opens[t], marked[t], positions, book, codes, amounts,
+                inputs.allow_negative_cash, self.outcomes, events.rows, events.count,
             )  # fmt: skip
             if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
                 previous = grid.present[t]
@@ -122,13 +127,29 @@ class _Fold:
             if everything:
                 fields, features, held = grid.fields[t].copy(), inputs.features[t].copy(), positions / UNITS
             else:
-                fields, features, held = grid.fields[t][:, columns], inputs.features[t][:, columns], positions[columns] / UNITS
+                fields, features, held = (
+                    grid.fields[t][:, columns],
+                    inputs.features[t][:, columns],
+                    positions[columns] / UNITS,
+                )
             fields.flags.writeable = features.flags.writeable = held.flags.writeable = False
             if past is not None:
                 past.add(times[t], grid.fields[t], grid.split_factor[t])
             cash = float(book[0])
             context = Context(
-                universe, cash, cash + value, times[t], inputs.seed, t, fields, features, inputs.feature_names, held, self.memory, past, index
+                universe,
+                cash,
+                cash + value,
+                times[t],
+                inputs.seed,
+                t,
+                fields,
+                features,
+                inputs.feature_names,
+                held,
+                self.memory,
+                past,
+                index,
             )
             try:
                 returned = inputs.strategy(context, inputs.params)
@@ -176,7 +197,14 @@ class _Fold:
         if action.kind == "DIVIDEND":
             if held:
                 cash = held / UNITS * action.value
-                self.events.append(KIND["DIVIDEND"], action.t, symbol=action.i, quantity=abs(held) / UNITS, price=action.value, cash_delta=cash)
+                self.events.append(
+                    KIND["DIVIDEND"],
+                    action.t,
+                    symbol=action.i,
+                    quantity=abs(held) / UNITS,
+                    price=action.value,
+                    cash_delta=cash,
+                )
                 self.book[0] += cash
             return
         cause = 0
@@ -205,11 +233,20 @@ class _Fold:
                     order=int(order["number"]),
                     correlation=int(order["decided"]),
                     causation=cause or int(order["decided"]),
-                    payload=self.events.payload({"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}),
+                    payload=self.events.payload(
+                        {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
+                    ),
                 )
 
     def _decide(
-        self, t: int, returned: Any, universe: tuple[str, ...], columns: np.ndarray, fields: np.ndarray, equity: float, marked: np.ndarray
+        self,
+        t: int,
+        returned: Any,
+        universe: tuple[str, ...],
+        columns: np.ndarray,
+        fields: np.ndarray,
+        equity: float,
+        marked: np.ndarray,
     ) -> None:
         """Turn what the strategy returned into the pending orders of the next bar."""
         targets, vector = self._targets(t, returned, universe)
@@ -233,11 +270,28 @@ class _Fold:
                 self.memory = remembered
                 memory = self.events.payloads.code('{"memory":' + remembered + "}")
         self.pending = plan_orders(
-            t, vector, cash, columns, self.positions, reasons, payloads, memory, self.orders, self.numbers, self.events.rows, self.events.count
+            t,
+            vector,
+            cash,
+            columns,
+            self.positions,
+            reasons,
+            payloads,
+            memory,
+            self.orders,
+            self.numbers,
+            self.events.rows,
+            self.events.count,
         )
 
     def _restrict(
-        self, vector: np.ndarray, cash: np.ndarray, columns: np.ndarray, closes: np.ndarray, equity: float, marked: np.ndarray
+        self,
+        vector: np.ndarray,
+        cash: np.ndarray,
+        columns: np.ndarray,
+        closes: np.ndarray,
+        equity: float,
+        marked: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The risk chain, with cash to invest counted as the quantity it would buy at the close."""
         held = self.positions[columns] / UNITS
@@ -284,7 +338,9 @@ class _Fold:
             if tuple(targets.values) != universe and set(targets.values) == set(universe):
                 targets.values = {symbol: returned[symbol] for symbol in universe}
         if not isinstance(targets, Targets):
-            raise self._wrong(t, f"returned {_shown(returned)} instead of targets; start from ctx.flat() or ctx.hold() and return it")
+            raise self._wrong(
+                t, f"returned {_shown(returned)} instead of targets; start from ctx.flat() or ctx.hold() and return it"
+            )
         if targets.universe is not universe and targets.universe != universe:
             raise self._wrong(t, "returned targets of another pulse; make them anew from ctx at each pulse")
         vector = targets.vector
@@ -294,30 +350,45 @@ class _Fold:
                 extra = [symbol for symbol in values if symbol not in universe]
                 missing = [symbol for symbol in universe if symbol not in values]
                 if extra:
-                    raise self._wrong(t, f"returned a target for {extra[0]!r}, which is not in ctx.universe at this pulse")
-                raise self._wrong(t, f"returned no target for {missing[0]}; a target is never assumed, write 0 if you mean flat")
+                    raise self._wrong(
+                        t, f"returned a target for {extra[0]!r}, which is not in ctx.universe at this pulse"
+                    )
+                raise self._wrong(
+                    t, f"returned no target for {missing[0]}; a target is never assumed, write 0 if you mean flat"
+                )
             try:
                 vector = np.fromiter(values.values(), np.float64, len(values))
             except (TypeError, ValueError):
                 for symbol, quantity in values.items():
                     if not isinstance(quantity, (int, float, np.integer, np.floating)):
-                        raise self._wrong(t, f"returned {_shown(quantity)} as the target of {symbol}; it must be a number") from None
+                        raise self._wrong(
+                            t, f"returned {_shown(quantity)} as the target of {symbol}; it must be a number"
+                        ) from None
                 raise
         if len(vector) and not np.abs(vector).max() * UNITS < LIMIT:
             u = int(np.flatnonzero(~(np.abs(vector) * UNITS < LIMIT))[0])
             quantity = float(vector[u])
-            what = "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit" if np.isfinite(quantity) else "is not finite"
+            what = (
+                "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit"
+                if np.isfinite(quantity)
+                else "is not finite"
+            )
             raise self._wrong(t, f"returned {quantity!r} as the target of {universe[u]}, which {what}")
         return targets, vector
 
     def _when(self, t: int) -> str:
-        return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({pd.Timestamp(self.inputs.grid.times[t], unit='us', tz='UTC').isoformat()})"
+        time = pd.Timestamp(self.inputs.grid.times[t], unit="us", tz="UTC")
+        return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({time.isoformat()})"
 
     def _wrong(self, t: int, what: str) -> StrategyError:
         return StrategyError(f"{self._when(t)} {what}.")
 
     def _failed(self, t: int, error: Exception) -> StrategyError:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.inputs.strategy.__code__.co_filename]
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == self.inputs.strategy.__code__.co_filename
+        ]
         line = f", line {frames[-1].lineno}" if frames else ""
         kind = "" if isinstance(error, LedgerPipelineError) else f"{type(error).__name__}: "
         return StrategyError(f"{self._when(t)} failed{line}: {kind}{str(error).rstrip('.')}.")

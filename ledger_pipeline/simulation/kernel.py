@@ -1,6 +1,7 @@
 """The compiled part of the fold: differences to orders, orders to fills, positions to value.
 
-Positions and orders are whole 1e-9 units; cash is float64 and changes only by the cash_delta of an event, in the order of events, so the
+Positions and orders are whole 1e-9 units; cash is float64 and changes only by the cash_delta of an event, in the order
+of events, so the
 folds over the ledger reproduce it to the bit.
 """
 
@@ -43,8 +44,10 @@ def plan_orders(
 ):  # pragma: no cover - compiled
     """Write the orders that lead from positions to targets: sells, then buys, each in universe order. Returns how many.
 
-    targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a quantity is meant, and empty
-    when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if there is any order or something to remember (memory >= 0).
+    targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a
+    quantity is meant, and empty
+    when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if there is any order or
+    something to remember (memory >= 0).
     """
     n = 0
     decided = count[0] + 1
@@ -112,9 +115,11 @@ def _settle(event, kind, t, order, quantity, price, fee, cash_delta, reasons):  
 def settle_orders(
     t, orders, n_orders, opens, marks, positions, book, codes, amounts, allow_negative, outcomes, events, count
 ):  # pragma: no cover - compiled
-    """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the positions.
+    """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the
+    positions.
 
-    opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is the code of "outcome k
+    opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is
+    the code of "outcome k
     and the order's reasons r".
     """
     for n in range(n_orders):
@@ -131,16 +136,46 @@ def settle_orders(
         if filled == 0:
             filled = np.int64(np.floor(min(order.cash / price * UNITS, 2.0 * LIMIT)))
             if filled <= 0:
-                _settle(event, _REJECTED, t, order, np.nan, price, np.nan, np.nan, outcomes[NOTHING_TO_BUY, order.reasons + 1])
+                _settle(
+                    event,
+                    _REJECTED,
+                    t,
+                    order,
+                    np.nan,
+                    price,
+                    np.nan,
+                    np.nan,
+                    outcomes[NOTHING_TO_BUY, order.reasons + 1],
+                )
                 continue
         if abs(positions[i] + order.side * filled) >= LIMIT:
-            _settle(event, _REJECTED, t, order, filled / UNITS, price, np.nan, np.nan, outcomes[QUANTITY_LIMIT, order.reasons + 1])
+            _settle(
+                event,
+                _REJECTED,
+                t,
+                order,
+                filled / UNITS,
+                price,
+                np.nan,
+                np.nan,
+                outcomes[QUANTITY_LIMIT, order.reasons + 1],
+            )
             continue
         quantity = filled / UNITS
         fee = fill_fee(quantity, price, codes, amounts)
         cash_delta = -order.side * quantity * price - fee
         if order.side > 0 and not allow_negative and book[0] + cash_delta < 0.0:
-            _settle(event, _REJECTED, t, order, quantity, price, np.nan, np.nan, outcomes[INSUFFICIENT_CASH, order.reasons + 1])
+            _settle(
+                event,
+                _REJECTED,
+                t,
+                order,
+                quantity,
+                price,
+                np.nan,
+                np.nan,
+                outcomes[INSUFFICIENT_CASH, order.reasons + 1],
+            )
             continue
         book[0] += cash_delta
         positions[i] += order.side * filled

@@ -1,6 +1,7 @@
 """Replay: run again and compare bytes, on the same inputs or on a history that ends earlier.
 
-A stored run is replayed from what is stored with it, its strategy's source and the values in its provenance, not from today's files. A
+A stored run is replayed from what is stored with it, its strategy's source and the values in its provenance, not from
+today's files. A
 truncation replay shows that a run did not see the future: on a snapshot cut at bar t the ledger up to t is the same.
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,9 @@ END_OF_DATA = "END_OF_DATA"
 
 @dataclass(frozen=True)
 class Replay:
-    """Outcome of a replay: the heads of both ledgers and the first event that differs (None when the bytes are the same)."""
+    """Outcome of a replay: the heads of both ledgers and the first event that differs (None when the bytes are the
+    same).
+    """
 
     run_id: str
     stored_head: str
@@ -44,11 +46,16 @@ class Replay:
 
 
 def replay(
-    run_id: str, *, root: Location = "data", snapshots: Location = "snapshots", indicators: Mapping[str, Indicator] | None = None
+    run_id: str,
+    *,
+    root: Location = "data",
+    snapshots: Location = "snapshots",
+    indicators: Mapping[str, Indicator] | None = None,
 ) -> Replay:
     """Run a stored run again from its own provenance and compare the ledgers.
 
-    `indicators` are the user's own, when the run used any. Raises NotFoundError, IntegrityError (also when today's code of a feature is
+    `indicators` are the user's own, when the run used any. Raises NotFoundError, IntegrityError (also when today's code
+    of a feature is
     not the one the run used).
     """
     stored = RunStore(root).open(run_id, snapshots)
@@ -57,7 +64,9 @@ def replay(
 
 
 def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = None) -> Experiment:
-    """The experiment of a stored run, rebuilt from its provenance and source; IntegrityError when its hash is not the stored one."""
+    """The experiment of a stored run, rebuilt from its provenance and source; IntegrityError when its hash is not the
+    stored one.
+    """
     told = stored.provenance["experiment"]
     text = extract(stored.provenance["strategy_text"], told["strategy_hash"], trust=False)
     source = StrategySource(text, told["strategy_function"], told["strategy_hash"], told["captured"])
@@ -65,14 +74,27 @@ def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = 
         {
             "strategy": told["strategy"],
             "params": told["params"],
-            "features": {alias: {"indicator": item["indicator"], **item["params"]} for alias, item in told["features"].items()},
-            **{name: told[name] for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")},
+            "features": {
+                alias: {"indicator": item["indicator"], **item["params"]} for alias, item in told["features"].items()
+            },
+            **{
+                name: told[name]
+                for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")
+            },
         }
     )
     experiment = assemble(told["name"], preflight(source), spec, indicators)
     if experiment.hash != told["hash"]:
-        changed = [item.alias for item in experiment.features if item.fingerprint != told["features"][item.alias]["fingerprint"]]
-        what = f"the code of the feature {changed[0]!r} has changed since" if changed else "its stored parts do not match its hash"
+        changed = [
+            item.alias
+            for item in experiment.features
+            if item.fingerprint != told["features"][item.alias]["fingerprint"]
+        ]
+        what = (
+            f"the code of the feature {changed[0]!r} has changed since"
+            if changed
+            else "its stored parts do not match its hash"
+        )
         raise IntegrityError(f"run {stored.run_id} cannot be replayed as it was: {what}.")
     if hash_json(told["params"]) != told["params_hash"]:
         raise IntegrityError(f"run {stored.run_id}: the stored params do not match their hash.")
@@ -95,7 +117,9 @@ def first_difference(one: Ledger, other: Ledger) -> str | None:
 
 @dataclass(frozen=True)
 class Truncation:
-    """One truncation replay: the bar index it was cut at, how many events were compared, and what differed (None for nothing)."""
+    """One truncation replay: the bar index it was cut at, how many events were compared, and what differed (None for
+    nothing).
+    """
 
     cut: int
     events: int
@@ -103,9 +127,11 @@ class Truncation:
 
 
 def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[Truncation]:
-    """Replay a run on histories cut at `cuts` bars spread over it, and compare each ledger with the beginning of the full one.
+    """Replay a run on histories cut at `cuts` bars spread over it, and compare each ledger with the beginning of the
+    full one.
 
-    Features are computed anew on the cut history. Orders that the cut run could not fill must be the ones that the full run settled next.
+    Features are computed anew on the cut history. Orders that the cut run could not fill must be the ones that the full
+    run settled next.
     """
     pulses = full.provenance["pulses"]
     if cuts < 1 or pulses < 3:
@@ -118,7 +144,9 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
 
 
 def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
-    """Compare all events of the short ledger but the expiries that the cut itself caused; then those with how the full run settled them."""
+    """Compare all events of the short ledger but the expiries that the cut itself caused; then those with how the full
+    run settled them.
+    """
     expired = of_kind(short, "ORDER_EXPIRED")
     codes, texts = short.codes("reasons")
     caused = np.array([row for row in expired if texts[codes[row]].split(",")[0] == END_OF_DATA], dtype=np.int64)
@@ -139,7 +167,11 @@ def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
             return kept, f"order {number} of the cut run does not exist in the full run"
         other = settled.loc[number]
         same_quantity = row["quantity"] is None or number in restated or row["quantity"] == other["quantity"]
-        if (row["symbol"], row["side"], row["causation_id"]) != (other["symbol"], other["side"], other["correlation_id"]) or not same_quantity:
+        if (row["symbol"], row["side"], row["causation_id"]) != (
+            other["symbol"],
+            other["side"],
+            other["correlation_id"],
+        ) or not same_quantity:
             return kept, f"order {number} of the cut run is not the order of the full run"
     return kept + len(caused), None
 

@@ -1,6 +1,7 @@
 """Runs: an experiment on a snapshot.
 
-A run's identity is snapshot_hash + experiment_hash + seed + the version of the engine's semantics. Its ledger is the result; fills, lots, trades,
+A run's identity is snapshot_hash + experiment_hash + seed + the version of the engine's semantics. Its ledger is the
+result; fills, lots, trades,
 equity and metrics are folds over it, made when first asked for.
 """
 
@@ -52,7 +53,12 @@ class RunIdentity:
     def hash(self) -> str:
         """SHA-256 (hex) of the identity."""
         return hash_json(
-            {"snapshot_hash": self.snapshot_hash, "experiment_hash": self.experiment_hash, "seed": self.seed, "engine": self.engine}
+            {
+                "snapshot_hash": self.snapshot_hash,
+                "experiment_hash": self.experiment_hash,
+                "seed": self.seed,
+                "engine": self.engine,
+            }
         )
 
     @property
@@ -120,7 +126,8 @@ class Run:
         return invariants.breaches(self.ledger, self._fold, self.equity)
 
     def save(self, root: Location = "data") -> None:
-        """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is harmless.
+        """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is
+        harmless.
 
         IntegrityError when the same inputs are stored with another ledger.
         """
@@ -160,7 +167,8 @@ def run(
 ) -> Run:
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
-    `seed` replaces the experiment's; `features` may supply values (T, K, N) from a store instead of computing them; `until` cuts the grid at that bar
+    `seed` replaces the experiment's; `features` may supply values (T, K, N) from a store instead of computing them;
+    `until` cuts the grid at that bar
     index, for replays. Raises InputError (StrategyError among them), RefusedError, IntegrityError; nothing is written.
     """
     started = time.perf_counter()
@@ -168,10 +176,14 @@ def run(
     everything = experiment_grid(snapshot, spec.universe)
     known = everything if until is None else everything.until(until)
     if len(known.times) < 2:
-        raise InputError(f"snapshot {snapshot.id!r} has {len(known.times)} bar time for this universe; a run needs at least 2.")
+        raise InputError(
+            f"snapshot {snapshot.id!r} has {len(known.times)} bar time for this universe; a run needs at least 2."
+        )
     for name in {*spec.opening.positions, *([spec.benchmark] if spec.benchmark else [])}:
         if name not in (snapshot.symbols if name == spec.benchmark else known.symbols):
-            raise InputError(f"experiment {experiment.name!r} names {name!r}, which snapshot {snapshot.id!r} does not hold.")
+            raise InputError(
+                f"experiment {experiment.name!r} names {name!r}, which snapshot {snapshot.id!r} does not hold."
+            )
     identity = identify(experiment, snapshot, seed)
     supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
     ledger = fold(
@@ -267,7 +279,9 @@ def run_metrics(
     from ledger_pipeline.market.calendars import periods_per_year
 
     periods = periods_per_year(pd.DatetimeIndex(equity["ts"]), snapshot.calendar)
-    values: dict[str, Any] = metrics(equity, folds.fills(ledger, ("quantity", "price", "fee")), trades, periods_per_year=periods)
+    values: dict[str, Any] = metrics(
+        equity, folds.fills(ledger, ("quantity", "price", "fee")), trades, periods_per_year=periods
+    )
     if experiment["benchmark"]:
         name = experiment["benchmark"]
         cells = experiment_grid(snapshot, [name])

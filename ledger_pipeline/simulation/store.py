@@ -1,7 +1,9 @@
 """Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
 
-provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity (Parquet) and metrics (JSON)
-follow from it and can be made again. A directory appears whole. Labels, tags and the archive flag are mutable and live beside it, in <root>/labels/; they change no hash.
+provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity
+(Parquet) and metrics (JSON)
+follow from it and can be made again. A directory appears whole. Labels, tags and the archive flag are mutable and live
+beside it, in <root>/labels/; they change no hash.
 Nothing here is opened for writing by two processes: a run that exists is compared, not overwritten.
 """
 
@@ -38,7 +40,11 @@ class RunStore:
         """Ids of all stored runs, sorted."""
         if not self.runs.exists():
             return []
-        return sorted(path.name for path in self.runs.iterdir() if not path.name.startswith(".") and (path / "provenance.json").exists())
+        return sorted(
+            path.name
+            for path in self.runs.iterdir()
+            if not path.name.startswith(".") and (path / "provenance.json").exists()
+        )
 
     def exists(self, run_id: str) -> bool:
         """Whether the run is stored."""
@@ -46,10 +52,12 @@ class RunStore:
 
     def write(self, run: Run) -> None:
         """Store a run with all that follows from it."""
-        self._create(run, {name: to_parquet(getattr(run, name)) for name in DERIVED} | {"metrics.json": to_json(run.metrics)})
+        self._create(
+            run, {name: to_parquet(getattr(run, name)) for name in DERIVED} | {"metrics.json": to_json(run.metrics)}
+        )
 
     def write_ledger(self, run: Run) -> None:
-        """Store a run's ledger and provenance only; what follows from it is added with `add_table` and `add_metrics`."""
+        """Store a run's ledger and provenance only; what follows is added with `add_table` and `add_metrics`."""
         self._create(run, {})
 
     def _create(self, run: Run, derived: dict[str, bytes]) -> None:
@@ -64,7 +72,8 @@ class RunStore:
         stored = self.provenance(run.run_id)
         if stored["ledger_head"] != run.ledger.head:
             raise IntegrityError(
-                f"run {run.run_id} is stored with ledger head {stored['ledger_head'][:16]}, but the same inputs now give {run.ledger.head[:16]}; "
+                f"run {run.run_id} is stored with ledger head {stored['ledger_head'][:16]}, but the same inputs now "
+                f"give {run.ledger.head[:16]}; "
                 "compare the versions and the platform in its provenance (`runs show`)."
             )
         for name, data in derived.items():
@@ -88,7 +97,9 @@ class RunStore:
         if len(matches) > 1:
             raise InputError(f"{given!r} means {len(matches)} runs ({', '.join(matches[:4])}); give more of the id.")
         if not matches:
-            raise NotFoundError(f"there is no run {given!r} under {self.runs}; `ledger-pipeline runs list` shows what there is.")
+            raise NotFoundError(
+                f"there is no run {given!r} under {self.runs}; `ledger-pipeline runs list` shows what there is."
+            )
         return matches[0]
 
     def provenance(self, run_id: str) -> dict[str, Any]:
@@ -99,7 +110,9 @@ class RunStore:
             raise NotFoundError(f"there is no run {run_id!r} under {self.runs}.")
         try:
             found = json.loads(path.read_bytes())
-            identity = RunIdentity(found["snapshot"]["hash"], found["experiment"]["hash"], found["seed"], found["engine"])
+            identity = RunIdentity(
+                found["snapshot"]["hash"], found["experiment"]["hash"], found["seed"], found["engine"]
+            )
         except (ValueError, KeyError, TypeError):
             raise IntegrityError(f"{path} is not readable as provenance; run the experiment again.") from None
         if identity.run_id != run_id or found["run_id"] != run_id:
@@ -124,7 +137,8 @@ class RunStore:
             raise IntegrityError(f"{path} is missing; run the experiment again.") from None
         if ledger.head != provenance["ledger_head"]:
             raise IntegrityError(
-                f"{path} has head {ledger.head[:16]}, its provenance states {provenance['ledger_head'][:16]}: the file was changed; "
+                f"{path} has head {ledger.head[:16]}, its provenance states {provenance['ledger_head'][:16]}: the "
+                "file was changed; "
                 "move the run's directory away and run the experiment again."
             )
         return ledger
@@ -134,7 +148,10 @@ class RunStore:
         provenance = self.provenance(run_id)
         snapshot = open_snapshot(provenance["snapshot"]["id"], root=snapshots)
         if snapshot.hash != provenance["snapshot"]["hash"]:
-            raise IntegrityError(f"run {run_id} was made on snapshot {provenance['snapshot']['hash'][:16]}, {snapshot.id!r} is {snapshot.hash[:16]}.")
+            raise IntegrityError(
+                f"run {run_id} was made on snapshot {provenance['snapshot']['hash'][:16]}, {snapshot.id!r} is "
+                f"{snapshot.hash[:16]}."
+            )
         return Run(provenance | {"strategy_text": self.source(run_id)}, self.ledger(run_id), snapshot)
 
     def table(self, run_id: str, name: str) -> pd.DataFrame | None:
@@ -164,7 +181,9 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     names = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    pyarrow.parquet.write_table(table, sink, compression="snappy", use_dictionary=names, write_statistics=False, store_schema=False)
+    pyarrow.parquet.write_table(
+        table, sink, compression="snappy", use_dictionary=names, write_statistics=False, store_schema=False
+    )
     return sink.getvalue().to_pybytes()
 
 

@@ -1,7 +1,8 @@
 """The catalogue: what the user wrote under strategies/, loaded and checked.
 
 strategies/<name>.py                one strategy a file: a function strategy(ctx, params)
-strategies/indicators/<name>.py     one user indicator a file: a function <name>(bars, ...) with BASIS and WARMUP constants
+strategies/indicators/<name>.py     one user indicator a file: a function <name>(bars, ...) with BASIS and WARMUP
+constants
 strategies/experiments/<name>.yaml  one experiment a file; its name is the file's
 
 An error names the file, the line and the key at fault.
@@ -44,11 +45,16 @@ class Catalogue:
         check_id("strategy", name)
         path = self.root / f"{name}.py"
         if not path.is_file():
-            raise NotFoundError(f"there is no strategy {name!r} in {self.root} (there are: {', '.join(self.strategy_names()) or 'none'}).")
+            raise NotFoundError(
+                f"there is no strategy {name!r} in {self.root} (there are: "
+                f"{', '.join(self.strategy_names()) or 'none'})."
+            )
         return path
 
     def experiment(self, name: str) -> Experiment:
-        """Load one experiment. Raises NotFoundError, InputError naming file, line and key, or RefusedError for a tier 3 strategy."""
+        """Load one experiment. Raises NotFoundError, InputError naming file, line and key, or RefusedError for a tier 3
+        strategy.
+        """
         check_id("experiment", name)
         path = self.root / "experiments" / f"{name}.yaml"
         if not path.is_file():
@@ -63,7 +69,11 @@ class Catalogue:
 
     def indicators(self) -> dict[str, Indicator]:
         """The user's indicators by name."""
-        return {path.stem: load_indicator(path) for path in sorted((self.root / "indicators").glob("*.py")) if path.stem != "__init__"}
+        return {
+            path.stem: load_indicator(path)
+            for path in sorted((self.root / "indicators").glob("*.py"))
+            if path.stem != "__init__"
+        }
 
     def experiments(self) -> tuple[dict[str, Experiment], dict[str, LedgerPipelineError]]:
         """All experiments that load, by name, and the errors of those that do not."""
@@ -78,19 +88,25 @@ class Catalogue:
 
 
 def load_indicator(path: Path) -> Indicator:
-    """The user indicator in a file: the function named like the file, with the module's BASIS and WARMUP. InputError."""
+    """The user indicator in a file: the function named like the file, with the module's BASIS and WARMUP. InputError.
+    """
     text = path.read_text(encoding="utf-8")
     try:
         spec = importlib.util.spec_from_file_location(f"ledger_pipeline_user_indicator_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-        exec(compile(text, str(path), "exec"), module.__dict__)  # the user's own code, read once so that text and code agree
+        exec(
+            compile(text, str(path), "exec"), module.__dict__
+        )  # the user's own code, read once so that text and code agree
     except SyntaxError as error:
         raise InputError(f"{_shown(path)}, line {error.lineno}: {error.msg}.") from None
     except Exception as error:
         raise InputError(f"{_shown(path)} could not be loaded: {type(error).__name__}: {error}.") from None
     function = getattr(module, path.stem, None)
     if not callable(function) or not hasattr(module, "BASIS") or not hasattr(module, "WARMUP"):
-        raise InputError(f"{_shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and WARMUP (bars).")
+        raise InputError(
+            f"{_shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and "
+            "WARMUP (bars)."
+        )
     return user_indicator(function, basis=module.BASIS, warmup=module.WARMUP, text=text)
 
 
@@ -114,7 +130,9 @@ def read_spec(path: Path) -> ExperimentSpec:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{_shown(path)}, line {_line(tree, first['loc'])}: {f'{key} ' if key else ''}{said(first)}.") from None
+        raise InputError(
+            f"{_shown(path)}, line {_line(tree, first['loc'])}: {f'{key} ' if key else ''}{said(first)}."
+        ) from None
 
 
 def _refuse_repeated(node: Any, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Context: everything a strategy may know at a pulse, and nothing more.
 
-A context is made anew at each pulse from copies of that pulse's rows. No attribute of it leads to an array that holds a later bar: not
+A context is made anew at each pulse from copies of that pulse's rows. No attribute of it leads to an array that holds a
+later bar: not
 its vectors, not their bases, not its methods. The bars behind `history` are handed over one pulse at a time.
 """
 
@@ -51,7 +52,9 @@ class _NamedRows(dict):
 
 @dataclass(frozen=True)
 class History:
-    """The last bars of one instrument, oldest first, in the split basis of the pulse: ts (datetime64[us], UTC) and float64 arrays."""
+    """The last bars of one instrument, oldest first, in the split basis of the pulse: ts (datetime64[us], UTC) and
+    float64 arrays.
+    """
 
     ts: np.ndarray
     open: np.ndarray
@@ -62,7 +65,8 @@ class History:
 
 
 class Past:
-    """The bars up to the current pulse. Rows after it are not there yet: they are NaN until the fold hands them over."""
+    """The bars up to the current pulse. Rows after it are not there yet: they are NaN until the fold hands them over.
+    """
 
     __slots__ = ("times", "fields", "factor", "count")
 
@@ -91,13 +95,15 @@ class Past:
 class Context:
     """What a strategy sees at the close of one bar time.
 
-    now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name), position(symbol),
-    history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes, positions, feature_values(name).
+    now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name),
+    position(symbol),
+    history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes, positions,
+    feature_values(name).
     """
 
     __slots__ = (
-        "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_features", "_names", "_positions", "_memory", "_past",
-        "_columns", "_rng", "_open", "_high", "_low", "_close", "_volume", "_position", "_named",
+        "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_features", "_names", "_positions",
+        "_memory", "_past", "_columns", "_rng", "_open", "_high", "_low", "_close", "_volume", "_position", "_named",
     )  # fmt: skip
 
     def __init__(
@@ -149,7 +155,9 @@ class Context:
         return self._rng
 
     def __getattr__(self, name: str) -> Any:
-        """Rows by symbol are made when a strategy first asks for them, so that one which uses the vectors does not pay for them."""
+        """Rows by symbol are made when a strategy first asks for them, so that one which uses the vectors does not pay
+        for them.
+        """
         if name in _FIELDS:
             row = _Row(self.universe, self._fields[_FIELDS[name]])
         elif name == "_position":
@@ -234,7 +242,9 @@ class Context:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise InputError(f"history: n is {n!r}; it must be a whole number of bars, at least 1.")
         if self._past is None:
-            raise InputError("history: this run was prepared without it; call ctx.history by its name in the strategy's source.")
+            raise InputError(
+                "history: this run was prepared without it; call ctx.history by its name in the strategy's source."
+            )
         return self._past.last(self._columns[symbol], int(n))
 
     def flat(self) -> Targets:
@@ -249,7 +259,9 @@ class Context:
         """Targets from a vector of quantities aligned with `universe`."""
         vector = np.asarray(quantities, dtype=np.float64)
         if vector.shape != (len(self.universe),):
-            raise InputError(f"targets: the vector has shape {vector.shape}; the universe has {len(self.universe)} symbols.")
+            raise InputError(
+                f"targets: the vector has shape {vector.shape}; the universe has {len(self.universe)} symbols."
+            )
         return Targets(self.universe, vector)
 
     def weights(self, weights: Mapping[str, float] | np.ndarray, *, whole: bool = False) -> Targets:

@@ -1,7 +1,9 @@
 """Experiments: everything that affects a result, in one frozen value with one hash.
 
-An experiment is strategy + params + features + opening + deposits + costs + risk + universe + cash rule. Its name, description, benchmark and
-default seed are not part of experiment_hash. The same model checks an experiment from a YAML file and one made in Python; unknown keys
+An experiment is strategy + params + features + opening + deposits + costs + risk + universe + cash rule. Its name,
+description, benchmark and
+default seed are not part of experiment_hash. The same model checks an experiment from a YAML file and one made in
+Python; unknown keys
 are refused, and costs must be written down, an empty list for none.
 """
 
@@ -41,12 +43,16 @@ class Opening(_Strict):
     def _costs_known(self) -> Opening:
         missing = sorted(set(self.positions) ^ set(self.cost_basis))
         if missing:
-            raise ValueError(f"positions and cost_basis must name the same symbols; {missing[0]} is in only one of them")
+            raise ValueError(
+                f"positions and cost_basis must name the same symbols; {missing[0]} is in only one of them"
+            )
         return self
 
 
 class Deposit(_Strict):
-    """Cash that comes in from outside: an amount at the first bar of every period, or once at the first bar on or after a date."""
+    """Cash that comes in from outside: an amount at the first bar of every period, or once at the first bar on or after
+    a date.
+    """
 
     amount: float = Field(gt=0)
     every: Literal["week", "month", "quarter", "year"] | None = None
@@ -126,7 +132,11 @@ class Experiment:
         """All that affects results, as JSON; experiment_hash is its hash."""
         spec = self.spec
         return {
-            "strategy": {"source_hash": self.source.hash, "function": self.source.function_name, "captured": dict(self.source.captured)},
+            "strategy": {
+                "source_hash": self.source.hash,
+                "function": self.source.function_name,
+                "captured": dict(self.source.captured),
+            },
             "params": spec.params,
             "features": {item.alias: item.fingerprint for item in self.features},
             "opening": spec.opening.model_dump(mode="json"),
@@ -188,8 +198,12 @@ def experiment(
     return assemble(label, checked, spec, indicators)
 
 
-def assemble(name: str, checked: Preflight, spec: ExperimentSpec, indicators: Mapping[str, Indicator] | None = None) -> Experiment:
-    """Join a preflighted strategy and a checked spec: resolve parameters in features, and find features that are used but not defined."""
+def assemble(
+    name: str, checked: Preflight, spec: ExperimentSpec, indicators: Mapping[str, Indicator] | None = None
+) -> Experiment:
+    """Join a preflighted strategy and a checked spec: resolve parameters in features, and find features that are used
+    but not defined.
+    """
     checked.require()
     features = []
     for alias in sorted(spec.features):
@@ -197,7 +211,10 @@ def assemble(name: str, checked: Preflight, spec: ExperimentSpec, indicators: Ma
         for key, value in spec.features[alias].items():
             if isinstance(value, Mapping) and set(value) == {"param"}:
                 if value["param"] not in spec.params:
-                    raise InputError(f"experiment {name!r}: feature {alias!r} takes {key} from params.{value['param']}, which is not defined.")
+                    raise InputError(
+                        f"experiment {name!r}: feature {alias!r} takes {key} from params.{value['param']}, which is "
+                        "not defined."
+                    )
                 value = spec.params[value["param"]]
             resolved[key] = value
         try:
@@ -208,7 +225,8 @@ def assemble(name: str, checked: Preflight, spec: ExperimentSpec, indicators: Ma
         if alias not in spec.features:
             defined = ", ".join(sorted(spec.features)) or "none"
             raise InputError(
-                f"experiment {name!r}: the strategy asks for the feature {alias!r} (line {line}), which the experiment does not define "
+                f"experiment {name!r}: the strategy asks for the feature {alias!r} (line {line}), which the "
+                "experiment does not define "
                 f"(it defines: {defined})."
             )
     return Experiment(name, checked, spec, tuple(features))
@@ -218,10 +236,18 @@ def used_features(text: str) -> list[tuple[int, str]]:
     """(line, name) of the features that a source asks for by a literal name."""
     found = []
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("feature", "feature_values"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("feature", "feature_values")
+        ):
             position = 1 if node.func.attr == "feature" else 0
             names = [*node.args[position : position + 1], *(k.value for k in node.keywords if k.arg == "name")]
-            found += [(node.lineno, arg.value) for arg in names if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            found += [
+                (node.lineno, arg.value)
+                for arg in names
+                if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+            ]
     return found
 
 
@@ -233,4 +259,3 @@ def said(error: Mapping[str, Any]) -> str:
         hint = "; write [] for no costs" if error["loc"][-1:] == ("costs",) else ""
         return f"is missing{hint}"
     return str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-

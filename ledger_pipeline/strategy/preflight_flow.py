@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from ledger_pipeline.strategy.preflight_rules import SET_METHODS
 from ledger_pipeline.strategy.preflight_scopes import Binding, Origin, Scopes
 
-# Attributes of ctx that cannot be changed (numbers, times, a tuple of texts), or are a fresh copy at each access (memory).
+# Attributes of ctx that cannot be changed (numbers, times, a tuple of texts), or are a fresh copy at each access
+# (memory).
 UNCHANGEABLE = frozenset({"universe", "cash", "equity", "now", "memory"})
 _SET_OPERATORS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
 
@@ -25,7 +26,8 @@ _NEVER = 1_000_000  # a depth that no text reaches
 class Flow:
     """What bindings may be.
 
-    depths: how many layers down a binding holds ctx, params or a part of them; 0 when it is one. contexts: bindings that
+    depths: how many layers down a binding holds ctx, params or a part of them; 0 when it is one. contexts: bindings
+    that
     are ctx itself. sets: bindings that are sets.
     """
 

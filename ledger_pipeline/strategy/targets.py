@@ -1,4 +1,5 @@
-"""Targets: what a strategy returns. Holdings, not orders: one quantity for every symbol of the universe at this pulse."""
+"""Targets: what a strategy returns. Holdings, not orders: one quantity for every symbol of the universe at this pulse.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ class Invest(float):
 
 
 class Targets:
-    """Target quantities for a universe, in its order; made by `ctx.flat()`, `ctx.hold()`, `ctx.weights()` or `ctx.targets()`.
+    """Target quantities for a universe, in its order; made by `ctx.flat()`, `ctx.hold()`, `ctx.weights()` or
+    `ctx.targets()`.
 
-    `targets[symbol] = quantity` sets a quantity; `invest` sets cash to invest at the fill instead, and whichever comes last counts; `because`
+    `targets[symbol] = quantity` sets a quantity; `invest` sets cash to invest at the fill instead, and whichever comes
+    last counts; `because`
     attaches reason codes; `remember` hands JSON-safe state to the next pulse.
     """
 
@@ -60,10 +63,16 @@ class Targets:
         return f"Targets({held}; {len(self.universe)} symbols)"
 
     def invest(self, symbol: str, cash: float) -> Targets:
-        """Buy `symbol` for this amount of cash (above zero) at the fill, on top of what is held; fees come on top of the cash."""
+        """Buy `symbol` for this amount of cash (above zero) at the fill, on top of what is held; fees come on top of
+        the cash.
+        """
         if symbol not in self.universe:
             raise InputError(f"invest: {symbol!r} is not in the universe of this pulse.")
-        if isinstance(cash, bool) or not isinstance(cash, (int, float, np.floating, np.integer)) or not 0 < cash < float("inf"):
+        if (
+            isinstance(cash, bool)
+            or not isinstance(cash, (int, float, np.floating, np.integer))
+            or not 0 < cash < float("inf")
+        ):
             raise InputError(f"invest: the cash for {symbol} is {cash!r}; it must be a finite amount above zero.")
         self.as_dict()[symbol] = Invest(cash)
         self.invests = True
@@ -81,7 +90,10 @@ class Targets:
             raise InputError(f"because: {symbol!r} is not in the universe of this pulse.")
         for code in codes:
             if not isinstance(code, str) or not _REASON.fullmatch(code):
-                raise InputError(f"because: {code!r} is not a reason code; use upper-case letters, digits and '_', such as UNDERWEIGHT.")
+                raise InputError(
+                    f"because: {code!r} is not a reason code; use upper-case letters, digits and '_', such as "
+                    "UNDERWEIGHT."
+                )
         self.reasons[symbol] = self.reasons.get(symbol, ()) + codes
         return self
 

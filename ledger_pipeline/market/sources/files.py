@@ -1,6 +1,7 @@
 """Bars, instruments and actions from CSV and Parquet files.
 
-Arrow reads both, in columns and with types stated beforehand, so text in a price or a time without a zone is an error that names the row
+Arrow reads both, in columns and with types stated beforehand, so text in a price or a time without a zone is an error
+that names the row
 instead of a guess.
 """
 
@@ -30,7 +31,8 @@ _COLUMNS = {"bars": BAR_COLUMNS, "instruments": INSTRUMENT_COLUMNS, "actions": A
 def read_table(table: str, path: Location, *, assume_utc: bool = False) -> pd.DataFrame:
     """Read `table` ("bars", "instruments" or "actions") from a .csv, .csv.gz or .parquet file.
 
-    Times must carry a zone; `assume_utc` takes naive times and plain dates as UTC. Raises NotFoundError for no such file, InputError for
+    Times must carry a zone; `assume_utc` takes naive times and plain dates as UTC. Raises NotFoundError for no such
+    file, InputError for
     one that does not hold the table.
     """
     source = location(path)
@@ -81,7 +83,9 @@ def _sentence(table: str, name: str, message: str, data: bytes) -> str:
     value = re.search(r"invalid value '(.*?)'|zone offset in '(.*?)'", message)
     shown = repr(next(group for group in value.groups() if group is not None)) if value else ""
     if "zone offset in" in message:
-        return f"{at}: the time {shown} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC (--assume-utc)."
+        return (
+            f"{at}: the time {shown} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC (--assume-utc)."
+        )
     if "timestamp" in message and shown:
         return f"{at}: {shown} is not a time; write ISO 8601, such as 2024-01-02T00:00:00Z."
     if "to double" in message and shown:
@@ -101,7 +105,8 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
             naive = pa.types.is_date(found) or (pa.types.is_timestamp(found) and found.tz is None)
             if naive and not assume_utc:
                 raise InputError(
-                    f"{name}, column {column}: the times have no zone; store them with one, or say that they are UTC (--assume-utc)."
+                    f"{name}, column {column}: the times have no zone; store them with one, or say that they are "
+                    "UTC (--assume-utc)."
                 )
             fits = naive or pa.types.is_timestamp(found)
         elif wanted == pa.float64():
@@ -109,9 +114,14 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
         else:
             fits = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_dictionary(found)
         if not fits:
-            raise InputError(f"{name}, column {column}: holds {found}, not {'times' if wanted == _UTC else 'numbers or text as needed'}.")
+            raise InputError(
+                f"{name}, column {column}: holds {found}, not "
+                f"{'times' if wanted == _UTC else 'numbers or text as needed'}."
+            )
     try:
-        naive_types = {c: pa.timestamp("us") if pa.types.is_timestamp(t) and assume_utc else t for c, t in _TYPES[table].items()}
+        naive_types = {
+            c: pa.timestamp("us") if pa.types.is_timestamp(t) and assume_utc else t for c, t in _TYPES[table].items()
+        }
         for types in (naive_types, _TYPES[table]) if assume_utc else (_TYPES[table],):
             arrow = arrow.cast(pa.schema([pa.field(c, types[c]) for c in arrow.column_names]))
     except pa.ArrowInvalid as error:

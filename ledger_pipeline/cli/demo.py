@@ -1,0 +1,81 @@
+"""demo: the whole arc on the bundled prices."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import click
+
+from ledger_pipeline.cli.output import console, emit, json_option, table
+from ledger_pipeline.cli.runs import COLUMNS, progress_bar, run_row
+from ledger_pipeline.errors import NotFoundError
+from ledger_pipeline.project import Project
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def demo(project: Project, as_json: bool) -> None:
+    """Import the bundled real prices, run every experiment on them and compare the runs, as assets.
+
+    Example: ledger-pipeline demo
+    """
+    from ledger_pipeline.defs.launch import import_snapshot, report, run_experiments
+    from ledger_pipeline.market.raw import RawSource
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.run import identify
+    from ledger_pipeline.simulation.store import RunStore
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    started = time.perf_counter()
+    source = project.root / "sources" / "demo"
+    if not (source / "bars.csv").is_file():
+        raise NotFoundError(f"the bundled prices are not in {source}; run the demo in a checkout of the project.")
+
+    def say(text: str) -> None:
+        if not as_json:
+            click.echo(text, err=True)
+
+    say("1/3 raw bars -> sealed snapshot")
+    note = "bokeh_sampledata 2026.1 stocks, public domain (Quandl WIKI); see sources/demo/README.md"
+    import_snapshot(
+        project,
+        "demo",
+        RawSource(str(source / "bars.csv"), str(source / "instruments.csv"), str(source / "actions.csv"), note=note),
+    )
+    sealed = open_snapshot("demo", root=project.snapshots)
+    names = Catalogue(project.strategies).experiment_names()
+    say(f"2/3 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
+    with progress_bar(not as_json):
+        run_experiments(project, "demo", names)
+    say("3/3 comparison report")
+    path = report(project, "demo")
+    store = RunStore(project.data)
+    catalogue = Catalogue(project.strategies)
+    ids = [identify(catalogue.experiment(name), sealed).run_id for name in names]
+    told = {
+        "snapshot": sealed.manifest,
+        "runs": [
+            {"run_id": run_id, "provenance": store.provenance(run_id), "metrics": store.metrics(run_id)}
+            for run_id in ids
+        ],
+        "report": str(path),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+    def render() -> None:
+        manifest = sealed.manifest
+        click.echo(
+            f"snapshot {sealed.id}: {manifest['rows']['bars']:,} bars of {', '.join(sealed.symbols)}, "
+            f"{manifest['first'][:10]} to {manifest['last'][:10]}"
+        )
+        click.echo(f"snapshot_hash {sealed.hash}")
+        console().print()
+        table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told["runs"]])
+        console().print()
+        click.echo(f"comparison report: {path}")
+        click.echo(f"open the UI with:  {'make ui' if shutil.which('make') else 'ledger-pipeline ui'}")
+        click.echo(f"({told['seconds']} s)")
+
+    emit(told, as_json, render)

@@ -1,0 +1,84 @@
+"""experiment list | check."""
+
+from __future__ import annotations
+
+import click
+
+from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
+from ledger_pipeline.project import Project
+
+
+@click.group(cls=ErrorHandlingGroup)
+def experiment() -> None:
+    """Look at and check the experiments under strategies/experiments/."""
+
+
+@experiment.command("list")
+@json_option
+@click.pass_obj
+def list_(project: Project, as_json: bool) -> None:
+    """List the experiments, those with errors too. Example: ledger-pipeline experiment list"""
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    loaded, failed = Catalogue(project.strategies).experiments()
+    told = [
+        {
+            "experiment": name,
+            "strategy": item.spec.strategy,
+            "tier": item.preflight.tier,
+            "hash": item.hash,
+            "description": item.spec.description or "",
+        }
+        for name, item in loaded.items()
+    ] + [{"experiment": name, "error": str(error)} for name, error in failed.items()]
+    rows = [
+        [
+            row["experiment"],
+            row.get("strategy", "-"),
+            row.get("tier"),
+            row.get("hash", "")[:16],
+            row.get("description", row.get("error")),
+        ]
+        for row in told
+    ]
+    emit(told, as_json, lambda: table(["experiment", "strategy", "tier", "hash", "description"], rows))
+
+
+@experiment.command()
+@click.argument("names", nargs=-1)
+@json_option
+@click.pass_obj
+def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
+    """Check experiments (all without NAMES) before anything runs: keys, parameters, features, and the strategy's tier
+    with every reason.
+
+    Example: ledger-pipeline experiment check sma_long_flat_20
+    """
+    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    catalogue = Catalogue(project.strategies)
+    told, worst = [], None
+    for name in names or catalogue.experiment_names():
+        try:
+            item = catalogue.experiment(name)
+            reasons = [f"line {reason.line}: {reason.message}" for reason in item.preflight.reasons]
+            told.append(
+                {"experiment": name, "ok": True, "tier": item.preflight.tier, "reasons": reasons, "hash": item.hash}
+            )
+        except LedgerPipelineError as error:
+            worst = worst or error
+            told.append({"experiment": name, "ok": False, "error": str(error)})
+
+    def render() -> None:
+        for row in told:
+            if row["ok"]:
+                click.echo(f"{row['experiment']}: ok, tier {row['tier']}, {row['hash'][:16]}")
+                for reason in row["reasons"]:
+                    click.echo(f"  {reason}")
+            else:
+                click.echo(f"{row['experiment']}: {row['error']}", err=True)
+
+    emit(told, as_json, render)
+    if worst is not None:
+        raise SystemExit(worst.exit_code)

@@ -1,0 +1,71 @@
+"""The command line. Each command does what a function of the Python API or an asset of the graph does."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import warnings
+
+import click
+
+from ledger_pipeline import __version__
+from ledger_pipeline.cli.output import EXIT_CODES, ErrorHandlingGroup
+from ledger_pipeline.project import ROOT_VARIABLE, find_project
+
+_COMMANDS = {
+    "snapshot": "ledger_pipeline.cli.snapshots:snapshot",
+    "experiment": "ledger_pipeline.cli.experiments:experiment",
+    "run": "ledger_pipeline.cli.runs:run",
+    "runs": "ledger_pipeline.cli.runs:runs",
+    "compare": "ledger_pipeline.cli.runs:compare",
+    "extract": "ledger_pipeline.cli.runs:extract",
+    "replay": "ledger_pipeline.cli.runs:replay",
+    "sql": "ledger_pipeline.cli.sql:sql",
+    "demo": "ledger_pipeline.cli.demo:demo",
+    "ui": "ledger_pipeline.cli.ui:ui",
+}
+
+
+class LazyGroup(ErrorHandlingGroup):
+    """Imports a command only when it is asked for, so that --help is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The commands, in the order of a first session."""
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of this name."""
+        if name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@click.group(
+    cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="ledger-pipeline")
+@click.option(
+    "--root", type=click.Path(file_okay=False), help="The project's directory; else found from where you are."
+)
+@click.pass_context
+def main(context: click.Context, root: str | None) -> None:
+    """From raw bars to compared, replayable runs.
+
+    \b
+    ledger-pipeline demo                                     the whole arc on real prices
+    ledger-pipeline snapshot import bars.csv --id mine       seal prices of your own
+    ledger-pipeline run sma_long_flat_20 --snapshot mine     run an experiment
+    ledger-pipeline compare sma_long_flat_20 buy_and_hold    compare
+    ledger-pipeline ui                                       look at it all in a browser
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    project = find_project(root)
+    os.environ[ROOT_VARIABLE] = str(project.root)
+    context.obj = project
+
+
+if __name__ == "__main__":
+    main()
