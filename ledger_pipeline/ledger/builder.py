@@ -67,7 +67,7 @@ class EventBuffer:
         """Make room for `more` rows."""
         needed = int(self.count[0]) + more
         if needed > len(self.rows):
-            grown = np.zeros(max(needed, 2 * len(self.rows)), dtype=EVENT)
+            grown = np.empty(max(needed, 4 * len(self.rows)), dtype=EVENT)
             grown[: self.count[0]] = self.rows[: self.count[0]]
             self.rows = grown
 
@@ -107,7 +107,7 @@ class EventBuffer:
         n = len(rows)
         seq = np.arange(1, n + 1, dtype=np.int64)
         order_id = _ids(rows["order"])
-        correlation_id = _ids(rows["correlation"])
+        correlation_id = _shared_ids(rows["correlation"])
         causation = rows["causation"]
         filled = rows["kind"] == KINDS.index("FILLED")
         columns = {
@@ -128,7 +128,7 @@ class EventBuffer:
             if filled.all()
             else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
             "correlation_id": correlation_id,
-            "causation_id": correlation_id if np.array_equal(causation, rows["correlation"]) else _ids(causation),
+            "causation_id": correlation_id if np.array_equal(causation, rows["correlation"]) else _shared_ids(causation),
             "reasons": _names(rows["reasons"], self.reasons.texts),
             "payload": _names(rows["payload"], self.payloads.texts),
             "schema_version": pa.array(np.full(n, SCHEMA_VERSION, np.int16)),
@@ -140,6 +140,16 @@ def _ids(numbers: np.ndarray) -> pa.Array:
     numbers = np.ascontiguousarray(numbers)
     missing = numbers == 0
     return pc.cast(pa.array(numbers, mask=missing if missing.any() else None), pa.string())
+
+
+def _shared_ids(numbers: np.ndarray) -> pa.DictionaryArray:
+    """Ids that many events share: running numbers from 1 as names, 0 for none."""
+    used = np.zeros(int(numbers.max(initial=0)) + 1, dtype=bool)
+    used[numbers] = True
+    used[0] = False
+    codes = np.cumsum(used, dtype=np.int32) - 1
+    codes[~used] = -1
+    return _names(codes[numbers], np.flatnonzero(used).astype(str))
 
 
 def _names(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:

@@ -61,8 +61,8 @@ EVENT_SCHEMA = pa.schema(
         pa.field("order_id", pa.string()),
         pa.field("broker_order_id", pa.string()),
         pa.field("fill_id", pa.string()),
-        pa.field("correlation_id", pa.string()),
-        pa.field("causation_id", pa.string()),
+        pa.field("correlation_id", _NAME),
+        pa.field("causation_id", _NAME),
         pa.field("reasons", _NAME),  # codes joined by a comma, as `because` gave them
         pa.field("payload", _NAME),  # canonical JSON
         pa.field("schema_version", pa.int16(), nullable=False),
@@ -145,19 +145,12 @@ def table_hash(table: pa.Table) -> str:
         header: dict[str, object] = {"name": field.name, "rows": len(array), "nulls": array.null_count}
         if pa.types.is_dictionary(array.type):
             header["type"] = "name"
-            codes, header["categories"] = _sorted_codes(array)
-            parts = [codes]
+            codes, names = _sorted_codes(array)
+            header["names"] = len(names)
+            parts = [codes, *_text_bytes(pa.array(names, pa.string()))]
         elif pa.types.is_string(array.type):
             header["type"] = "id"
-            lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
-            held = array.drop_null() if array.null_count else array  # what lies under a missing text is undefined
-            text = held.buffers()[2]
-            first, last = (
-                np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]]
-                if len(held)
-                else (0, 0)
-            )
-            parts = [lengths, memoryview(text)[first:last] if text else b""]
+            parts = _text_bytes(array)
         else:
             header["type"] = str(array.type)
             if pa.types.is_floating(array.type):
@@ -171,6 +164,16 @@ def table_hash(table: pa.Table) -> str:
         for part in parts:
             digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
     return digest.hexdigest()
+
+
+def _text_bytes(array: pa.StringArray) -> list[np.ndarray | memoryview | bytes]:
+    """Lengths (-1 for missing) and the UTF-8 bytes of all texts, one after the other."""
+    lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
+    held = array.drop_null() if array.null_count else array  # what lies under a missing text is undefined
+    if not len(held):
+        return [lengths]
+    first, last = np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]]
+    return [lengths, memoryview(held.buffers()[2])[first:last]]
 
 
 def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
