@@ -41,3 +41,13 @@ class StorageError(LedgerPipelineError):
     """The machine could not store or read a file: disk full, no permission. Nothing was changed."""
 
     exit_code = 1
+
+
+def told(error: Exception) -> dict[str, str]:
+    """An error as plain data: the kind of this module that it is, and its sentence. One that is not ours is
+    unexpected, and its type is part of the sentence.
+    """
+    if isinstance(error, LedgerPipelineError):
+        kind = next(base for base in type(error).__mro__ if base.__module__ == __name__)
+        return {"kind": kind.__name__, "error": str(error)}
+    return {"kind": "LedgerPipelineError", "error": f"unexpected {type(error).__name__}: {error}"}

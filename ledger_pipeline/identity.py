@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import rfc8785
 
 from ledger_pipeline.errors import InputError
 
+_CHUNK = 1 << 16  # rows hashed at a time, so that no column is copied whole
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -55,29 +56,46 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def hash_columns(columns: Mapping[str, np.ndarray | tuple[np.ndarray, Iterable[str]]]) -> str:
-    """SHA-256 (hex) over the canonical bytes of a table's columns, in the order given.
+Column = np.ndarray | tuple[np.ndarray, Sequence[str]]
+
+
+class ColumnHash:
+    """SHA-256 over the canonical bytes of a table's columns, fed one column at a time.
 
     A numeric column is its little-endian bytes, with -0.0 written as 0.0 and one bit pattern for NaN. A text column is
-    a pair (codes,
-    categories): the categories as JSON, then the int32 codes. The caller makes the codes canonical (sorted categories,
-    or order of
-    first appearance); -1 stands for a missing text.
+    a pair (codes, categories): the categories as JSON, then the int32 codes. The caller makes the codes canonical
+    (sorted categories); -1 stands for a missing text.
     """
-    digest = hashlib.sha256(b"ledger_pipeline/columns/1\n")
-    for name, column in columns.items():
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256(b"ledger_pipeline/columns/1\n")
+
+    def add(self, name: str, column: Column) -> None:
+        """Take in the next column."""
+        header: dict[str, Any] = {"name": name}
         if isinstance(column, tuple):
-            codes, categories = column
-            header: dict[str, Any] = {"name": name, "rows": len(codes), "type": "text", "categories": list(categories)}
-            array = np.ascontiguousarray(codes, dtype="<i4")
+            array = column[0].astype("<i4", copy=False)
+            header |= {"rows": len(array), "type": "text", "categories": list(column[1])}
         else:
-            array = np.ascontiguousarray(column)
-            if array.dtype.kind == "f":
-                array = array.astype("<f8", copy=False) + 0.0
-                array[np.isnan(array)] = np.nan
-            else:
-                array = array.astype("<i8" if array.dtype.itemsize > 4 else array.dtype.newbyteorder("<"), copy=False)
-            header = {"name": name, "rows": len(array), "type": str(array.dtype.str)}
-        digest.update(canonical_json(header) + b"\n")
-        digest.update(array.data)
+            size = 8 if column.dtype.kind == "f" else column.dtype.itemsize
+            array = column.astype(f"<{column.dtype.kind}{size}", copy=False)
+            header |= {"rows": len(array), "type": array.dtype.str}
+        self._digest.update(canonical_json(header) + b"\n")
+        for start in range(0, len(array), _CHUNK):
+            part = np.ascontiguousarray(array[start : start + _CHUNK])
+            if part.dtype.kind == "f":
+                part = part + 0.0
+                part[np.isnan(part)] = np.nan
+            self._digest.update(part.data)
+
+    def hexdigest(self) -> str:
+        """The hash of all columns so far."""
+        return self._digest.hexdigest()
+
+
+def hash_columns(columns: Mapping[str, Column]) -> str:
+    """SHA-256 (hex) over the canonical bytes of a table's columns, in the order given; see ColumnHash."""
+    digest = ColumnHash()
+    for name, column in columns.items():
+        digest.add(name, column)
     return digest.hexdigest()

@@ -41,7 +41,7 @@ class Project:
     @property
     def dagster_home(self) -> Path:
         """Dagster's home: DAGSTER_HOME when it is set, else <root>/.dagster."""
-        return Path(os.environ.get("DAGSTER_HOME") or self.root / ".dagster")
+        return Path(os.environ.get("DAGSTER_HOME") or self.root / ".dagster").absolute()
 
 
 def find_project(root: str | Path | None = None) -> Project:

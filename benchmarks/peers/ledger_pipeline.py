@@ -19,19 +19,10 @@ from workloads import QUANTITY, WINDOW, WORKLOADS, days, names
 import ledger_pipeline as lp
 
 
-def loop(ctx, params):
-    targets = ctx.flat()
-    for symbol in ctx.universe:
-        if ctx.close(symbol) > ctx.feature(symbol, "sma"):
-            targets[symbol] = params["quantity"]
-    return targets
+STRATEGIES = Path(__file__).parents[1] / "strategies"
 
 
-def vector(ctx, params):
-    return ctx.targets(np.where(ctx.closes > ctx.feature_values("sma"), 10.0, 0.0))
-
-
-def prepare(job: Job, strategy):
+def prepare(job: Job, strategy: str):
     snapshots, results = job.scratch / "snapshots", job.scratch / "results"
     snapshot_id = job.name.lower()
     if not (snapshots / snapshot_id / "manifest.json").exists():
@@ -42,7 +33,7 @@ def prepare(job: Job, strategy):
             raise RuntimeError(f"sealing failed: {(sealing.stderr.strip() or 'no message').splitlines()[-1]}")
     shutil.rmtree(results, ignore_errors=True)  # a run that is already stored might not be written again
     experiment = lp.experiment(
-        strategy=strategy,
+        strategy=STRATEGIES / strategy,
         params={"quantity": QUANTITY},
         features={"sma": {"indicator": "sma", "window": WINDOW}},
         opening={"cash": job.workload.cash},
@@ -78,6 +69,6 @@ def seal(name: str, data: str, root: str) -> None:
 
 
 ENGINES = {
-    "ours-loop": Engine(partial(prepare, strategy=loop), run, outcome),
-    "ours-vector": Engine(partial(prepare, strategy=vector), run, outcome),
+    "ours-loop": Engine(partial(prepare, strategy="sma_loop.py"), run, outcome),
+    "ours-vector": Engine(partial(prepare, strategy="sma_vector.py"), run, outcome),
 }

@@ -8,7 +8,7 @@ import time
 import click
 
 from ledger_pipeline.cli.output import console, emit, json_option, table
-from ledger_pipeline.cli.runs import COLUMNS, progress_bar, run_row
+from ledger_pipeline.cli.runs import COLUMNS, progress_bar, run_row, tell_warned
 from ledger_pipeline.errors import NotFoundError
 from ledger_pipeline.project import Project
 
@@ -48,7 +48,7 @@ def demo(project: Project, as_json: bool) -> None:
     names = Catalogue(project.strategies).experiment_names()
     say(f"2/3 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
     with progress_bar(not as_json):
-        run_experiments(project, "demo", names)
+        warned = run_experiments(project, "demo", names)
     say("3/3 comparison report")
     path = report(project, "demo")
     store = RunStore(project.data)
@@ -79,3 +79,4 @@ def demo(project: Project, as_json: bool) -> None:
         click.echo(f"({told['seconds']} s)")
 
     emit(told, as_json, render)
+    tell_warned(warned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -12,12 +13,23 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ledger_pipeline.errors import LedgerPipelineError
+from ledger_pipeline.errors import LedgerPipelineError, told
 
 EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input,
 3 refused, 4 not found, 5 integrity failure, 130 interrupted."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_JSON = "ledger_pipeline.json"
+
+
+def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
+    """Let the group that handles errors know; the context of a command is gone by then, its meta is shared."""
+    context.meta[_JSON] = value
+    return value
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_remember_json, help="Print JSON instead of a table."
+)
 
 
 def console() -> Console:
@@ -28,9 +40,22 @@ def console() -> Console:
 def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
     """Print `value` as JSON, or call `render`."""
     if as_json:
-        click.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+        click.echo(json.dumps(plain(value), indent=2, default=str, allow_nan=False))
     else:
         render()
+
+
+def plain(value: Any) -> Any:
+    """`value` with what JSON has no word for replaced: NaN and infinities are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return value
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
@@ -70,13 +95,16 @@ class ErrorHandlingGroup(click.Group):
         try:
             return super().invoke(context)
         except LedgerPipelineError as error:
-            if "--json" in sys.argv:
-                click.echo(
-                    json.dumps({"error": str(error), "kind": type(error).__name__, "exit_code": error.exit_code})
-                )
+            if context.meta.get(_JSON):
+                click.echo(json.dumps(told(error) | {"exit_code": error.exit_code}))
             else:
                 click.echo(f"error: {error}", err=True)
             context.exit(error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            click.echo(f"error: the machine refused: {error}.", err=True)
+            context.exit(LedgerPipelineError.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: nothing was left half-written; run the command again to continue.", err=True)
             context.exit(130)

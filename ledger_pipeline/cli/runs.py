@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, console, emit, json_option, percent, table, text
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.defs.launch import Warned
 
 COLUMNS = (
     "run",
@@ -53,28 +58,35 @@ def _store(project: Project) -> Any:
 
 
 def _resolve(project: Project, given: str, snapshot_id: str | None = None) -> str:
-    """A run id from an id, the beginning of one, a label, or an experiment's name (its present run on the snapshot)."""
-    from ledger_pipeline.market.snapshot import open_snapshot, snapshot_ids
-    from ledger_pipeline.simulation.run import identify
+    """A run id from an id, the beginning of one, a label, or an experiment's name, alone or as experiment@snapshot (its
+    present run on the snapshot).
+    """
+    from ledger_pipeline.files import location
+    from ledger_pipeline.market.snapshot import read_manifest, snapshot_ids
+    from ledger_pipeline.simulation.run import RunIdentity
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     store, catalogue = _store(project), Catalogue(project.strategies)
-    if given not in catalogue.experiment_names():
+    experiment, _, on = given.partition("@")
+    if experiment not in catalogue.experiment_names():
         return store.resolve(given)
-    item = catalogue.experiment(given)
-    found = [
-        run_id
-        for name in ([snapshot_id] if snapshot_id else snapshot_ids(project.snapshots))
-        if store.exists(run_id := identify(item, open_snapshot(name, root=project.snapshots)).run_id)
-    ]
-    if len(found) != 1:
-        problem = (
-            "has not been run as it is now"
-            if not found
-            else f"has been run on {len(found)} snapshots: say which with --snapshot"
+    item = catalogue.experiment(experiment)
+    wanted = on or snapshot_id
+    found = {}
+    for name in [check_id("snapshot", wanted)] if wanted else snapshot_ids(project.snapshots):
+        sealed = read_manifest(location(project.snapshots) / name)["snapshot_hash"]
+        if store.exists(run_id := RunIdentity(sealed, item.hash, item.spec.seed).run_id):
+            found[name] = run_id
+    if not found:
+        where = f"--snapshot {wanted}" if wanted else "--snapshot ID"
+        raise NotFoundError(
+            f"experiment {experiment!r} has not been run as it is now{f' on {wanted!r}' if wanted else ''}; "
+            f"`ledger-pipeline run {experiment} {where}` runs it."
         )
-        raise InputError(f"experiment {given!r} {problem}; `ledger-pipeline run {given}` runs it.")
-    return found[0]
+    if len(found) > 1:
+        choices = ", ".join(f"{experiment}@{name}" for name in found)
+        raise InputError(f"experiment {experiment!r} has been run on {len(found)} snapshots; give one of {choices}.")
+    return next(iter(found.values()))
 
 
 @click.command()
@@ -112,7 +124,7 @@ def run(
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
     items = {name: catalogue.experiment(name) for name in names}
     with progress_bar(not as_json):
-        run_experiments(project, snapshot_id, names, seed=seed, cuts=cuts)
+        warned = run_experiments(project, snapshot_id, names, seed=seed, cuts=cuts)
     store = _store(project)
     ids = [identify(item, sealed, seed).run_id for item in items.values()]
     told = [
@@ -126,6 +138,13 @@ def run(
                 click.echo(f"note: {name}: {warning}")
 
     emit(told, as_json, render)
+    tell_warned(warned)
+
+
+def tell_warned(warned: Sequence[Warned]) -> None:
+    """Say on stderr which checks did not pass."""
+    for row in warned:
+        click.echo(f"warning: {row.experiment}: the check {row.check} did not pass: {row.found}", err=True)
 
 
 class progress_bar:
@@ -171,7 +190,7 @@ class progress_bar:
 @click.group(cls=ErrorHandlingGroup)
 def runs() -> None:
     """Look at stored runs and name them. A run is given by its id, the beginning of it, its label, or an experiment's
-    name.
+    name; where that was run on several snapshots, as experiment@snapshot.
     """
 
 
@@ -310,8 +329,6 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
     """
     from ledger_pipeline.analytics.compare import compare as compare_runs
     from ledger_pipeline.defs.launch import report
-    from ledger_pipeline.identity import check_id
-
     if name:
         check_id("report", name)
     store = _store(project)

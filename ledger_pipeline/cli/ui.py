@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 
 import click
@@ -28,7 +29,15 @@ def ui(project: Project, port: int, host: str) -> None:
         raise InputError(
             f"there is no workspace.yaml in {project.root}; run this in the project's directory or give --root."
         )
-    prepare_home(project)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port."
+            ) from None
+    os.environ["DAGSTER_HOME"] = str(prepare_home(project))
     click.echo(f"http://{host}:{port}  (Ctrl-C stops it)", err=True)
     os.chdir(project.root)
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace), "-p", str(port), "-h", host]

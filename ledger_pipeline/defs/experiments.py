@@ -2,11 +2,16 @@
 files.
 """
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, experiments
 from ledger_pipeline.defs.resources import ProjectResource
-from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.identity import ID_PATTERN
+
+if TYPE_CHECKING:
+    from ledger_pipeline.strategy.catalogue import Catalogue
 
 experiment = dg.AssetSpec(
     "experiment",
@@ -21,7 +26,7 @@ experiment = dg.AssetSpec(
 
 
 def observations(
-    catalogue: Catalogue, instance: dg.DagsterInstance
+    catalogue: "Catalogue", instance: dg.DagsterInstance
 ) -> tuple[list[dg.AssetObservation], dict[str, str]]:
     """Observations of the experiments whose hash is not the last one observed, and the errors of those that do not
     load.
@@ -60,11 +65,16 @@ def _observed(instance: dg.DagsterInstance, names: list[str]) -> dict[str, str]:
     return versions
 
 
-def follow_files(catalogue: Catalogue, instance: dg.DagsterInstance) -> dict[str, str]:
+def partition_names(catalogue: "Catalogue") -> list[str]:
+    """Names of the experiment files that may be partition keys: those that are ids."""
+    return [name for name in catalogue.experiment_names() if ID_PATTERN.fullmatch(name)]
+
+
+def follow_files(catalogue: "Catalogue", instance: dg.DagsterInstance) -> dict[str, str]:
     """Bring partitions and versions up to date with the files, at once; returns the errors of experiments that do not
     load.
     """
-    names, keys = catalogue.experiment_names(), instance.get_dynamic_partitions(EXPERIMENTS)
+    names, keys = partition_names(catalogue), instance.get_dynamic_partitions(EXPERIMENTS)
     for key in set(keys) - set(names):
         instance.delete_dynamic_partition(EXPERIMENTS, key)
     if set(names) - set(keys):
@@ -83,8 +93,10 @@ def follow_files(catalogue: Catalogue, instance: dg.DagsterInstance) -> dict[str
 )
 def experiments_follow_files(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
     """Add and remove partitions, and observe the experiments that changed."""
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
     catalogue = Catalogue(project.project.strategies)
-    names = catalogue.experiment_names()
+    names = partition_names(catalogue)
     keys = context.instance.get_dynamic_partitions(EXPERIMENTS)
     changed, failed = observations(catalogue, context.instance)
     for name, error in failed.items():

@@ -1,5 +1,7 @@
 """Jobs and the offer to run every experiment over a new snapshot."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, run_key
@@ -13,22 +15,38 @@ research_job = dg.define_asset_job(
 )
 
 
-@dg.asset_sensor(
-    asset_key=dg.AssetKey("sealed_snapshot"),
+@dg.sensor(
     job=research_job,
     name="backfill_new_snapshot",
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="The offer: switch it on, and each newly sealed snapshot is back-filled over all experiments.",
+    minimum_interval_seconds=30,
+    description="The offer: switch it on, and the snapshot sealed last and each one sealed from then on is back-filled "
+    "over all experiments.",
 )
-def backfill_new_snapshot(
-    context: dg.SensorEvaluationContext, asset_event: dg.EventLogEntry
-) -> dg.RunRequest | dg.SkipReason:
-    """One run for all experiments on the snapshot that was sealed; the snapshot's hash makes it once."""
-    snapshot_id = asset_event.dagster_event.partition
+def backfill_new_snapshot(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """One run a sealed snapshot for all experiments; the snapshot's hash makes it once. Dagster's own asset sensor
+    would see only the last of several snapshots sealed between two ticks.
+    """
     names = context.instance.get_dynamic_partitions(EXPERIMENTS)
-    if not names or not snapshot_id:
+    if not names:
         return dg.SkipReason("there are no experiments to run")
-    version = asset_event.asset_materialization.tags.get("dagster/data_version", "")
+    sealed = dg.AssetKey("sealed_snapshot")
+    if context.cursor:
+        wanted = dg.AssetRecordsFilter(asset_key=sealed, after_storage_id=int(context.cursor))
+        records = context.instance.fetch_materializations(wanted, limit=20, ascending=True).records
+    else:
+        records = context.instance.fetch_materializations(sealed, limit=1).records
+    if not records:
+        return dg.SkipReason("no snapshot was sealed since")
+    return dg.SensorResult(
+        run_requests=[_request(record, names) for record in records], cursor=str(records[-1].storage_id)
+    )
+
+
+def _request(record: dg.EventLogRecord, names: Sequence[str]) -> dg.RunRequest:
+    """All experiments on the snapshot of this materialisation; the same content asks for the same run."""
+    snapshot_id = str(record.partition_key)
+    version = (record.asset_materialization.tags or {}).get("dagster/data_version", "")
     return dg.RunRequest(
         run_key=f"{snapshot_id}-{version}",
         tags={

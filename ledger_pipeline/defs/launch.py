@@ -6,70 +6,77 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.experiments import follow_files
-from ledger_pipeline.defs.partitions import EXPERIMENTS, SNAPSHOTS, run_key
-from ledger_pipeline.defs.reports import comparison_report
-from ledger_pipeline.defs.resources import ProjectResource
-from ledger_pipeline.defs.runs import SEED_TAG, research_run
-from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
-from ledger_pipeline.errors import InputError, LedgerPipelineError
-from ledger_pipeline.market.raw import RawSource
+from ledger_pipeline import errors
+from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
-from ledger_pipeline.strategy.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from ledger_pipeline.market.raw import RawSource
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
+@dataclass(frozen=True)
+class Warned:
+    """A check of a run that did not pass and did not stop it: the experiment, the check, and what it found."""
+
+    experiment: str
+    check: str
+    found: str
+
+
 def prepare_home(project: Project) -> Path:
-    """Make Dagster's home, with a link to the project's dagster.yaml, and point DAGSTER_HOME at it."""
+    """Make Dagster's home, with a link to the project's dagster.yaml in it, and return it. Any number of processes may
+    do so at once.
+    """
     home = project.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     link, settings = home / "dagster.yaml", project.root / "dagster.yaml"
     if settings.is_file() and not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(settings, home))
-    os.environ["DAGSTER_HOME"] = str(home)
+        temporary = home / f".dagster.yaml.{secrets.token_hex(6)}"
+        temporary.symlink_to(os.path.relpath(settings, home))
+        os.replace(temporary, link)
     return home
 
 
 @contextmanager
 def instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The project's Dagster instance."""
-    prepare_home(project)
-    with dg.DagsterInstance.get() as found:
+    with dg.DagsterInstance.from_config(str(prepare_home(project))) as found:
         yield found
 
 
 def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> None:
-    """Materialise raw_bars and sealed_snapshot of a new partition. Raises what the assets raise; a refused partition is
-    not kept.
+    """Materialise raw_bars and sealed_snapshot of a partition. Raises what the assets raise; then neither the partition
+    nor its raw tables are other than before.
     """
-    with instance(project) as records:
-        known = snapshot_id in records.get_dynamic_partitions(SNAPSHOTS)
+    from ledger_pipeline.defs.partitions import SNAPSHOTS
+    from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
+
+    config = asdict(source) | {"instruments": source.instruments or "", "actions": source.actions or ""}
+    with instance(project) as records, _import_lock(project, snapshot_id), _raw_tables_kept(project, snapshot_id):
+        known = records.has_dynamic_partition(SNAPSHOTS, snapshot_id)
         if not known:
             records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        config = {
-            "bars": source.bars,
-            "instruments": source.instruments or "",
-            "actions": source.actions or "",
-            "calendar": source.calendar,
-            "assume_utc": source.assume_utc,
-            "note": source.note,
-        }
         try:
-            _materialize(
-                records,
-                project,
-                [raw_bars, sealed_snapshot],
-                partition_key=snapshot_id,
-                config={"ops": {"raw_bars": {"config": config}}},
+            _succeeded(
+                _materialize(
+                    records,
+                    project,
+                    [raw_bars, sealed_snapshot],
+                    partition_key=snapshot_id,
+                    config={"ops": {"raw_bars": {"config": config}}},
+                )
             )
         except BaseException:
             if not known:
@@ -77,49 +84,109 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
             raise
 
 
+@contextmanager
+def _import_lock(project: Project, snapshot_id: str) -> Iterator[None]:
+    """One import of an id at a time: the raw tables of two must not be mixed. The lock goes when the process does."""
+    import fcntl
+
+    home = project.dagster_home / "imports"
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / f"{snapshot_id}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _raw_tables_kept(project: Project, snapshot_id: str) -> Iterator[None]:
+    """Put the raw tables of a snapshot back as they were if what follows fails."""
+    raw = project.data / "raw" / snapshot_id
+    missing = [path for path in (raw.parent, project.data) if not path.exists()]
+    before = raw.with_name(f".{snapshot_id}.before")
+    if raw.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        os.rename(raw, before)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(raw, ignore_errors=True)
+        if before.exists():
+            os.rename(before, raw)
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
 def run_experiments(
     project: Project, snapshot_id: str, names: Sequence[str], *, seed: int | None = None, cuts: int = 1
-) -> None:
-    """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run.
+) -> list[Warned]:
+    """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run, and return the
+    checks that did not pass.
 
-    Raises the error of the first experiment that failed, after the others are made.
+    Raises NotFoundError for no such snapshot; when experiments fail, after the others are made, an error of the kind of
+    the first that says how many failed.
     """
+    from ledger_pipeline.defs.experiments import follow_files
+    from ledger_pipeline.defs.partitions import EXPERIMENTS, SNAPSHOTS, parts, run_key
+    from ledger_pipeline.defs.runs import SEED_TAG, research_run
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    open_snapshot(snapshot_id, root=project.snapshots)
+    catalogue = Catalogue(project.strategies)
+    failed: dict[str, LedgerPipelineError] = {}
+    warned: list[Warned] = []
     with instance(project) as records:
-        if snapshot_id not in records.get_dynamic_partitions(SNAPSHOTS):
-            records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        follow_files(Catalogue(project.strategies), records)
-        order = records.get_dynamic_partitions(EXPERIMENTS)
-        wanted = sorted(order.index(name) for name in names)
-        failures = []
-        for _, group in itertools.groupby(enumerate(wanted), lambda pair: pair[1] - pair[0]):
-            places = [place for _, place in group]
-            ends = [str(run_key(snapshot_id, order[place])) for place in (places[0], places[-1])]
-            tags = {"dagster/asset_partition_range_start": ends[0], "dagster/asset_partition_range_end": ends[1]}
-            try:
-                _materialize(
-                    records,
-                    project,
-                    [research_run],
-                    tags=tags | ({} if seed is None else {SEED_TAG: str(seed)}),
-                    config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
-                )
-            except LedgerPipelineError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
+        follow_files(catalogue, records)
+        order = {name: place for place, name in enumerate(records.get_dynamic_partitions(EXPERIMENTS))}
+        for name in names:
+            if name not in order:
+                catalogue.experiment(name)
+        wanted = sorted((order[name], name) for name in dict.fromkeys(names))
+        for _, group in itertools.groupby(enumerate(wanted), lambda pair: pair[1][0] - pair[0]):
+            members = [name for _, (_, name) in group]
+            first, last = (str(run_key(snapshot_id, name)) for name in (members[0], members[-1]))
+            result = _materialize(
+                records,
+                project,
+                [research_run],
+                tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+                | ({} if seed is None else {SEED_TAG: str(seed)}),
+                config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
+            )
+            found = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
+            if not found:
+                _succeeded(result)
+            failed |= found
+            warned += [
+                Warned(parts(event.partition)[1], event.check_name, event.description or "see the UI")
+                for event in result.get_asset_check_evaluations()
+                if not event.passed and parts(event.partition)[1] not in found
+            ]
+    if failed:
+        name, error = next(iter(failed.items()))
+        count = "" if len(wanted) == 1 else f"{len(failed)} of {len(wanted)} runs failed, the others are made; "
+        raise type(error)(f"{count}experiment {name!r}: {error}")
+    return warned
 
 
 def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: str = "") -> Path:
     """Materialise the comparison report of a snapshot, or of these runs, and return its path."""
+    from ledger_pipeline.defs.partitions import SNAPSHOTS
+    from ledger_pipeline.defs.reports import comparison_report
+
     with instance(project) as records:
-        if snapshot_id not in records.get_dynamic_partitions(SNAPSHOTS):
-            records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        result = _materialize(
-            records,
-            project,
-            [comparison_report],
-            partition_key=snapshot_id,
-            config={"ops": {"comparison_report": {"config": {"runs": list(runs), "name": name}}}},
+        records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
+        result = _succeeded(
+            _materialize(
+                records,
+                project,
+                [comparison_report],
+                partition_key=snapshot_id,
+                config={"ops": {"comparison_report": {"config": {"runs": list(runs), "name": name}}}},
+            )
         )
         event = result.asset_materializations_for_node("comparison_report")[0]
         return Path(str(event.metadata["report"].value))
@@ -128,7 +195,9 @@ def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: s
 def _materialize(
     records: dg.DagsterInstance, project: Project, assets: list, *, config: dict[str, Any], **options: Any
 ) -> dg.ExecuteInProcessResult:
-    """Materialise in this process; a failed step's own error is raised again in place of Dagster's wrapping."""
+    """Materialise in this process. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed."""
+    from ledger_pipeline.defs.resources import ProjectResource
+
     result = dg.materialize(
         assets,
         instance=records,
@@ -137,36 +206,41 @@ def _materialize(
         raise_on_error=False,
         **options,
     )
-    if not result.success:
-        raise _cause(result)
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error_source.name == "INTERRUPT":
+            raise KeyboardInterrupt
+    if not result.success and not any(event.is_step_failure for event in result.all_events):
+        raise KeyboardInterrupt
     return result
 
 
-def _cause(result: dg.ExecuteInProcessResult) -> Exception:
-    """The error behind a failed run, of our own kind where it was one."""
-    from ledger_pipeline import errors
-
+def _failed_runs(result: dg.ExecuteInProcessResult) -> dict[str, LedgerPipelineError]:
+    """The errors of a batch of runs by partition key, as research_run told them."""
     for event in result.all_events:
-        if event.is_step_failure:
-            info = event.step_failure_data.error
-            chain = []
-            while info is not None:
-                chain.append(info)
-                info = info.cause
-            for link in reversed(chain):
-                kind = getattr(errors, link.cls_name or "", None)
-                if kind is not None:
-                    return kind(_message(link.message, link.cls_name))
-            failure = event.step_failure_data.user_failure_data
-            if failure is not None:
-                return InputError(failure.description or "a run failed")
-            return LedgerPipelineError(chain[-1].message.strip())
-    checks = [event for event in result.get_asset_check_evaluations() if not event.passed]
-    if checks:
-        return InputError(f"the check {checks[0].check_name} failed: {checks[0].description or 'see the UI'}")
-    return LedgerPipelineError("the run failed; see the UI for its events")
+        told = event.is_step_failure and event.step_failure_data.user_failure_data
+        if told and "failed" in told.metadata:
+            return {
+                key: getattr(errors, row["kind"], LedgerPipelineError)(row["error"])
+                for key, row in told.metadata["failed"].value.items()
+            }
+    return {}
 
 
-def _message(text: str, kind: str | None) -> str:
-    """The message alone, without the module path that a traceback puts before it."""
-    return text.split(f"{kind}: ", 1)[-1].strip()
+def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
+    """The result of a run that succeeded; a failed one raises its own error in place of Dagster's wrapping."""
+    if result.success:
+        return result
+    for check in result.get_asset_check_evaluations():
+        if not check.passed and check.blocking and check.severity == dg.AssetCheckSeverity.ERROR:
+            kind = InputError if check.check_name == "data_quality" else IntegrityError
+            raise kind(f"the check {check.check_name} failed: {check.description or 'see the UI'}")
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    chain, info = [], failure.step_failure_data.error
+    while info is not None:
+        chain.append(info)
+        info = info.cause
+    for link in reversed(chain):
+        kind = getattr(errors, link.cls_name or "", None)
+        if kind is not None:
+            raise kind(link.message.split(f"{link.cls_name}: ", 1)[-1].strip())
+    raise LedgerPipelineError(chain[-1].message.strip())

@@ -10,20 +10,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ledger_pipeline.defs.tables import frame_table
-from ledger_pipeline.features.store import FeatureStore
 from ledger_pipeline.identity import hash_json
-from ledger_pipeline.ledger.schema import table_hash
-from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
-from ledger_pipeline.project import Project
-from ledger_pipeline.simulation.run import Run, RunIdentity, experiment_grid, identify, run
-from ledger_pipeline.simulation.store import RunStore
-from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.strategy.experiment import Experiment
+
+if TYPE_CHECKING:
+    from ledger_pipeline.features.store import FeatureStore
+    from ledger_pipeline.market.snapshot import Snapshot
+    from ledger_pipeline.project import Project
+    from ledger_pipeline.simulation.replay import Truncation
+    from ledger_pipeline.simulation.run import Run, RunIdentity
+    from ledger_pipeline.simulation.store import RunStore
+    from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.strategy.experiment import Experiment
 
 Made = tuple[str, dict[str, Any]]
 
@@ -41,24 +43,38 @@ class Work:
     @property
     def identity(self) -> RunIdentity:
         """The identity of the run."""
+        from ledger_pipeline.simulation.run import identify
+
         return identify(self.experiment, self.snapshot, self.seed)
 
     @property
     def runs(self) -> RunStore:
         """The store of runs."""
+        from ledger_pipeline.simulation.store import RunStore
+
         return RunStore(self.project.data)
 
     @property
     def features(self) -> FeatureStore:
         """The store of features."""
+        from ledger_pipeline.features.store import FeatureStore
+
         return FeatureStore(self.project.data)
 
     @functools.cached_property
     def run(self) -> Run:
         """The run: made now, or read from the store."""
+        from ledger_pipeline.simulation.run import run
+
         if self.fresh:
             return run(self.experiment, self.snapshot, seed=self.seed, features=self.features.load)
         return self.runs.open(self.identity.run_id, self.project.snapshots)
+
+    def truncation_replay(self, cuts: int) -> list[Truncation]:
+        """The run replayed on histories cut at `cuts` bars; none when it has no bar to cut at."""
+        from ledger_pipeline.simulation.replay import truncation_replay
+
+        return truncation_replay(self.experiment, self.run, cuts) if self.run.provenance["pulses"] > 2 else []
 
     @functools.cached_property
     def picture(self) -> str:
@@ -71,11 +87,15 @@ class Work:
 
 def work(project: Project, catalogue: Catalogue, snapshot_id: str, name: str, seed: int | None, fresh: bool) -> Work:
     """Open the snapshot and load the experiment of a partition."""
+    from ledger_pipeline.market.snapshot import open_snapshot
+
     return Work(project, open_snapshot(snapshot_id, root=project.snapshots), catalogue.experiment(name), seed, fresh)
 
 
 def feature_table(item: Work) -> Made:
     """The materialisation of `feature_table`."""
+    from ledger_pipeline.simulation.run import experiment_grid
+
     cells = experiment_grid(item.snapshot, item.experiment.spec.universe)
     made = item.features.ensure(
         item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None)
@@ -160,11 +180,13 @@ def metrics(item: Work) -> Made:
 
 def _stored(item: Work, name: str, also: tuple[str, ...] = ()) -> Made:
     """Store derived tables; the version is that of the first."""
+    import pyarrow as pa
+
+    from ledger_pipeline.ledger.schema import table_hash
+
     for table in (name, *also):
         item.runs.add_table(item.run.run_id, table, getattr(item.run, table))
     frame = getattr(item.run, name)
-    import pyarrow as pa
-
     return table_hash(pa.Table.from_pandas(frame, preserve_index=False)), {
         "dagster/row_count": len(frame),
         "path": dg.MetadataValue.path(str(item.runs.runs / item.run.run_id / f"{name}.parquet")),

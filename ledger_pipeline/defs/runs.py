@@ -5,6 +5,7 @@ process, each keeps its own data
 version, metadata and checks, and one that fails leaves the other ninety-nine.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import dagster as dg
@@ -80,6 +81,17 @@ MEMBERS = {
 INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
 
 
+def _check(name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
+    """A check of run_ledger with a result a partition. Dagster calls partitioned checks a preview and warns at each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Parameter `partitions_def` .*`AssetCheckSpec.__init__` is currently in preview"
+        )
+        return dg.AssetCheckSpec(
+            name, asset="run_ledger", blocking=blocking, partitions_def=runs, description=description
+        )
+
+
 class RunConfig(dg.Config):
     """How many cuts the truncation replay makes; each costs about one more run."""
 
@@ -106,28 +118,20 @@ class RunConfig(dg.Config):
         for name, member in MEMBERS.items()
     ],
     check_specs=[
-        dg.AssetCheckSpec(
+        _check(
             INVARIANTS,
-            asset="run_ledger",
-            blocking=True,
-            partitions_def=runs,
-            description="Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; "
+            "Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; "
             "open lots add up to the position; quantities are on the 1e-9 grid.",
+            blocking=True,
         ),
-        dg.AssetCheckSpec(
-            TRUNCATION,
-            asset="run_ledger",
-            partitions_def=runs,
-            description="On a history cut at t the run makes the same ledger up to t: it did not see the future.",
-        ),
+        _check(TRUNCATION, "On a history cut at t the run makes the same ledger up to t: it did not see the future."),
     ],
 )
 def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):
     """Make the selected assets of every partition asked for, then fail naming the partitions that could not be made."""
     from ledger_pipeline import progress
     from ledger_pipeline.defs.run_assets import MAKERS, work
-    from ledger_pipeline.errors import LedgerPipelineError
-    from ledger_pipeline.simulation.replay import truncation_replay
+    from ledger_pipeline.errors import told
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]
@@ -141,7 +145,7 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     keys = list(context.partition_keys)
     made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in MEMBERS}
     evaluations: list[dg.AssetCheckEvaluation] = []
-    failed: dict[str, str] = {}
+    failed: dict[str, dict[str, str]] = {}
     for done, key in enumerate(keys):
         snapshot_id, name = parts(key)
         progress.report(done, len(keys), name)
@@ -159,19 +163,17 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
             if INVARIANTS in checks:
                 evaluations.append(_invariants(key, found))
             if TRUNCATION in checks:
-                evaluations.append(
-                    _truncation(key, truncation_replay(item.experiment, item.run, config.truncation_cuts))
-                )
-        except LedgerPipelineError as error:
-            failed[key] = str(error)
-            context.log.error(f"{key}: {error}")
+                evaluations.append(_truncation(key, item.truncation_replay(config.truncation_cuts)))
+        except Exception as error:  # whatever became of this partition, the others are made
+            failed[key] = told(error)
+            context.log.error(f"{key}: {failed[key]['error']}", exc_info=failed[key]["kind"] == "LedgerPipelineError")
             evaluations += [
                 dg.AssetCheckEvaluation(
                     asset_key=dg.AssetKey("run_ledger"),
                     check_name=check,
                     passed=False,
                     partition=key,
-                    metadata={"error": str(error)},
+                    description=failed[key]["error"],
                 )
                 for check in sorted(checks)
             ]
@@ -203,7 +205,7 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     if failed:
         first = next(iter(failed.items()))
         raise dg.Failure(
-            f"{len(failed)} of {len(keys)} runs failed; the first: {first[0]}: {first[1]}",
+            f"{len(failed)} of {len(keys)} runs failed; the first: {first[0]}: {first[1]['error']}",
             metadata={"failed": dg.MetadataValue.json(failed)},
         )
     for check in sorted(checks):
@@ -218,17 +220,20 @@ def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluatio
         passed=not broken,
         partition=key,
         blocking=True,
+        description="; ".join(problems[0] for problems in broken.values()) or None,
         metadata={"checked": ", ".join(found), "broken": dg.MetadataValue.json(broken)},
     )
 
 
 def _truncation(key: str, replays: list) -> dg.AssetCheckEvaluation:
     rows = [f"| {replay.cut} | {replay.events} | {replay.difference or 'the same'} |" for replay in replays]
+    seen = [f"cut at bar {replay.cut}: {replay.difference}" for replay in replays if replay.difference]
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("run_ledger"),
         check_name=TRUNCATION,
-        passed=all(replay.difference is None for replay in replays),
+        passed=not seen,
         partition=key,
+        description="; ".join(seen) or (None if rows else "the run is too short to cut"),
         metadata={
             "cuts": dg.MetadataValue.md("\n".join(["| cut at bar | events compared | |", "|---|---|---|", *rows]))
         },

@@ -1,11 +1,16 @@
 """raw_bars -> data_quality -> sealed_snapshot, one partition a snapshot."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import snapshots
 from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.tables import bar_columns, frame_table
 from ledger_pipeline.defs.versions import code_version
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OWNERS = ["team:research"]
 
@@ -73,13 +78,25 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
                 check_name="data_quality",
                 passed=report.empty,
                 severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
-                description=f"{errors} errors, {len(report) - errors} warnings in {len(raw.bars):,} bars",
+                description=_told(report, errors, len(raw.bars)),
                 metadata={
                     "summary": dg.MetadataValue.md(frame_table(summary(report))),
                     "findings": dg.MetadataValue.md(frame_table(report.head(50))),
                 },
             )
         ],
+    )
+
+
+def _told(report: "pd.DataFrame", errors: int, bars: int) -> str:
+    """A quality report in a sentence, with its first error."""
+    counted = f"{errors} errors, {len(report) - errors} warnings in {bars:,} bars"
+    if not errors:
+        return counted
+    first = report[report["severity"] == "ERROR"].iloc[0]
+    return (
+        f"{counted}; the first is {first['issue']} of {first['symbol']} at {first['ts'].isoformat()}: "
+        f"{first['detail'].rstrip('.')}; correct the source and import again."
     )
 
 

@@ -1,9 +1,13 @@
 """Tables and pictures as Dagster metadata."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def bar_columns() -> dg.TableSchema:
@@ -32,6 +36,6 @@ def frame_table(frame: pd.DataFrame) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.10g}"
-    if isinstance(value, pd.Timestamp):
+    if hasattr(value, "normalize"):
         return value.strftime("%Y-%m-%d") if value == value.normalize() else value.isoformat()
     return str(value).replace("|", "\\|")

@@ -19,13 +19,17 @@ PACKAGE = Path(__file__).parent.parent
 @functools.cache
 def code_version(*rooms: str) -> str:
     """The first 12 hex digits of SHA-256 over the syntax trees of these rooms' modules."""
+    return hashlib.sha256("\n".join(_room(room) for room in rooms).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _room(room: str) -> str:
+    """SHA-256 (hex) over the syntax trees of one room's modules."""
     digest = hashlib.sha256()
-    for room in rooms:
-        for path in sorted((PACKAGE / room).rglob("*.py")):
-            digest.update(
-                f"{path.relative_to(PACKAGE).as_posix()}\n{ast.dump(ast.parse(path.read_text(encoding='utf-8')))}\n".encode()
-            )
-    return digest.hexdigest()[:12]
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        tree = ast.dump(ast.parse(path.read_text(encoding="utf-8")))
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n{tree}\n".encode())
+    return digest.hexdigest()
 
 
 def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, int | None]]) -> dict[str, str]:

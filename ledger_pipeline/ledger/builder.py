@@ -128,7 +128,7 @@ class EventBuffer:
             if filled.all()
             else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
             "correlation_id": correlation_id,
-            "causation_id": correlation_id if np.array_equal(causation, rows["correlation"]) else _shared_ids(causation),
+            "causation_id": _shared_ids(causation),
             "reasons": _names(rows["reasons"], self.reasons.texts),
             "payload": _names(rows["payload"], self.payloads.texts),
             "schema_version": pa.array(np.full(n, SCHEMA_VERSION, np.int16)),

@@ -54,7 +54,7 @@ class Grid:
     @functools.cached_property
     def has_splits(self) -> bool:
         """Whether any split is posted in these bars."""
-        return bool((self.split_factor != 1.0).any())
+        return any(self.split_factor.strides) and bool((self.split_factor != 1.0).any())
 
     def until(self, t: int) -> Grid:
         """The grid as it was known at the close of bar `t`: everything later is cut off."""
@@ -81,24 +81,27 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
             f"{', '.join(snapshot.symbols[:20])}"
             f"{', ...' if len(snapshot.symbols) > 20 else ''}."
         )
-    bars = snapshot.bars
-    codes = bars["symbol"].cat.codes.to_numpy()
-    place = np.full(len(snapshot.symbols), -1, dtype=np.int64)
+    place = np.full(len(snapshot.symbols), -1, dtype=np.int32)
     place[[snapshot.symbols.index(symbol) for symbol in chosen]] = np.arange(len(chosen))
-    instrument = place[codes]
-    keep = slice(None) if len(chosen) == len(snapshot.symbols) else np.flatnonzero(instrument >= 0)
-    instrument, stamps = instrument[keep], micros(bars["ts"])[keep]
-    times = np.unique(stamps)
-    t = np.searchsorted(times, stamps)
-    fields = np.full((len(times), len(FIELDS), len(chosen)), np.nan)
-    for f, name in enumerate(FIELDS):
-        fields[t, f, instrument] = bars[name].to_numpy()[keep]
+    for name, values in snapshot.columns("bars"):
+        if name == "symbol":
+            instrument = place[values[0]]
+            keep = slice(None) if len(chosen) == len(snapshot.symbols) else np.flatnonzero(instrument >= 0)
+            instrument = instrument[keep]
+        elif name == "ts":
+            times = np.unique(values[keep])
+            t = np.searchsorted(times, values[keep]).astype(np.int32)
+            fields = np.full((len(times), len(FIELDS), len(chosen)), np.nan)
+        else:
+            fields[t, FIELDS.index(name), instrument] = values[keep]
     present = ~np.isnan(fields[:, CLOSE, :])
     actions = _actions(snapshot.actions, times, chosen)
-    factor = np.ones((len(times), len(chosen)))
-    for action in actions:
-        if action.kind == "SPLIT":
-            factor[action.t :, action.i] *= action.value
+    factor = np.broadcast_to(1.0, (len(times), len(chosen)))  # takes no memory while there are no splits
+    if any(action.kind == "SPLIT" for action in actions):
+        factor = factor.copy()
+        for action in actions:
+            if action.kind == "SPLIT":
+                factor[action.t :, action.i] *= action.value
     return Grid(times, chosen, fields, present, factor, actions)
 
 

@@ -15,6 +15,7 @@ import functools
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +27,7 @@ import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.files import Location, UPath, create_directory, location
-from ledger_pipeline.identity import check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.identity import Column, ColumnHash, check_id, hash_bytes, hash_columns, hash_json
 from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
 from ledger_pipeline.market.sources.files import read_table
 
@@ -64,30 +65,76 @@ class Snapshot:
     @functools.cached_property
     def bars(self) -> pd.DataFrame:
         """symbol (category), ts (datetime64[us, UTC]), open, high, low, close, volume; sorted by (symbol, ts)."""
-        return self._table("bars")
+        return self.load("bars")
 
     @functools.cached_property
     def instruments(self) -> pd.DataFrame:
         """symbol, name, currency, calendar, asset_class; sorted by symbol."""
-        return self._table("instruments")
+        return self.load("instruments")
 
     @functools.cached_property
     def actions(self) -> pd.DataFrame:
         """symbol, ex_date (datetime64[us, UTC]), kind, value; sorted."""
-        return self._table("actions")
+        return self.load("actions")
 
-    def _table(self, name: str) -> pd.DataFrame:
+    def load(self, name: str) -> pd.DataFrame:
+        """Read and verify one table ("bars", "instruments", "actions") anew, without keeping it."""
+        columns = {}
+        for column, values in self.columns(name):
+            if isinstance(values, tuple):
+                codes, names = values
+                text = pd.Categorical.from_codes(codes, pd.Index(names, dtype="str"))
+                columns[column] = pd.Series(text if name == "bars" else text.astype(str))
+            elif values.dtype.kind == "i":
+                columns[column] = pd.Series(values.view("datetime64[us]")).dt.tz_localize("UTC")
+            else:
+                columns[column] = pd.Series(values, copy=False)
+        return pd.DataFrame(columns, copy=False)
+
+    def columns(self, name: str) -> Iterator[tuple[str, Column]]:
+        """The columns of one table, one after the other, so that they need not all be in memory.
+
+        Times come as int64 microseconds UTC, text as (codes, sorted categories), numbers as float64. IntegrityError
+        after the last one when they are not what was sealed.
+        """
         file = f"{name}.parquet"
-        frame = _from_parquet(_verified(self.path / file, self.manifest["files"][file]["sha256"]))
-        frame["symbol"] = frame["symbol"].astype("category" if name == "bars" else str)
-        actual = table_hash(name, frame)
-        if actual != self.manifest["content"][name]:
+        data = pyarrow.parquet.ParquetFile(
+            pa.BufferReader(_verified(self.path / file, self.manifest["files"][file]["sha256"])),
+            read_dictionary=["symbol"],
+        )
+        digest = ColumnHash()
+        for column in data.schema_arrow.names:
+            values = _values(data.read([column]).column(0))
+            digest.add(column, values)
+            yield column, values
+        del data, values
+        pa.default_memory_pool().release_unused()  # Arrow would keep what it used for reading
+        if digest.hexdigest() != self.manifest["content"][name]:
             raise IntegrityError(
-                f"{self.path / 'manifest.json'} states content {self.manifest['content'][name][:16]} for the "
-                f"{name}, the file holds {actual[:16]}; "
-                "restore the snapshot from where it was sealed."
+                f"{self.path / 'manifest.json'} states content {self.manifest['content'][name][:16]} for the {name}, "
+                f"the file holds {digest.hexdigest()[:16]}; restore the snapshot from where it was sealed."
             )
-        return frame
+
+
+def _values(column: pa.ChunkedArray) -> Column:
+    """An Arrow column as int64 microseconds, (codes, sorted categories) or float64."""
+    array = column.combine_chunks()
+    array = array if isinstance(array, pa.Array) else array.chunk(0)
+    if pa.types.is_timestamp(array.type):
+        return array.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    if pa.types.is_floating(array.type):
+        return array.to_numpy()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    return _sorted_codes(encoded.indices.to_numpy(), encoded.dictionary.to_pylist())
+
+
+def _sorted_codes(codes: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[str]]:
+    order = sorted(range(len(names)), key=names.__getitem__)
+    if order == list(range(len(names))):
+        return codes, names
+    rank = np.empty(len(names), dtype=np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
+    return rank[codes], [names[i] for i in order]
 
 
 def table_hash(name: str, frame: pd.DataFrame) -> str:
@@ -300,7 +347,3 @@ def _to_parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table.replace_schema_metadata(None), sink, compression="zstd", store_schema=False)
     return sink.getvalue().to_pybytes()
-
-
-def _from_parquet(data: bytes) -> pd.DataFrame:
-    return pyarrow.parquet.read_table(pa.BufferReader(data), read_dictionary=["symbol"]).to_pandas(split_blocks=True)

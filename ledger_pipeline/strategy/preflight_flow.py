@@ -23,6 +23,10 @@ _COPIERS = ("enumerate", "zip", "reversed", "sorted", "list", "tuple", "dict", "
 _NEVER = 1_000_000  # a depth that no text reaches
 
 
+def _peeled(depth: int) -> int:
+    return depth if depth >= _NEVER else max(depth - 1, 0)
+
+
 class Flow:
     """What bindings may be.
 
@@ -53,7 +57,7 @@ class Flow:
     def _learn(self, target: Binding | ast.AST, origin: Origin) -> bool:
         before = (self.depths.get(target), len(self.contexts), len(self.sets))
         depth = self.depth(origin.value)
-        depth = max(depth - 1, 0) if origin.element else depth
+        depth = _peeled(depth) if origin.element else depth
         if depth < self.depths.get(target, _NEVER):
             self.depths[target] = depth
         if not origin.element and self.is_set(origin.value):
@@ -79,11 +83,11 @@ class Flow:
             case ast.Attribute(value=value, attr=name) if name in UNCHANGEABLE and self.is_context(value):
                 return _NEVER
             case ast.Attribute(value=value) | ast.Subscript(value=value):
-                return max(self.depth(value) - 1, 0)
+                return _peeled(self.depth(value))
             case ast.NamedExpr(value=value):
                 return self.depth(value)
             case ast.Starred(value=value):
-                return max(self.depth(value) - 1, 0)
+                return _peeled(self.depth(value))
             case ast.IfExp(body=body, orelse=orelse):
                 return min(self.depth(body), self.depth(orelse))
             case ast.BoolOp(values=values):
@@ -108,11 +112,11 @@ class Flow:
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
         match call.func:
             case ast.Attribute(value=value, attr="get" | "setdefault" | "pop" | "popitem"):
-                return min(max(self.depth(value) - 1, 0), *(self.depth(part) for part in values), _NEVER)
+                return min(_peeled(self.depth(value)), *(self.depth(part) for part in values), _NEVER)
             case ast.Attribute(value=value, attr="values" | "items" | "copy"):
                 return min(self._of_copy(value), *(self._of_copy(part) for part in values), _NEVER)
         if self.scopes.is_builtin(call.func, "next", "min", "max"):
-            return min((max(self.depth(part) - 1, 0) for part in values), default=_NEVER)
+            return min((_peeled(self.depth(part)) for part in values), default=_NEVER)
         if self.scopes.is_builtin(call.func, *_COPIERS):
             return min((self._of_copy(part) for part in values), default=_NEVER)
         if self.scopes.is_class(call.func):

@@ -1282,6 +1282,11 @@ _STATEMENTS = st.one_of(
 )
 
 
+def test_names_that_stand_for_parts_of_themselves_come_to_an_end() -> None:
+    lines = "x = [[1]]\nx = x[0]\nx = [x]\ny = x\nx = y[0]\nfor x in x:\n    x = next(iter(x)).get(x, x[0])"
+    assert preflight(body(lines)).tier == 1
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_STATEMENTS, min_size=1, max_size=4), st.lists(_STATEMENTS, max_size=2))
 def test_preflight_never_fails_in_another_way(lines: list[str], top: list[str]) -> None:

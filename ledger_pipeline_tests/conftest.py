@@ -1,0 +1,47 @@
+"""Projects that several rooms test on. The environment leads every test to its own project, never to this checkout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ledger_pipeline.project import Project
+from ledger_pipeline_tests import projects
+
+
+@pytest.fixture(scope="session")
+def small_template(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project that was sealed and run once; copy it, never change it."""
+    return projects.small_project(tmp_path_factory.mktemp("small") / "project")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict]:
+    """A project on which `ledger-pipeline demo --json` was run in a process of its own, and what it printed. Only read
+    it.
+    """
+    project = projects.make_project(tmp_path_factory.mktemp("demo") / "project")
+    done = projects.command(project, "demo", "--json")
+    assert done.returncode == 0, done.stderr
+    return project, json.loads(done.stdout)
+
+
+def _lead(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("LEDGER_PIPELINE_ROOT", str(project.root))
+    monkeypatch.setenv("DAGSTER_HOME", str(project.root / ".dagster"))
+    monkeypatch.chdir(project.root)
+    return project
+
+
+@pytest.fixture
+def small(small_template: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the small project: snapshot `small`, experiments hold, fast and slow, all run."""
+    return _lead(projects.copied(small_template, tmp_path / "project"), monkeypatch)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with the three small experiments and nothing sealed."""
+    return _lead(projects.make_project(tmp_path / "project", projects.EXPERIMENTS), monkeypatch)

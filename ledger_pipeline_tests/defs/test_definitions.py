@@ -1,0 +1,117 @@
+"""What the graph is: an always-on picture of its assets in text, and what loading it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from ledger_pipeline.definitions import defs
+from ledger_pipeline_tests.projects import environment
+
+# asset: group, kinds, partitions, what it is made from, its checks ("!": blocks what is downstream)
+GRAPH = """
+raw_bars           market    parquet,python  snapshots               <-                                           data_quality!
+sealed_snapshot    market    parquet         snapshots               <- raw_bars                                  sealed_bytes!
+experiment         strategy  python,yaml     experiments             <-
+feature_table      features  parquet         experiment x snapshot   <- experiment,sealed_snapshot
+run_ledger         runs      parquet         experiment x snapshot   <- experiment,feature_table,sealed_snapshot  ledger_invariants!,truncation_replay
+fills              results   duckdb          experiment x snapshot   <- run_ledger
+trades             results   parquet         experiment x snapshot   <- run_ledger
+equity             results   parquet         experiment x snapshot   <- run_ledger,sealed_snapshot
+metrics            results   json            experiment x snapshot   <- equity,fills,trades
+comparison_report  reports   html            snapshots               <- equity,metrics
+"""
+
+LOADING = """
+import json, sys, time, warnings
+import dagster
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    started = time.process_time()
+    from ledger_pipeline.definitions import defs
+    dagster.Definitions.validate_loadable(defs())
+    seconds = time.process_time() - started
+print(json.dumps({"seconds": seconds, "modules": sorted(sys.modules), "warnings": [str(w.message) for w in caught]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def graph() -> dg.AssetGraph:
+    return defs().resolve_asset_graph()
+
+
+def partitions(node) -> str:
+    definition = node.partitions_def
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return " x ".join(sorted(definition.partition_dimension_names))
+    return definition.name
+
+
+def test_the_graph_is_this_one(graph) -> None:
+    rows = {}
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        checks = [
+            f"{check.name}{'!' if graph.get(check).blocking else ''}"
+            for check in sorted(graph.asset_check_keys, key=str)
+            if check.asset_key == key
+        ]
+        rows[key.to_user_string()] = (
+            node.group_name,
+            ",".join(sorted(node.kinds)),
+            partitions(node),
+            ",".join(sorted(parent.to_user_string() for parent in node.parent_keys)),
+            ",".join(checks),
+        )
+    expected = {}
+    for line in GRAPH.strip().splitlines():
+        what, _, made_from = line.partition("<-")
+        name, group, kinds, divided = what.split(maxsplit=3)
+        found = made_from.split()
+        checks = [word for word in found if "!" in word]
+        expected[name] = (
+            group, kinds, divided.strip(), ",".join(word for word in found if "!" not in word), ",".join(checks)
+        )  # fmt: skip
+    assert rows == expected
+
+
+def test_every_asset_says_what_it_is_and_whose(graph) -> None:
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert len(node.description or "") > 30, key
+        assert node.owners and node.kinds and node.group_name != "default" and node.tags, key
+        assert node.code_version or node.is_external, key
+    for check in graph.asset_check_keys:
+        assert len(graph.get(check).description or "") > 20, check
+
+
+def test_jobs_sensors_resources_and_executor() -> None:
+    loaded = defs()
+    repository = loaded.get_repository_def()
+    assert [sensor.name for sensor in repository.sensor_defs] == ["experiments_follow_files", "backfill_new_snapshot"]
+    assert [sensor.default_status.value for sensor in repository.sensor_defs] == ["RUNNING", "STOPPED"]
+    assert "research" in {job.name for job in repository.get_all_jobs()}
+    assert set(loaded.resources) == {"project", "duckdb"}
+    assert loaded.executor is dg.in_process_executor
+
+
+def test_definitions_load_quickly_and_without_the_heavy_libraries(fresh) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], env=environment(fresh), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    heavy = ("numba", "matplotlib", "scipy", "ta", "pandera", "exchange_calendars", "pandas", "pyarrow", "bottleneck")
+    assert set(told["modules"]) & set(heavy) == set()
+    assert told["warnings"] == []
+    assert told["seconds"] < 2
+
+
+def test_loading_changes_nothing_in_the_project(fresh) -> None:
+    before = sorted(fresh.root.rglob("*"))
+    dg.Definitions.validate_loadable(defs())
+    assert sorted(fresh.root.rglob("*")) == before
