@@ -14,7 +14,11 @@ quick.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
+
+# Arrow's own allocator keeps the memory it frees; the system's gives it back. An explicit choice of the user stands.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __version__ = "0.1.0"
 

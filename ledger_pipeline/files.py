@@ -19,15 +19,24 @@ from typing import Any
 
 from upath import UPath
 
-from ledger_pipeline.errors import StorageError
+from ledger_pipeline.errors import InputError, StorageError
 
 Location = str | os.PathLike | UPath
 
 
 def location(root: Location) -> UPath:
-    """`root` as a UPath; a local path is made absolute so that a later change of directory does not move it."""
-    path = UPath(root)
-    return UPath(Path(str(path)).expanduser().absolute()) if is_local(path) else path
+    """`root` as a UPath; a local path is made absolute so that a later change of directory does not move it.
+
+    InputError for a URL of a kind that is not known or not installed here.
+    """
+    try:
+        path = UPath(root)
+        if is_local(path):
+            return UPath(Path(path.path).expanduser().absolute())
+        path.fs  # noqa: B018  an object store's client is loaded here
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{root} cannot be used as a place for files: {error}.") from None
+    return path
 
 
 def is_local(path: UPath) -> bool:
@@ -55,7 +64,7 @@ def write_file(path: UPath, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not is_local(path):
-            path.write_bytes(data)
+            path.write_bytes(bytes(data))
             return
         temporary = Path(str(path.parent)) / f".{path.name}.{secrets.token_hex(6)}.tmp"
         try:
@@ -113,5 +122,5 @@ def _create_remote(target: UPath, files: Mapping[str, bytes]) -> bool:
         return False
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (target / name).write_bytes(files[name])
+        (target / name).write_bytes(bytes(files[name]))
     return True

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ def canonical_json(value: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
-        raise InputError(f"the value {value!r} cannot be stored as JSON: {error}.") from None
+    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
+        raise InputError(f"the value {shorten(repr(value), 80)} cannot be stored as JSON: {error}.") from None
 
 
 def hash_json(value: Any) -> str:

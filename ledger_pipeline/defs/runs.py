@@ -84,9 +84,7 @@ INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
 def _check(name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
     """A check of run_ledger with a result a partition. Dagster calls partitioned checks a preview and warns at each."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Parameter `partitions_def` .*`AssetCheckSpec.__init__` is currently in preview"
-        )
+        warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")
         return dg.AssetCheckSpec(
             name, asset="run_ledger", blocking=blocking, partitions_def=runs, description=description
         )

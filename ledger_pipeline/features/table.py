@@ -111,12 +111,13 @@ def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
 
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:
     """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits."""
-    values = np.full(grid.present.shape, np.nan)
     dense = grid.present.all(axis=0)
+    if dense.all() and item.indicator.name in WIDE:
+        return _call(item, {"close": pd.DataFrame(_continued(grid, 3, slice(None)), copy=False)})
+    values = np.full(grid.present.shape, np.nan)
     wide = np.flatnonzero(dense) if item.indicator.name in WIDE else np.empty(0, dtype=np.int64)
     if len(wide):
-        columns = slice(None) if len(wide) == len(dense) else wide
-        values[:, columns] = _call(item, {"close": pd.DataFrame(_continued(grid, 3, columns))})
+        values[:, wide] = _call(item, {"close": pd.DataFrame(_continued(grid, 3, wide))})
     for i in np.setdiff1d(np.arange(len(grid.symbols)), wide):
         rows = np.flatnonzero(grid.present[:, i])
         index = pd.to_datetime(grid.times[rows], unit="us", utc=True)
@@ -140,7 +141,7 @@ def _call(item: Feature, bars: Any) -> np.ndarray:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = np.asarray(item.indicator.compute(bars, **item.params), dtype=np.float64)
+            result = np.array(item.indicator.compute(bars, **item.params), dtype=np.float64)
     except Exception as error:
         if expected[0] < item.warmup:  # too short a history for the library to cope with: no value yet
             return np.full(expected, np.nan)

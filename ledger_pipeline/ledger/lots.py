@@ -120,8 +120,8 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
     lots = 0
     positions = np.zeros(n_keys, np.int64)
     trip = np.zeros(n_keys, TRIP)
-    pieces = np.zeros(2 * n + 1, PIECE)
-    trips = np.zeros(n, TRIP)
+    pieces = np.empty(2 * n + 1, PIECE)
+    trips = np.empty(n, TRIP)
     n_pieces = 0
     n_trips = 0
     for e in range(n):

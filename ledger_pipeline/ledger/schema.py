@@ -120,7 +120,7 @@ class Ledger:
             write_statistics=["seq", "occurred_at"],
             store_schema=False,
         )
-        return sink.getvalue().to_pybytes()
+        return sink.getvalue()
 
 
 def read_ledger(data: bytes, source: str) -> Ledger:

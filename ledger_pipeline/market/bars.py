@@ -63,11 +63,12 @@ def bars_schema() -> Any:
 
 @functools.cache
 def instruments_schema() -> Any:
-    """The pandera schema of instruments: text throughout, one row a symbol."""
+    """The pandera schema of instruments: text throughout and never blank, one row a symbol."""
     import pandera.pandas as pa
 
+    filled = pa.Check(lambda values: values.str.strip() != "", error="is blank")
     return pa.DataFrameSchema(
-        {name: pa.Column(str, nullable=False, unique=name == "symbol") for name in INSTRUMENT_COLUMNS},
+        {name: pa.Column(str, filled, nullable=False, unique=name == "symbol") for name in INSTRUMENT_COLUMNS},
         strict=True,
         ordered=True,
     )
@@ -114,22 +115,25 @@ def require_columns(table: str, found: list[str], wanted: tuple[str, ...]) -> No
         )
 
 
-def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
+def normalise_bars(frame: pd.DataFrame, *, assume_utc: bool = False) -> pd.DataFrame:
     """Bars with the right columns and types, sorted by (symbol, ts); values are left as they are.
 
-    Takes symbol as text or category, ts with a time zone, numbers as numbers. Raises InputError otherwise.
+    Takes symbol as text or category, ts with a time zone (without one too when `assume_utc`), numbers as numbers.
+    Raises InputError otherwise.
     """
     require_columns("bars", [str(name) for name in frame.columns], BAR_COLUMNS)
     if frame.empty:
         raise InputError("the bars table is empty: there is nothing to import.")
     symbol = frame["symbol"]
-    if symbol.isna().any() or (symbol.astype(str) == "").any():
+    if not symbol.isna().any():
+        if not (isinstance(symbol.dtype, pd.CategoricalDtype) and _sorted_text(symbol.cat.categories)):
+            symbol = symbol.astype(str).astype("category")
+        symbol = symbol.cat.remove_unused_categories()
+    if symbol.isna().any() or any(not name.strip() for name in symbol.cat.categories):
         raise InputError("a bar has no symbol; every bar names its instrument.")
-    if not isinstance(symbol.dtype, pd.CategoricalDtype) or not symbol.cat.categories.is_monotonic_increasing:
-        symbol = symbol.astype(str).astype("category")
     columns = {
-        "symbol": symbol.cat.remove_unused_categories(),
-        "ts": to_utc(frame["ts"], "bars", "ts"),
+        "symbol": symbol,
+        "ts": to_utc(frame["ts"], "bars", "ts", assume_utc=assume_utc),
         **{name: to_float(frame[name], "bars") for name in FIELDS},
     }
     bars = pd.DataFrame(columns, copy=False)
@@ -140,8 +144,17 @@ def normalise_bars(frame: pd.DataFrame) -> pd.DataFrame:
     return bars.reset_index(drop=True)
 
 
+def _sorted_text(names: pd.Index) -> bool:
+    return all(isinstance(name, str) for name in names) and names.is_monotonic_increasing
+
+
 def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calendar: str) -> pd.DataFrame:
-    """The instruments of `symbols`, sorted; made from defaults (USD, EQUITY, `calendar`) when `frame` is None."""
+    """The instruments of `symbols`, sorted; made from defaults (USD, EQUITY, `calendar`) when `frame` is None.
+
+    Raises InputError for a symbol without a row, a blank field and a calendar that does not exist.
+    """
+    from ledger_pipeline.market.calendars import calendar_name
+
     if frame is None:
         frame = pd.DataFrame(
             {"symbol": symbols, "name": symbols, "currency": "USD", "calendar": calendar, "asset_class": "EQUITY"}
@@ -154,10 +167,15 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
         raise InputError(
             f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars."
         )
-    return frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
+    listed = frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
+    for name in listed["calendar"].unique():
+        calendar_name(name)
+    return listed
 
 
-def normalise_actions(frame: pd.DataFrame | None, symbols: list[str]) -> pd.DataFrame:
+def normalise_actions(
+    frame: pd.DataFrame | None, symbols: list[str], *, assume_utc: bool = False
+) -> pd.DataFrame:
     """The corporate actions of `symbols`, sorted by (symbol, ex_date, kind); empty when `frame` is None."""
     if frame is None:
         frame = pd.DataFrame({"symbol": [], "ex_date": pd.DatetimeIndex([], tz="UTC"), "kind": [], "value": []})
@@ -165,7 +183,7 @@ def normalise_actions(frame: pd.DataFrame | None, symbols: list[str]) -> pd.Data
     actions = pd.DataFrame(
         {
             "symbol": frame["symbol"].astype(str),
-            "ex_date": to_utc(frame["ex_date"], "actions", "ex_date"),
+            "ex_date": to_utc(frame["ex_date"], "actions", "ex_date", assume_utc=assume_utc),
             "kind": frame["kind"].astype(str),
             "value": to_float(frame["value"], "actions"),
         }
@@ -187,12 +205,15 @@ def validate_bars(bars: pd.DataFrame) -> pd.DataFrame:
     return bars
 
 
+_FAULTS = {"not_nullable": "is missing", "field_uniqueness": "is listed more than once"}  # pandera's names
+
+
 def check(schema: Any, frame: pd.DataFrame, table: str) -> None:
     """Validate with pandera and say the first fault in one sentence (InputError), with how many more there are."""
     import pandera.errors
 
     try:
-        schema.validate(frame, lazy=True)
+        schema.validate(frame, lazy=True, inplace=True)  # nothing is coerced; a copy would cost a million rows
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
         known = cases[cases["index"].notna()] if "index" in cases else cases.iloc[:0]
@@ -201,30 +222,45 @@ def check(schema: Any, frame: pd.DataFrame, table: str) -> None:
             raise InputError(
                 f"the {table} table is not as it should be: {first['check']} ({first['failure_case']})."
             ) from None
-        first = known.iloc[0]
+        # a fault of one value explains what is wrong with the row, so it is told first: "Column" < "DataFrameSchema"
+        first = known.sort_values("schema_context", kind="stable").iloc[0]
         row = frame.loc[first["index"]]
         time = next((f" at {row[name].isoformat()}" for name in ("ts", "ex_date") if name in row.index), "")
-        column = f"{first['column']} " if first["column"] in row.index else ""
-        value = f" ({first['failure_case']})" if column else ""
+        fault = _FAULTS.get(first["check"], str(first["check"]))
+        column = f"{first['column']} " if first["schema_context"] == "Column" else ""
+        value = f" ({first['failure_case']})" if column and pd.notna(first["failure_case"]) else ""
         more = known["index"].nunique() - 1
         also = f", and {more:,} more row{'s' if more > 1 else ''} at fault" if more else ""
-        fault = str(first["check"])
         raise InputError(
             f"in the {table}, {row['symbol']}{time}: {column}{fault}{value}{also}; correct the source and import again."
         ) from None
 
 
-def to_utc(column: pd.Series, table: str, name: str) -> pd.Series:
-    """A column of times with a zone, as datetime64[us, UTC]; InputError for text, naive or missing times."""
-    if not isinstance(column.dtype, pd.DatetimeTZDtype):
-        what = "naive times" if np.issubdtype(getattr(column.dtype, "type", object), np.datetime64) else "no times"
+def to_utc(column: pd.Series, table: str, name: str, *, assume_utc: bool = False) -> pd.Series:
+    """A column of times with a zone, as datetime64[us, UTC]; InputError for text, naive or missing times, and for times
+    finer than a microsecond. `assume_utc` takes naive times as UTC.
+    """
+    if isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind == "M":
+        arrow = column.dtype.pyarrow_dtype
+        column = column.astype(f"datetime64[{arrow.unit}, {arrow.tz}]" if arrow.tz else f"datetime64[{arrow.unit}]")
+    naive = column.dtype.kind == "M" and not isinstance(column.dtype, pd.DatetimeTZDtype)
+    if naive and assume_utc:
+        column = column.dt.tz_localize("UTC")
+    elif not isinstance(column.dtype, pd.DatetimeTZDtype):
         raise InputError(
-            f"the column {name} of the {table} holds {what}: give times with a zone, such as 2024-01-02T00:00:00Z, "
-            "or say that dates are UTC session dates (--assume-utc, or tz_localize('UTC') in pandas)."
+            f"the column {name} of the {table} holds {'naive times' if naive else 'no times'}: give times with a zone, "
+            "such as 2024-01-02T00:00:00Z, or say that dates are UTC session dates (--assume-utc, or tz_localize('UTC') "
+            "in pandas)."
         )
     if column.isna().any():
         raise InputError(
             f"the column {name} of the {table} has a missing time in row {int(np.flatnonzero(column.isna())[0]) + 1}."
+        )
+    if column.dtype.unit == "ns" and column.dt.nanosecond.any():
+        row = int(np.flatnonzero(column.dt.nanosecond)[0])
+        raise InputError(
+            f"the column {name} of the {table} has a time finer than a microsecond in row {row + 1} "
+            f"({column.iloc[row].isoformat()}); round the times to microseconds."
         )
     return column.dt.tz_convert("UTC").dt.as_unit("us")
 
@@ -238,7 +274,10 @@ def to_float(column: pd.Series, table: str) -> pd.Series:
     """A column of numbers as float64; InputError naming the row that holds text."""
     if column.dtype == "float64":
         return column
-    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+    types = pd.api.types
+    if types.is_bool_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
+        raise InputError(f"the column {column.name} of the {table} holds {column.dtype}; it must hold numbers.")
+    if not types.is_numeric_dtype(column.dtype):
         numbers = pd.to_numeric(column, errors="coerce")
         wrong = np.flatnonzero(numbers.isna())
         at = f" in row {wrong[0] + 1} ({column.iloc[wrong[0]]!r})" if len(wrong) else ""

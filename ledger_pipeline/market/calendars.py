@@ -124,7 +124,7 @@ def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Exch
     """
     if first > last:
         raise InputError(f"the start {first:%Y-%m-%d} is after the end {last:%Y-%m-%d}: swap them.")
-    known = _calendar_name(name)
+    known = calendar_name(name)
     try:
         return _calendar(known, pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31))
     except (ValueError, NotImplementedError):
@@ -149,7 +149,8 @@ def _calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> ExchangeCal
 
 
 @lru_cache(maxsize=64)
-def _calendar_name(name: str) -> str:
+def calendar_name(name: str) -> str:
+    """`name` if exchange_calendars knows it, else InputError with close names."""
     from exchange_calendars import get_calendar_names
 
     known = get_calendar_names(include_aliases=True)

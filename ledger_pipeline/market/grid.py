@@ -71,7 +71,7 @@ class Grid:
 def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
     """The grid of `symbols` (all when None) in the order given; bar times at which none of them has a bar are left out.
 
-    Raises InputError for a symbol that the snapshot does not hold.
+    Raises InputError for no symbol, for one that is named twice and for one that the snapshot does not hold.
     """
     chosen = tuple(snapshot.symbols if symbols is None else symbols)
     unknown = [symbol for symbol in chosen if symbol not in snapshot.symbols]
@@ -81,6 +81,8 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
             f"{', '.join(snapshot.symbols[:20])}"
             f"{', ...' if len(snapshot.symbols) > 20 else ''}."
         )
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(f"the universe {list(chosen[:20])} must name one instrument or more, each once.")
     place = np.full(len(snapshot.symbols), -1, dtype=np.int32)
     place[[snapshot.symbols.index(symbol) for symbol in chosen]] = np.arange(len(chosen))
     for name, values in snapshot.columns("bars"):
@@ -95,7 +97,7 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
         else:
             fields[t, FIELDS.index(name), instrument] = values[keep]
     present = ~np.isnan(fields[:, CLOSE, :])
-    actions = _actions(snapshot.actions, times, chosen)
+    actions = _actions(snapshot.actions, times, times[present.argmax(axis=0)], chosen)
     factor = np.broadcast_to(1.0, (len(times), len(chosen)))  # takes no memory while there are no splits
     if any(action.kind == "SPLIT" for action in actions):
         factor = factor.copy()
@@ -105,12 +107,20 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
     return Grid(times, chosen, fields, present, factor, actions)
 
 
-def _actions(actions: pd.DataFrame, times: np.ndarray, symbols: tuple[str, ...]) -> tuple[Action, ...]:
-    """Each action at the first bar time on or after its ex-date; one outside the bar times is not posted."""
+def _actions(
+    actions: pd.DataFrame, times: np.ndarray, listed: np.ndarray, symbols: tuple[str, ...]
+) -> tuple[Action, ...]:
+    """Each action at the first bar time on or after its ex-date.
+
+    One that comes before the instrument's first bar (`listed`) or after the last bar time is not posted: nobody could
+    hold it then, and so an instrument's arrays are the same in every universe.
+    """
+    place = {symbol: i for i, symbol in enumerate(symbols)}
     rows = []
     for symbol, ex_date, kind, value in zip(
         actions["symbol"], micros(actions["ex_date"]), actions["kind"], actions["value"], strict=True
     ):
-        if symbol in symbols and times[0] <= ex_date <= times[-1]:
-            rows.append(Action(int(np.searchsorted(times, ex_date)), symbols.index(symbol), kind, float(value)))
+        i = place.get(symbol)
+        if i is not None and listed[i] <= ex_date <= times[-1]:
+            rows.append(Action(int(np.searchsorted(times, ex_date)), i, kind, float(value)))
     return tuple(sorted(rows, key=lambda action: (action.t, action.i, action.kind)))

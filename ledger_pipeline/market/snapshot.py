@@ -12,6 +12,7 @@ reads them, and the loaded columns against the snapshot_hash.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -25,9 +26,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError
-from ledger_pipeline.files import Location, UPath, create_directory, location
-from ledger_pipeline.identity import Column, ColumnHash, check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
+from ledger_pipeline.identity import Column, ColumnHash, canonical_json, check_id, hash_bytes, hash_columns, hash_json
 from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
 from ledger_pipeline.market.sources.files import read_table
 
@@ -97,11 +98,8 @@ class Snapshot:
         Times come as int64 microseconds UTC, text as (codes, sorted categories), numbers as float64. IntegrityError
         after the last one when they are not what was sealed.
         """
-        file = f"{name}.parquet"
-        data = pyarrow.parquet.ParquetFile(
-            pa.BufferReader(_verified(self.path / file, self.manifest["files"][file]["sha256"])),
-            read_dictionary=["symbol"],
-        )
+        source = _verified(self.path / f"{name}.parquet", self.manifest)
+        data = pyarrow.parquet.ParquetFile(source, read_dictionary=["symbol"])
         digest = ColumnHash()
         for column in data.schema_arrow.names:
             values = _values(data.read([column]).column(0))
@@ -185,12 +183,13 @@ def seal(
     disk cannot take it; in each case nothing is changed.
     """
     check_id("snapshot", snapshot_id)
+    canonical_json(source or {})
     frame = bars if isinstance(bars, pd.DataFrame) else read_table("bars", bars, assume_utc=assume_utc)
-    checked = validate_bars(normalise_bars(frame))
+    checked = validate_bars(normalise_bars(frame, assume_utc=assume_utc))
     del frame
     symbols = [str(name) for name in checked["symbol"].cat.categories]
     listed = normalise_instruments(_table("instruments", instruments, assume_utc), symbols, calendar)
-    posted = normalise_actions(_table("actions", actions, assume_utc), symbols)
+    posted = normalise_actions(_table("actions", actions, assume_utc), symbols, assume_utc=assume_utc)
     content = {
         name: table_hash(name, table)
         for name, table in (("bars", checked), ("instruments", listed), ("actions", posted))
@@ -219,6 +218,7 @@ def seal(
         "versions": {"python": platform.python_version(), "pandas": pd.__version__, "pyarrow": pa.__version__},
         "files": {name: {"sha256": hash_bytes(data), "bytes": len(data)} for name, data in files.items()},
     }
+    manifest["manifest_hash"] = hash_json(manifest)
     files["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
     if not create_directory(target, files, read_only=True):
         return _same_or_refused(target, snapshot_id, snapshot_hash)
@@ -232,6 +232,8 @@ def _table(table: str, given: pd.DataFrame | Location | None, assume_utc: bool) 
 
 
 def _same_or_refused(target: UPath, snapshot_id: str, snapshot_hash: str) -> Snapshot:
+    if not (target / "manifest.json").exists():
+        raise StorageError(f"{target} exists and is no sealed snapshot; move it away or choose another id.")
     existing = open_snapshot(snapshot_id, root=target.parent)
     if existing.hash != snapshot_hash:
         raise RefusedError(
@@ -249,7 +251,8 @@ def open_snapshot(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot
     check_id("snapshot", snapshot_id)
     path = location(root) / snapshot_id
     manifest = read_manifest(path)
-    _verified_files(path, manifest)
+    for name in TABLES:
+        _verified(path / name, manifest)
     return Snapshot(path, manifest)
 
 
@@ -261,19 +264,19 @@ def read_manifest(path: UPath) -> dict[str, Any]:
         raise NotFoundError(f"there is no snapshot {path.name!r} in {path.parent} (sealed there: {known}).")
     try:
         manifest = json.loads(file.read_bytes())
-        complete = (
+        sound = (
             manifest["format"] == FORMAT
-            and isinstance(manifest["snapshot_hash"], str)
             and set(manifest["files"]) == set(TABLES)
-            and all(isinstance(entry["sha256"], str) for entry in manifest["files"].values())
-            and isinstance(manifest["symbols"], list)
             and content_hash(manifest["content"]) == manifest["snapshot_hash"]
+            and hash_json({key: value for key, value in manifest.items() if key != "manifest_hash"})
+            == manifest["manifest_hash"]
         )
     except (ValueError, KeyError, TypeError, AttributeError, InputError):
-        complete = False
-    if not complete:
+        sound = False
+    if not sound:
         raise IntegrityError(
-            f"{file} is not a manifest of format {FORMAT}; restore the snapshot from where it was sealed."
+            f"{file} is not a manifest of format {FORMAT} as it was sealed; restore the snapshot from where it was "
+            "sealed."
         )
     if manifest["snapshot_id"] != path.name:
         raise IntegrityError(
@@ -295,7 +298,7 @@ def snapshot_ids(root: Location) -> list[str]:
 
 def verify(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
     """Read every byte of a snapshot anew and check files, content and schema; IntegrityError names what differs."""
-    _verify_once.cache_clear()
+    _file_hash.cache_clear()
     snapshot = open_snapshot(snapshot_id, root=root)
     try:
         validate_bars(snapshot.bars)
@@ -306,41 +309,36 @@ def verify(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
     return snapshot
 
 
-def _verified_files(path: UPath, manifest: dict[str, Any]) -> dict[str, bytes]:
-    """The bytes of the three tables, each checked against the manifest."""
-    return {name: _verified(path / name, manifest["files"][name]["sha256"]) for name in TABLES}
+def _verified(file: UPath, manifest: dict[str, Any]) -> str | pa.BufferReader:
+    """What to read the table from; IntegrityError naming the file when it is missing or not as the manifest says.
 
-
-def _verified(file: UPath, sha256: str) -> bytes:
+    A local file is read once a process while it stays untouched. An object store gives no such sign: there the bytes
+    that are checked are the bytes that are used.
+    """
     try:
-        status = os.stat(str(file)) if file.protocol in ("", "file") else None
-        data = file.read_bytes()
+        if is_local(file):
+            status = os.stat(str(file))
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+            source, found = str(file), _file_hash(str(file), stamp)
+        else:
+            data = file.read_bytes()
+            source, found = pa.BufferReader(data), hash_bytes(data)
     except FileNotFoundError:
         raise IntegrityError(f"{file} is missing; restore the snapshot from where it was sealed.") from None
-    stamp = (status.st_mtime_ns, status.st_size, status.st_ino) if status else ()
-    if not _verify_once(str(file), stamp, sha256, _Unhashed(data)):
+    except OSError as error:
+        raise StorageError(f"could not read {file}: {error.strerror or error}.") from error
+    if found != manifest["files"][file.name]["sha256"]:
         raise IntegrityError(
             f"{file} is not as it was sealed: its bytes have changed; restore it from where it was sealed."
         )
-    return data
-
-
-class _Unhashed:
-    """Bytes that do not take part in a cache key: the key is the file's path, time stamp and expected hash."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
+    return source
 
 
 @functools.lru_cache(maxsize=1024)
-def _verify_once(file: str, stamp: tuple[int, ...], sha256: str, content: _Unhashed) -> bool:
-    return hash_bytes(content.data) == sha256
+def _file_hash(file: str, stamp: tuple[int, ...]) -> str:
+    """SHA-256 (hex) of a local file, read once a process while its time stamps, size and inode stay the same."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _to_parquet(table: pa.Table) -> bytes:

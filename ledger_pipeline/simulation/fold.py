@@ -93,7 +93,7 @@ class _Fold:
         inputs, grid = self.inputs, self.inputs.grid
         events, positions, book, orders = self.events, self.positions, self.book, self.orders
         codes, amounts = compile_costs(inputs.costs)
-        marked = np.ascontiguousarray(marks(grid))
+        marked = marks(grid)
         opens = grid.fields[:, OPEN, :]
         actions: dict[int, list] = {}
         for action in grid.actions:

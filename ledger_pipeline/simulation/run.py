@@ -11,10 +11,11 @@ import functools
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def run(
             grid=known,
             strategy=compile_source(experiment.source),
             strategy_name=spec.strategy,
-            params=spec.params,
+            params=frozen(spec.params),
             features=supply(experiment.features, snapshot, known),
             feature_names=tuple(item.alias for item in experiment.features),
             cash=spec.opening.cash,
@@ -218,6 +219,13 @@ def run(
     if until is None:
         invariants.require(result.invariants(), f"run {identity.run_id}")
     return result
+
+
+def frozen(value: Any) -> Any:
+    """JSON that cannot be changed: read-only mappings, tuples for lists. All pulses share the params."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: frozen(item) for key, item in value.items()})
+    return tuple(frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) -> dict[str, Any]:

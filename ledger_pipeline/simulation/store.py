@@ -184,7 +184,7 @@ def to_parquet(frame: pd.DataFrame) -> bytes:
     pyarrow.parquet.write_table(
         table, sink, compression="snappy", use_dictionary=names, write_statistics=False, store_schema=False
     )
-    return sink.getvalue().to_pybytes()
+    return sink.getvalue()
 
 
 def to_json(value: Any) -> bytes:

@@ -32,6 +32,7 @@ import dagster
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     started = time.process_time()
+    import ledger_pipeline.defs.runs  # Dagster's own loading would silence warnings
     from ledger_pipeline.definitions import defs
     dagster.Definitions.validate_loadable(defs())
     seconds = time.process_time() - started
@@ -92,8 +93,10 @@ def test_every_asset_says_what_it_is_and_whose(graph) -> None:
 def test_jobs_sensors_resources_and_executor() -> None:
     loaded = defs()
     repository = loaded.get_repository_def()
-    assert [sensor.name for sensor in repository.sensor_defs] == ["experiments_follow_files", "backfill_new_snapshot"]
-    assert [sensor.default_status.value for sensor in repository.sensor_defs] == ["RUNNING", "STOPPED"]
+    assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == {
+        "experiments_follow_files": "RUNNING",
+        "backfill_new_snapshot": "STOPPED",
+    }
     assert "research" in {job.name for job in repository.get_all_jobs()}
     assert set(loaded.resources) == {"project", "duckdb"}
     assert loaded.executor is dg.in_process_executor

@@ -7,7 +7,11 @@ instead of a guess.
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import re
+import zlib
 
 import pandas as pd
 import pyarrow as pa
@@ -38,66 +42,94 @@ def read_table(table: str, path: Location, *, assume_utc: bool = False) -> pd.Da
     source = location(path)
     if not source.exists():
         raise NotFoundError(f"there is no file {source}.")
-    if not source.name.endswith(SUFFIXES):
+    if not source.name.lower().endswith(SUFFIXES):
         raise InputError(f"{source.name} is none of {', '.join(SUFFIXES)}; give the {table} in one of these.")
     try:
         data = source.read_bytes()
     except OSError as error:
         raise StorageError(f"could not read {source}: {error.strerror or error}.") from error
-    if not data.strip():
+    if not data or data.isspace():
         raise InputError(f"{source.name} is empty.")
-    read = _read_parquet if source.name.endswith(".parquet") else _read_csv
+    read = _read_parquet if source.name.lower().endswith(".parquet") else _read_csv
     arrow = read(table, source.name, data, assume_utc)
     return arrow.select(_COLUMNS[table]).to_pandas(self_destruct=True, split_blocks=True)
 
 
 def _read_csv(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Table:
-    types = dict(_TYPES[table])
-    if assume_utc:
-        types = {column: pa.timestamp("us") if kind == _UTC else kind for column, kind in types.items()}
-    source = pa.BufferReader(data)
-    if name.endswith(".gz"):
-        source = pa.CompressedInputStream(source, "gzip")
+    aware = _TYPES[table]
+    naive = {column: pa.timestamp("us") if kind == _UTC else kind for column, kind in aware.items()}
     try:
-        arrow = pyarrow.csv.read_csv(
-            source,
-            read_options=pyarrow.csv.ReadOptions(block_size=8 << 20),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-        )
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise InputError(_sentence(table, name, str(error), data)) from None
-    require_columns(table, arrow.column_names, _COLUMNS[table])
-    if assume_utc:
-        arrow = arrow.cast(pa.schema([pa.field(c, _TYPES[table][c]) for c in arrow.column_names]))
-    return arrow
+        try:
+            arrow = _parse_csv(name, data, naive if assume_utc else aware)
+        except pa.ArrowInvalid as error:
+            if "expected no zone offset" not in str(error):
+                raise
+            arrow = _parse_csv(name, data, aware)  # these times say their zone, and so nothing is to be assumed
+        require_columns(table, arrow.column_names, _COLUMNS[table])
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, UnicodeDecodeError) as error:
+        raise InputError(_sentence(table, name, str(error), data, assume_utc)) from None
+    return arrow.cast(pa.schema([pa.field(column, aware[column]) for column in arrow.column_names]))
 
 
-def _sentence(table: str, name: str, message: str, data: bytes) -> str:
-    """Arrow's message about a CSV file in our words: file, line, column and what to do."""
-    place = re.search(r"In CSV column #(\d+): (?:Row #(\d+): )?", message)
-    at = name
-    if place:
-        header = data.split(b"\n", 1)[0].decode("utf-8", "replace").strip().split(",")
-        column = header[int(place[1])] if int(place[1]) < len(header) else f"#{place[1]}"
-        at = f"{name}, {f'line {place[2]}, ' if place[2] else ''}column {column}"
-    value = re.search(r"invalid value '(.*?)'|zone offset in '(.*?)'", message)
-    shown = repr(next(group for group in value.groups() if group is not None)) if value else ""
-    if "zone offset in" in message:
+def _parse_csv(name: str, data: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    source = pa.BufferReader(data)
+    if name.lower().endswith(".gz"):
+        source = pa.CompressedInputStream(source, "gzip")
+    return pyarrow.csv.read_csv(
+        source,
+        read_options=pyarrow.csv.ReadOptions(block_size=8 << 20),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+    )
+
+
+def _sentence(table: str, name: str, message: str, data: bytes, assume_utc: bool) -> str:
+    """Arrow's message about a CSV file in our words: file, line, column and what to do.
+
+    Arrow counts neither blank lines nor lines at all when it reads in parallel, so the place is looked up in the text.
+    """
+    message = message.splitlines()[0].rstrip(".")
+    try:
+        data = gzip.decompress(data) if name.lower().endswith(".gz") else data
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return f"{name}, line {line}: this is not UTF-8 text; save the file as UTF-8."
+    except (OSError, EOFError, zlib.error):
+        return f"{name} is not a whole gzip file ({message}); write it again."
+    rows = csv.reader(io.StringIO(text, newline=""))
+    header = next(rows, [])
+    place = re.search(r"In CSV column #(\d+): ", message)
+    value = re.search(r"invalid value '(.*)'|zone offset in '(.*?)'", message)
+    if place and value:
+        number, found = int(place[1]), next(group for group in value.groups() if group is not None)
+        line = next((rows.line_num for row in rows if number < len(row) and row[number].strip() == found.strip()), 0)
+        at = f"{name}, line {line}, column {header[number]}"
+        if "zone offset" in message and assume_utc:
+            return f"{at}: the time {found!r} has no zone and others have one; write all times in one way."
+        if "zone offset" in message:
+            return (
+                f"{at}: the time {found!r} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC "
+                "(--assume-utc)."
+            )
+        if "timestamp" in message:
+            return f"{at}: {found!r} is not a time; write ISO 8601 to the microsecond, such as 2024-01-02T00:00:00Z."
+        return f"{at}: {found!r} is not a number; correct the source and import again."
+    uneven = next((row for row in rows if row and len(row) != len(header)), None)
+    if uneven:
         return (
-            f"{at}: the time {shown} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC (--assume-utc)."
+            f"{name}, line {rows.line_num}: has {len(uneven)} values for {len(header)} columns; give every line one "
+            "value a column."
         )
-    if "timestamp" in message and shown:
-        return f"{at}: {shown} is not a time; write ISO 8601, such as 2024-01-02T00:00:00Z."
-    if "to double" in message and shown:
-        return f"{at}: {shown} is not a number."
-    return f"{at}: the {table} could not be read as CSV ({message.splitlines()[0].rstrip('.')})."
+    return f"{name}: the {table} could not be read as CSV ({message}); correct the source and import again."
 
 
 def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Table:
     try:
         arrow = pyarrow.parquet.read_table(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{name} is not a readable Parquet file ({str(error).splitlines()[0]}).") from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{name} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again."
+        ) from None
     require_columns(table, arrow.column_names, _COLUMNS[table])
     for column, wanted in _TYPES[table].items():
         found = arrow.schema.field(column).type
@@ -112,11 +144,12 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
         elif wanted == pa.float64():
             fits = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
         else:
-            fits = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_dictionary(found)
+            text = found.value_type if pa.types.is_dictionary(found) else found
+            fits = pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)
         if not fits:
             raise InputError(
-                f"{name}, column {column}: holds {found}, not "
-                f"{'times' if wanted == _UTC else 'numbers or text as needed'}."
+                f"{name}, column {column}: holds {found}; it must hold "
+                f"{'times' if wanted == _UTC else 'numbers' if wanted == pa.float64() else 'text'}."
             )
     try:
         naive_types = {
@@ -124,6 +157,7 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
         }
         for types in (naive_types, _TYPES[table]) if assume_utc else (_TYPES[table],):
             arrow = arrow.cast(pa.schema([pa.field(c, types[c]) for c in arrow.column_names]))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{name}: {str(error).splitlines()[0]}.") from None
+    except pa.ArrowException as error:
+        hint = "; round the times to microseconds" if "would lose data" in str(error) else ""
+        raise InputError(f"{name}: {str(error).splitlines()[0].rstrip('.')}{hint}.") from None
     return arrow

@@ -1,0 +1,84 @@
+"""The sensors: partitions follow the files, and a new snapshot is run by every experiment when it is asked for."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from ledger_pipeline.defs.experiments import experiments_follow_files
+from ledger_pipeline.defs.jobs import backfill_new_snapshot
+from ledger_pipeline.defs.launch import instance
+from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_job
+from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
+
+
+def tick(records: dg.DagsterInstance, project) -> tuple[set[str], list[dg.AssetObservation]]:
+    """Evaluate the sensor and do what it asks for, as the daemon does: partitions after, and what was observed."""
+    context = dg.build_sensor_context(
+        instance=records, resources={"project": ProjectResource(root=str(project.root))}, definitions=None
+    )
+    told = experiments_follow_files(context)
+    for request in told.dynamic_partitions_requests or []:
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            records.add_dynamic_partitions(request.partitions_def_name, request.partition_keys)
+        else:
+            for key in request.partition_keys:
+                records.delete_dynamic_partition(request.partitions_def_name, key)
+    for event in told.asset_events:
+        records.report_runless_asset_event(event)
+    return set(records.get_dynamic_partitions("experiments")), list(told.asset_events)
+
+
+def test_partitions_and_versions_follow_the_files(fresh) -> None:
+    files = fresh.strategies / "experiments"
+    with instance(fresh) as records:
+        keys, seen = tick(records, fresh)
+        assert keys == set(EXPERIMENTS) == {event.partition for event in seen}
+        assert tick(records, fresh) == (set(EXPERIMENTS), [])  # once
+        (files / "hold.yaml").unlink()
+        write_experiment(fresh.root, "later", EXPERIMENTS["slow"].replace("20", "30"))
+        keys, seen = tick(records, fresh)
+        assert keys == {"fast", "slow", "later"} and [event.partition for event in seen] == ["later"]
+        (files / "fast.yaml").write_text(EXPERIMENTS["fast"].replace("10", "11"))
+        [event] = tick(records, fresh)[1]
+        assert event.partition == "fast" and len(event.tags["dagster/data_version"]) == 64
+        assert tick(records, fresh)[1] == []
+
+
+def test_a_file_that_does_not_load_or_may_not_be_a_key_stops_nobody(fresh) -> None:
+    write_experiment(fresh.root, "broken", "strategy: nowhere\nopening: {cash: 1}\ncosts: []\n")
+    write_experiment(fresh.root, "Not|an id", EXPERIMENTS["slow"])
+    with instance(fresh) as records:
+        keys, seen = tick(records, fresh)
+        assert keys == {*EXPERIMENTS, "broken"}
+        assert {event.partition for event in seen} == set(EXPERIMENTS)
+
+
+def ask(records: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+    return backfill_new_snapshot(dg.build_sensor_context(instance=records, cursor=cursor))
+
+
+def test_each_new_snapshot_is_run_by_every_experiment_once(small) -> None:
+    with instance(small) as records:
+        first = ask(records, None)
+        assert [request.run_key.split("-")[0] for request in first.run_requests] == ["small"]
+        assert isinstance(ask(records, first.cursor), dg.SkipReason)
+        seal(small, "second", days=30)
+        seal(small, "third", days=40)
+        told = ask(records, first.cursor)
+        assert [request.run_key.split("-")[0] for request in told.run_requests] == ["second", "third"]
+        for request in told.run_requests:
+            assert run_job(records, small, "research", tags=dict(request.tags)).success
+        for asset in RUN_ASSETS:
+            assert materialized(records, asset) == {
+                f"{name}|{snapshot}" for name in EXPERIMENTS for snapshot in ("small", "second", "third")
+            }
+        seal(small, "third", days=40)  # the same content again asks for the same run, which Dagster makes once
+        again = ask(records, told.cursor)
+        assert [request.run_key for request in again.run_requests] == [told.run_requests[1].run_key]
+        assert len({request.run_key for request in told.run_requests}) == 2
+
+
+def test_without_experiments_there_is_nothing_to_run(fresh) -> None:
+    with instance(fresh) as records:
+        assert isinstance(ask(records, None), dg.SkipReason)
