@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ledger_pipeline.errors import LedgerPipelineError, told
 
@@ -63,9 +64,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], (int, float)) or row[index] is None for row in rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(text(value) for value in row))
+        shown.add_row(*(Text(text(value)) for value in row))  # a value is no markup
     console().print(shown)
 
 

@@ -36,19 +36,18 @@ class LookAhead:
 
 
 def find_look_ahead(item: Feature, grid: Grid) -> LookAhead | None:
-    """The first value found that depends on later bars, or None."""
+    """The first value found that depends on later bars, or None; see the module for what is sampled."""
     n = len(grid.symbols)
-    columns = np.arange(n) if item.indicator.across else np.unique([0, n // 2, n - 1])
-    sample = of_columns(grid, columns)
+    few = np.unique([0, n // 2, n - 1])
+    sample = grid if item.indicator.across else of_columns(grid, few)
     whole = raw_values(item, sample)
-    last = len(grid.times) - 1
-    for cut in sorted({last // 3, last // 2, (2 * last) // 3, last - 1}):
-        if cut < 1:
-            continue
+    hidden = np.cumsum(sample.present, axis=0) < item.warmup
+    for cut in _cuts(grid.present[:, few], item.warmup):
         known, later = raw_values(item, sample.until(cut)), whole[: cut + 1]
         with np.errstate(invalid="ignore"):
             same = (known == later) | (np.abs(known - later) <= RELATIVE * np.maximum(np.abs(known), np.abs(later)))
-        same |= np.isnan(known) & np.isnan(later)
+        # in the warm-up a value may be missing where the history was too short for the library
+        same |= np.isnan(known) & (np.isnan(later) | hidden[: cut + 1])
         if not same.all():
             t, i = np.argwhere(~same)[-1]
             time = pd.to_datetime(grid.times, unit="us", utc=True)
@@ -66,3 +65,15 @@ def require_causal(item: Feature, grid: Grid) -> None:
             f"{found.known:.6g} when known up to {found.cut.isoformat()} and {found.later:.6g} with later bars; use "
             "a causal indicator."
         )
+
+
+def _cuts(present: np.ndarray, warmup: int) -> list[int]:
+    """Bar times to cut at: at each instrument's first value, after a third, a half and two thirds of its own bars, and
+    before its last.
+    """
+    cuts = set()
+    for column in present.T:
+        rows = np.flatnonzero(column)
+        last = len(rows) - 1
+        cuts |= {int(rows[k]) for k in (warmup - 1, last // 3, last // 2, 2 * last // 3, last - 1) if 0 <= k < last}
+    return sorted(cuts)

@@ -17,7 +17,7 @@ import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,13 @@ class Indicator:
     warmup: Callable[[Mapping[str, Any]], int]
     basis: str
     code: str
+    counts: Mapping[str, int] = field(default_factory=dict)  # parameters that are a number of bars, and the least of it
     across: bool = False  # ranks the instruments of the universe against each other at each bar
+    wide: bool = False  # also takes a frame of closes with one column an instrument
 
     def bind(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, defaults filled in; InputError for an unknown or missing one, or a window that is no whole
-        number above zero.
+        """All parameters, defaults filled in; InputError for an unknown or missing one, and for a number of bars that is
+        not whole or too small.
         """
         unknown = sorted(set(params) - set(self.defaults))
         if unknown:
@@ -53,29 +55,42 @@ class Indicator:
         for name, value in bound.items():
             if value is inspect.Parameter.empty:
                 raise InputError(f"indicator {self.name!r} needs a value for {name!r}.")
-            if name.startswith("window") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            least = self.counts.get(name)
+            if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(
-                    f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, at least 1."
+                    f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, at least {least}."
                 )
         return bound
+
+
+def _slower(p: Mapping[str, Any]) -> int:
+    return max(p["window_slow"], p["window_fast"])
+
+
+def _longest(p: Mapping[str, Any]) -> int:
+    return max(value for name, value in p.items() if name.startswith("window"))
+
+
+def _keltner(p: Mapping[str, Any]) -> int:
+    return p["window"] if p["original_version"] else max(p["window"], p["window_atr"])
 
 
 # name: (module of ta, its function, inputs, basis, warm-up in bars from the bound parameters)
 _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = {
     "ema": ("trend", "ema_indicator", "close", "price", lambda p: p["window"]),
     "wma": ("trend", "wma_indicator", "close", "price", lambda p: p["window"]),
-    "macd": ("trend", "macd", "close", "price", lambda p: p["window_slow"]),
-    "macd_signal": ("trend", "macd_signal", "close", "price", lambda p: p["window_slow"] + p["window_sign"] - 1),
-    "macd_diff": ("trend", "macd_diff", "close", "price", lambda p: p["window_slow"] + p["window_sign"] - 1),
+    "macd": ("trend", "macd", "close", "price", lambda p: _slower(p)),
+    "macd_signal": ("trend", "macd_signal", "close", "price", lambda p: _slower(p) + p["window_sign"] - 1),
+    "macd_diff": ("trend", "macd_diff", "close", "price", lambda p: _slower(p) + p["window_sign"] - 1),
     "adx": ("trend", "adx", "high low close", "ratio", lambda p: 2 * p["window"]),
-    "adx_pos": ("trend", "adx_pos", "high low close", "ratio", lambda p: p["window"] + 1),
-    "adx_neg": ("trend", "adx_neg", "high low close", "ratio", lambda p: p["window"] + 1),
+    "adx_pos": ("trend", "adx_pos", "high low close", "ratio", lambda p: p["window"] + 2),
+    "adx_neg": ("trend", "adx_neg", "high low close", "ratio", lambda p: p["window"] + 2),
     "aroon_up": ("trend", "aroon_up", "high low", "ratio", lambda p: p["window"] + 1),
     "aroon_down": ("trend", "aroon_down", "high low", "ratio", lambda p: p["window"] + 1),
     "cci": ("trend", "cci", "high low close", "ratio", lambda p: p["window"]),
     "trix": ("trend", "trix", "close", "ratio", lambda p: 3 * p["window"] - 1),
     "mass_index": ("trend", "mass_index", "high low", "ratio", lambda p: 2 * p["window_fast"] + p["window_slow"] - 2),
-    "dpo": ("trend", "dpo", "close", "price", lambda p: p["window"] + p["window"] // 2 + 1),
+    "dpo": ("trend", "dpo", "close", "price", lambda p: max(p["window"], p["window"] // 2 + 2)),
     "vortex_pos": ("trend", "vortex_indicator_pos", "high low close", "ratio", lambda p: p["window"] + 1),
     "vortex_neg": ("trend", "vortex_indicator_neg", "high low close", "ratio", lambda p: p["window"] + 1),
     "kst": ("trend", "kst", "close", "ratio", lambda p: max(p[f"roc{i}"] + p[f"window{i}"] for i in range(1, 5)) - 1),
@@ -91,22 +106,22 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     "psar_down": ("trend", "psar_down", "high low close", "price", lambda p: 3),
     "stc": (
         "trend", "stc", "close", "ratio",
-        lambda p: p["window_slow"] + 2 * p["cycle"] + p["smooth1"] + p["smooth2"] - 4,
+        lambda p: _slower(p) + 2 * p["cycle"] + p["smooth1"] + p["smooth2"] - 4,
     ),
     "rsi": ("momentum", "rsi", "close", "ratio", lambda p: p["window"] + 1),
     "tsi": ("momentum", "tsi", "close", "ratio", lambda p: p["window_slow"] + p["window_fast"]),
-    "uo": ("momentum", "ultimate_oscillator", "high low close", "ratio", lambda p: p["window3"] + 1),
+    "uo": ("momentum", "ultimate_oscillator", "high low close", "ratio", lambda p: _longest(p) + 1),
     "stoch": ("momentum", "stoch", "high low close", "ratio", lambda p: p["window"]),
     "stoch_signal": (
         "momentum", "stoch_signal", "high low close", "ratio", lambda p: p["window"] + p["smooth_window"] - 1,
     ),
     "stoch_rsi": ("momentum", "stochrsi", "close", "ratio", lambda p: 2 * p["window"]),
     "williams_r": ("momentum", "williams_r", "high low close", "ratio", lambda p: p["lbp"]),
-    "awesome_oscillator": ("momentum", "awesome_oscillator", "high low", "price", lambda p: p["window2"]),
+    "awesome_oscillator": ("momentum", "awesome_oscillator", "high low", "price", lambda p: _longest(p)),
     "kama": ("momentum", "kama", "close", "price", lambda p: p["window"]),
     "roc": ("momentum", "roc", "close", "ratio", lambda p: p["window"] + 1),
-    "ppo": ("momentum", "ppo", "close", "ratio", lambda p: p["window_slow"]),
-    "pvo": ("momentum", "pvo", "volume", "ratio", lambda p: p["window_slow"]),
+    "ppo": ("momentum", "ppo", "close", "ratio", lambda p: _slower(p)),
+    "pvo": ("momentum", "pvo", "volume", "ratio", lambda p: _slower(p)),
     "atr": ("volatility", "average_true_range", "high low close", "price", lambda p: p["window"]),
     "bollinger_mavg": ("volatility", "bollinger_mavg", "close", "price", lambda p: p["window"]),
     "bollinger_high": ("volatility", "bollinger_hband", "close", "price", lambda p: p["window"]),
@@ -114,11 +129,11 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     "bollinger_width": ("volatility", "bollinger_wband", "close", "ratio", lambda p: p["window"]),
     "bollinger_percent": ("volatility", "bollinger_pband", "close", "ratio", lambda p: p["window"]),
     "keltner_mband": ("volatility", "keltner_channel_mband", "high low close", "price", lambda p: p["window"]),
-    "keltner_high": ("volatility", "keltner_channel_hband", "high low close", "price", lambda p: p["window"]),
-    "keltner_low": ("volatility", "keltner_channel_lband", "high low close", "price", lambda p: p["window"]),
-    "donchian_high": ("volatility", "donchian_channel_hband", "high low close", "price", lambda p: p["window"]),
-    "donchian_low": ("volatility", "donchian_channel_lband", "high low close", "price", lambda p: p["window"]),
-    "donchian_mid": ("volatility", "donchian_channel_mband", "high low close", "price", lambda p: p["window"]),
+    "keltner_high": ("volatility", "keltner_channel_hband", "high low close", "price", lambda p: _keltner(p)),
+    "keltner_low": ("volatility", "keltner_channel_lband", "high low close", "price", lambda p: _keltner(p)),
+    "donchian_high": ("volatility", "donchian_channel_hband", "high low close", "price", lambda p: p["window"] + p["offset"]),
+    "donchian_low": ("volatility", "donchian_channel_lband", "high low close", "price", lambda p: p["window"] + p["offset"]),
+    "donchian_mid": ("volatility", "donchian_channel_mband", "high low close", "price", lambda p: p["window"] + p["offset"]),
     "ulcer_index": ("volatility", "ulcer_index", "close", "ratio", lambda p: p["window"]),
     "obv": ("volume", "on_balance_volume", "close volume", "volume", lambda p: 1),
     "adi": ("volume", "acc_dist_index", "high low close volume", "volume", lambda p: 1),
@@ -161,7 +176,13 @@ def builtin(name: str) -> Indicator:
         return implementation(*(bars[column] for column in columns), **params, **extra)
 
     code = f"ta {importlib.metadata.version('ta')} {module}.{function} {'visual ' if visual else ''}{inputs} {basis}"
-    return Indicator(name, compute, defaults, warmup, basis, hash_bytes(code.encode()))
+    counts = {key: 0 if key == "offset" else 1 for key, value in defaults.items() if _is_count(key, value)}
+    return Indicator(name, compute, defaults, warmup, basis, hash_bytes(code.encode()), counts)
+
+
+def _is_count(name: str, default: Any) -> bool:
+    """Whether a parameter of ta is a number of bars: all of its whole numbers are, but for the width of a band."""
+    return name != "window_dev" and (name.startswith("window") or type(default) is int)
 
 
 def moving(what: str, values: Any, window: int) -> Any:
@@ -214,7 +235,15 @@ def _own(
     across: bool = False,
 ) -> Callable[[], Indicator]:
     return lambda: Indicator(
-        name, function, defaults, warmup, basis, hash_bytes(inspect.getsource(function).encode()), across
+        name,
+        function,
+        defaults,
+        warmup,
+        basis,
+        hash_bytes(inspect.getsource(function).encode()),
+        {name: least for name, least in (("window", 1), ("skip", 0)) if name in defaults},
+        across,
+        wide=True,
     )
 
 
@@ -228,9 +257,6 @@ _OWN: dict[str, Callable[[], Indicator]] = {
         "rank", _rank, {"window": _NEEDED, "skip": 0}, lambda p: p["window"] + p["skip"] + 1, "ratio", across=True
     ),
 }
-WIDE = frozenset(
-    ["sma", "returns", "volatility", "zscore", "rank"]
-)  # these also take a frame with one column an instrument
 
 
 def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, text: str | None = None) -> Indicator:
@@ -245,14 +271,18 @@ def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, tex
         )
     if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 1:
         raise InputError(f"indicator {name!r}: warmup is {warmup!r}; it must be a whole number of bars, at least 1.")
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
     if not parameters:
         raise InputError(f"indicator {name!r} must take the bars as its first argument.")
     try:
         source = text or inspect.getsource(function)
-    except OSError:
+    except (OSError, TypeError):
         raise InputError(
             f"the source of indicator {name!r} cannot be read; define it in a file or a notebook cell."
         ) from None
     defaults = {parameter.name: parameter.default for parameter in parameters[1:]}
-    return Indicator(name, function, defaults, lambda _: warmup, basis, hash_bytes(source.encode()))
+    counts = {key: 1 for key in defaults if key.startswith("window") and key != "window_dev"}
+    return Indicator(name, function, defaults, lambda _: warmup, basis, hash_bytes(source.encode()), counts)

@@ -50,9 +50,10 @@ class FeatureStore:
             path = self.path(item, snapshot, cells)
             made[item.alias] = not path.exists()
             if made[item.alias]:
-                over = cells if item.indicator.across else (whole() if whole else grid(snapshot))
+                across = item.indicator.across
+                over = grid(snapshot, cells.symbols) if across else (whole() if whole else grid(snapshot))
                 require_causal(item, over)
-                _write(path, over, compute(item, over))
+                _write(path, over, compute(item, over), _key(item, snapshot))
         return made
 
     def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
@@ -62,34 +63,40 @@ class FeatureStore:
         self.ensure(items, snapshot, cells)
         table = np.empty((len(cells.times), len(items), len(cells.symbols)))
         for k, item in enumerate(items):
-            times, symbols, values = _read(self.path(item, snapshot, cells))
+            times, symbols, values = _read(self.path(item, snapshot, cells), _key(item, snapshot))
             rows = slice(None) if len(times) == len(cells.times) else np.searchsorted(times, cells.times)
             columns = slice(None) if symbols == cells.symbols else [symbols.index(symbol) for symbol in cells.symbols]
             table[:, k, :] = values[rows][:, columns]
         return table
 
 
-def _values_hash(times: np.ndarray, symbols: Sequence[str], values: np.ndarray) -> str:
-    return hash_columns({"ts": times, **{symbol: values[:, i] for i, symbol in enumerate(symbols)}})
+def _key(item: Feature, snapshot: Snapshot) -> str:
+    return f"{snapshot.hash} {item.fingerprint}"
 
 
-def _write(path: UPath, over: Grid, values: np.ndarray) -> None:
-    columns = {"ts": pa.array(over.times).cast(pa.timestamp("us", tz="UTC"))}
-    columns |= {symbol: pa.array(np.ascontiguousarray(values[:, i])) for i, symbol in enumerate(over.symbols)}
-    table = pa.table(columns).replace_schema_metadata({_HASH: _values_hash(over.times, over.symbols, values).encode()})
+def _values_hash(key: str, times: np.ndarray, symbols: Sequence[str], values: np.ndarray) -> str:
+    """SHA-256 (hex) of what a file holds and of what it is, so that no file can stand for another."""
+    names = (np.arange(len(symbols)), list(symbols))
+    return hash_columns({key: times, "symbols": names, "values": values.ravel()})
+
+
+def _write(path: UPath, over: Grid, values: np.ndarray, key: str) -> None:
+    columns = [pa.array(over.times).cast(pa.timestamp("us", tz="UTC")), *map(pa.array, values.T.copy())]
+    table = pa.table(columns, names=["ts", *over.symbols])  # by position: a symbol may be called ts as well
+    table = table.replace_schema_metadata({_HASH: _values_hash(key, over.times, over.symbols, values).encode()})
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="snappy", write_statistics=False)
     write_file(path, sink.getvalue().to_pybytes())
 
 
-def _read(path: UPath) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+def _read(path: UPath, key: str) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(path.read_bytes()))
-        times = table.column("ts").cast(pa.int64()).to_numpy()
-        symbols = tuple(name for name in table.column_names if name != "ts")
-        values = np.stack([table.column(symbol).to_numpy() for symbol in symbols], axis=1)
-        sound = table.schema.metadata[_HASH].decode() == _values_hash(times, symbols, values)
-    except (pa.ArrowInvalid, OSError, KeyError, TypeError):
+        times, *columns = table.columns
+        times, symbols = times.cast(pa.int64()).to_numpy(), tuple(table.column_names[1:])
+        values = np.stack([column.to_numpy() for column in columns], axis=1)
+        sound = table.schema.metadata[_HASH].decode() == _values_hash(key, times, symbols, values)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         sound = False
     if not sound:
         raise IntegrityError(f"{path} is not as it was written; delete it, it will be computed again.")

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.features.indicators import WIDE, Indicator, builtin, user_indicator
+from ledger_pipeline.features.indicators import Indicator, builtin, user_indicator
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.market.bars import FIELDS
 from ledger_pipeline.market.grid import VOLUME, Grid
@@ -67,6 +67,8 @@ def feature(alias: str, spec: Mapping[str, Any], indicators: Mapping[str, Indica
             if "basis" not in given or "warmup" not in given:
                 raise InputError("a function needs `basis` (price, volume or ratio) and `warmup` (bars) in the spec.")
             indicator = user_indicator(which, basis=given.pop("basis"), warmup=given.pop("warmup"))
+        elif not isinstance(which, str):
+            raise InputError(f"the indicator is {which!r}; give the name of one, or a function.")
         elif indicators and which in indicators:
             indicator = indicators[which]
         else:
@@ -112,10 +114,10 @@ def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:
     """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits."""
     dense = grid.present.all(axis=0)
-    if dense.all() and item.indicator.name in WIDE:
+    if dense.all() and item.indicator.wide:
         return _call(item, {"close": pd.DataFrame(_continued(grid, 3, slice(None)), copy=False)})
     values = np.full(grid.present.shape, np.nan)
-    wide = np.flatnonzero(dense) if item.indicator.name in WIDE else np.empty(0, dtype=np.int64)
+    wide = np.flatnonzero(dense) if item.indicator.wide else np.empty(0, dtype=np.int64)
     if len(wide):
         values[:, wide] = _call(item, {"close": pd.DataFrame(_continued(grid, 3, wide))})
     for i in np.setdiff1d(np.arange(len(grid.symbols)), wide):

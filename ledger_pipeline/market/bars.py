@@ -249,8 +249,8 @@ def to_utc(column: pd.Series, table: str, name: str, *, assume_utc: bool = False
     elif not isinstance(column.dtype, pd.DatetimeTZDtype):
         raise InputError(
             f"the column {name} of the {table} holds {'naive times' if naive else 'no times'}: give times with a zone, "
-            "such as 2024-01-02T00:00:00Z, or say that dates are UTC session dates (--assume-utc, or tz_localize('UTC') "
-            "in pandas)."
+            "such as 2024-01-02T00:00:00Z, or say that dates are UTC session dates (--assume-utc, or "
+            "tz_localize('UTC') in pandas)."
         )
     if column.isna().any():
         raise InputError(

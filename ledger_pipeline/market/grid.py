@@ -41,7 +41,7 @@ class Grid:
 
     times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64
     (T, N);
-    actions: sorted by (t, i, kind).
+    actions: sorted by (t, i), then by ex-date and kind.
     """
 
     times: np.ndarray
@@ -110,7 +110,7 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
 def _actions(
     actions: pd.DataFrame, times: np.ndarray, listed: np.ndarray, symbols: tuple[str, ...]
 ) -> tuple[Action, ...]:
-    """Each action at the first bar time on or after its ex-date.
+    """Each action at the first bar time on or after its ex-date; several of an instrument in order of ex-date, kind.
 
     One that comes before the instrument's first bar (`listed`) or after the last bar time is not posted: nobody could
     hold it then, and so an instrument's arrays are the same in every universe.
@@ -123,4 +123,4 @@ def _actions(
         i = place.get(symbol)
         if i is not None and listed[i] <= ex_date <= times[-1]:
             rows.append(Action(int(np.searchsorted(times, ex_date)), i, kind, float(value)))
-    return tuple(sorted(rows, key=lambda action: (action.t, action.i, action.kind)))
+    return tuple(sorted(rows, key=lambda action: (action.t, action.i)))
