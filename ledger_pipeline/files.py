@@ -1,10 +1,9 @@
 """Files that are either whole or absent.
 
 Everything durable is written under a temporary name, flushed to the disk and renamed, so a crash, a full disk or a
-second process never
-leaves a half-written result. Roots are local paths or any URL that universal_pathlib understands. An object store has
-no rename; there
-the file named last is written last, and a directory without that file does not exist for its readers.
+second process never leaves a half-written result. Roots are local paths or any URL that universal_pathlib understands.
+An object store has no rename; there the file named last is written last, and a directory without that file does not
+exist for its readers.
 """
 
 from __future__ import annotations

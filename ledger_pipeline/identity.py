@@ -1,9 +1,8 @@
 """Names and hashes: what a thing may be called, and what it is.
 
 A name is chosen by a person and may be reused; a hash is computed from content and never changes. JSON is hashed in its
-RFC 8785
-canonical form, tables over the bytes of their columns, so neither depends on a file format, a library version or a
-platform.
+RFC 8785 canonical form, tables over the bytes of their columns, so neither depends on a file format, a library version
+or a platform.
 """
 
 from __future__ import annotations

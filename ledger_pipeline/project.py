@@ -4,8 +4,7 @@
 <root>/snapshots/    sealed snapshots            <root>/.dagster/  Dagster's own records: events, partitions, schedules
 
 The root is the environment variable LEDGER_PIPELINE_ROOT, else the nearest directory above the current one that holds
-workspace.yaml, else
-the current directory.
+workspace.yaml, else the current directory.
 """
 
 from __future__ import annotations

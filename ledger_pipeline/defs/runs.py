@@ -1,8 +1,7 @@
 """feature_table -> run_ledger -> fills, trades, equity, metrics: six assets, one partition a run, made together.
 
 One step makes all partitions of a back-fill and each materialisation is reported by itself: a hundred runs cost one
-process, each keeps its own data
-version, metadata and checks, and one that fails leaves the other ninety-nine.
+process, each keeps its own data version, metadata and checks, and one that fails leaves the other ninety-nine.
 """
 
 import warnings

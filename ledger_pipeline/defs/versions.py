@@ -1,8 +1,8 @@
 """Versions: hashes as Dagster understands them, so that staleness in the UI means what it says.
 
 A code version is a hash of the rooms that make an asset, comments and layout aside. A data version is a hash of
-content. Dagster keeps one data version a
-step; runs are many to a step, so each materialisation carries its own, with the versions of what it was made from.
+content. Dagster keeps one data version a step; runs are many to a step, so each materialisation carries its own, with
+the versions of what it was made from.
 """
 
 import ast

@@ -1,11 +1,9 @@
 """Causality: the past of a feature must not change when later bars are cut off.
 
 Each indicator, built-in or a user's, is recomputed on histories that end at sampled bars. Where a value differs from
-the one computed on the
-whole history, the indicator has looked ahead and is refused. The check sees the indicator's own output, before the
-warm-up hides any of it.
-Instruments are sampled too, the first, the middle and the last, since an indicator treats all alike; a cross-sectional
-one is checked over all.
+the one computed on the whole history, the indicator has looked ahead and is refused. The check sees the indicator's own
+output, before the warm-up hides any of it. Instruments are sampled too, the first, the middle and the last, since an
+indicator treats all alike; a cross-sectional one is checked over all.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Indicators: named functions from the bars of one instrument to one number a bar.
 
 Most come from the `ta` library and keep its parameter names and defaults; `sma`, `returns`, `zscore` and the cross-
-sectional `rank` are
-defined here. A user's indicator is a plain function `f(bars, **params)` of one instrument's bars (open, high, low,
-close, volume, indexed by ts,
-continued across splits by the splits known so far) that returns one value a bar.
+sectional `rank` are defined here. A user's indicator is a plain function `f(bars, **params)` of one instrument's bars
+(open, high, low, close, volume, indexed by ts, continued across splits by the splits known so far) that returns one
+value a bar.
 
 Each indicator has a warm-up, the number of bars before its first value, and a basis, which says how it follows a split:
 price (in the price's own unit), volume, or ratio (free of units).
@@ -44,8 +43,8 @@ class Indicator:
     wide: bool = False  # also takes a frame of closes with one column an instrument
 
     def bind(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters, defaults filled in; InputError for an unknown or missing one, and for a number of bars that is
-        not whole or too small.
+        """All parameters, defaults filled in; InputError for an unknown or missing one, and for a number of bars that
+        is not whole or too small.
         """
         unknown = sorted(set(params) - set(self.defaults))
         if unknown:
@@ -58,7 +57,8 @@ class Indicator:
             least = self.counts.get(name)
             if least is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(
-                    f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, at least {least}."
+                    f"indicator {self.name!r}: {name} is {value!r}; it must be a whole number of bars, "
+                    f"at least {least}."
                 )
         return bound
 
@@ -75,11 +75,15 @@ def _keltner(p: Mapping[str, Any]) -> int:
     return p["window"] if p["original_version"] else max(p["window"], p["window_atr"])
 
 
+def _donchian(p: Mapping[str, Any]) -> int:
+    return p["window"] + p["offset"]
+
+
 # name: (module of ta, its function, inputs, basis, warm-up in bars from the bound parameters)
 _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = {
     "ema": ("trend", "ema_indicator", "close", "price", lambda p: p["window"]),
     "wma": ("trend", "wma_indicator", "close", "price", lambda p: p["window"]),
-    "macd": ("trend", "macd", "close", "price", lambda p: _slower(p)),
+    "macd": ("trend", "macd", "close", "price", _slower),
     "macd_signal": ("trend", "macd_signal", "close", "price", lambda p: _slower(p) + p["window_sign"] - 1),
     "macd_diff": ("trend", "macd_diff", "close", "price", lambda p: _slower(p) + p["window_sign"] - 1),
     "adx": ("trend", "adx", "high low close", "ratio", lambda p: 2 * p["window"]),
@@ -117,11 +121,11 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     ),
     "stoch_rsi": ("momentum", "stochrsi", "close", "ratio", lambda p: 2 * p["window"]),
     "williams_r": ("momentum", "williams_r", "high low close", "ratio", lambda p: p["lbp"]),
-    "awesome_oscillator": ("momentum", "awesome_oscillator", "high low", "price", lambda p: _longest(p)),
+    "awesome_oscillator": ("momentum", "awesome_oscillator", "high low", "price", _longest),
     "kama": ("momentum", "kama", "close", "price", lambda p: p["window"]),
     "roc": ("momentum", "roc", "close", "ratio", lambda p: p["window"] + 1),
-    "ppo": ("momentum", "ppo", "close", "ratio", lambda p: _slower(p)),
-    "pvo": ("momentum", "pvo", "volume", "ratio", lambda p: _slower(p)),
+    "ppo": ("momentum", "ppo", "close", "ratio", _slower),
+    "pvo": ("momentum", "pvo", "volume", "ratio", _slower),
     "atr": ("volatility", "average_true_range", "high low close", "price", lambda p: p["window"]),
     "bollinger_mavg": ("volatility", "bollinger_mavg", "close", "price", lambda p: p["window"]),
     "bollinger_high": ("volatility", "bollinger_hband", "close", "price", lambda p: p["window"]),
@@ -129,11 +133,11 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     "bollinger_width": ("volatility", "bollinger_wband", "close", "ratio", lambda p: p["window"]),
     "bollinger_percent": ("volatility", "bollinger_pband", "close", "ratio", lambda p: p["window"]),
     "keltner_mband": ("volatility", "keltner_channel_mband", "high low close", "price", lambda p: p["window"]),
-    "keltner_high": ("volatility", "keltner_channel_hband", "high low close", "price", lambda p: _keltner(p)),
-    "keltner_low": ("volatility", "keltner_channel_lband", "high low close", "price", lambda p: _keltner(p)),
-    "donchian_high": ("volatility", "donchian_channel_hband", "high low close", "price", lambda p: p["window"] + p["offset"]),
-    "donchian_low": ("volatility", "donchian_channel_lband", "high low close", "price", lambda p: p["window"] + p["offset"]),
-    "donchian_mid": ("volatility", "donchian_channel_mband", "high low close", "price", lambda p: p["window"] + p["offset"]),
+    "keltner_high": ("volatility", "keltner_channel_hband", "high low close", "price", _keltner),
+    "keltner_low": ("volatility", "keltner_channel_lband", "high low close", "price", _keltner),
+    "donchian_high": ("volatility", "donchian_channel_hband", "high low close", "price", _donchian),
+    "donchian_low": ("volatility", "donchian_channel_lband", "high low close", "price", _donchian),
+    "donchian_mid": ("volatility", "donchian_channel_mband", "high low close", "price", _donchian),
     "ulcer_index": ("volatility", "ulcer_index", "close", "ratio", lambda p: p["window"]),
     "obv": ("volume", "on_balance_volume", "close volume", "volume", lambda p: 1),
     "adi": ("volume", "acc_dist_index", "high low close volume", "volume", lambda p: 1),

@@ -1,8 +1,8 @@
 """Where feature values are kept: computed once a snapshot and feature, shared by all experiments.
 
 <root>/features/<snapshot_hash>/<fingerprint>.parquet has one row a bar time and one column a symbol, and the hash of
-its values in the file's
-metadata. A cross-sectional feature depends on the universe too, so its file is also named after that.
+its values in the file's metadata. A cross-sectional feature depends on the universe too, so its file is also named
+after that.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ class FeatureStore:
         """Compute and keep what is not there yet. Returns, by alias, whether it was computed now.
 
         `cells` is the grid of the experiment's universe; all but cross-sectional features are computed over the `whole`
-        snapshot. Raises RefusedError
-        for a feature that looks ahead.
+        snapshot. Raises RefusedError for a feature that looks ahead.
         """
         made = {}
         for item in items:
@@ -77,7 +76,7 @@ def _key(item: Feature, snapshot: Snapshot) -> str:
 def _values_hash(key: str, times: np.ndarray, symbols: Sequence[str], values: np.ndarray) -> str:
     """SHA-256 (hex) of what a file holds and of what it is, so that no file can stand for another."""
     names = (np.arange(len(symbols)), list(symbols))
-    return hash_columns({key: times, "symbols": names, "values": values.ravel()})
+    return hash_columns({"of": (np.zeros(1), [key]), "ts": times, "symbols": names, "values": values.ravel()})
 
 
 def _write(path: UPath, over: Grid, values: np.ndarray, key: str) -> None:

@@ -1,10 +1,9 @@
 """Feature tables: indicators computed over a grid, warm-up enforced, in the basis of each pulse.
 
 Indicators see one instrument's own bars, continued across splits by the splits known at each bar (price x factor,
-volume / factor). A
-price-like value is then divided by the factor of its pulse, so that it compares with the raw close of that pulse. A
-feature's fingerprint is a
-hash of its indicator's code and parameters; with the snapshot_hash it names the values.
+volume / factor). A price-like value is then divided by the factor of its pulse, so that it compares with the raw close
+of that pulse. A feature's fingerprint is a hash of its indicator's code and parameters; with the snapshot_hash it names
+the values.
 """
 
 from __future__ import annotations

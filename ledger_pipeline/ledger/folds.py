@@ -40,9 +40,8 @@ def fills(ledger: Ledger, columns: Sequence[str] = FILL_COLUMNS) -> pd.DataFrame
 
 def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
     """One row a lot, or part of a lot closed at once: strategy, symbol, side (LONG/SHORT), quantity, opened_at,
-    open_price, open_fee,
-    closed_at (NaT while open), close_price, close_fee, realised (net of both fees, NaN while open), open_order_id,
-    close_order_id.
+    open_price, open_fee, closed_at (NaT while open), close_price, close_fee, realised (net of both fees, NaN while
+    open), open_order_id, close_order_id.
 
     FIFO per instrument and strategy; prices and quantities are in the split basis of the close, or of the end.
     """
@@ -75,8 +74,8 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
 
 def trades(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
     """One row a round trip, from flat to flat: strategy, symbol, side (LONG/SHORT), opened_at, closed_at, quantity (all
-    that was entered),
-    entry_price and exit_price (averages), fees, pnl (net of fees), trade_return (pnl over entry value).
+    that was entered), entry_price and exit_price (averages), fees, pnl (net of fees), trade_return (pnl over entry
+    value).
 
     Positions that are still open are not trades. Dividends are income of the book, not of the trade.
     """
@@ -153,11 +152,9 @@ def equity(
     """One row a pulse: ts, cash, positions_value, equity, flow, exposure, realised, unrealised, fees, income.
 
     times: int64 microseconds UTC (T,); marks: float64 (T, N), the price each of `symbols` is marked at. Each row is the
-    state after all
-    events with occurred_at up to its time. flow is external cash in (+) or out (-) since the row before, the opening
-    cash excluded; exposure is
-    the sum of |position x mark|; realised (before fees), fees and income (dividends and interest) accumulate;
-    unrealised is a level.
+    state after all events with occurred_at up to its time. flow is external cash in (+) or out (-) since the row
+    before, the opening cash excluded; exposure is the sum of |position x mark|; realised (before fees), fees and income
+    (dividends and interest) accumulate; unrealised is a level.
     """
     fold = fold or fold_lots(ledger)
     codes, names = ledger.codes("symbol")

@@ -1,10 +1,9 @@
 """FIFO lots: the one compiled fold from events to what was bought, what it cost and what it earned.
 
 Quantities are whole numbers of 1e-9 units inside the fold, so that a position which is sold is exactly zero and a
-crossing of zero leaves
-no dust. A fill first closes lots of the other side, oldest first, and opens a lot with what is left. Its fee is shared
-between its parts
-by quantity, and each lot's opening fee between the parts that are closed, so that every fee is counted once.
+crossing of zero leaves no dust. A fill first closes lots of the other side, oldest first, and opens a lot with what is
+left. Its fee is shared between its parts by quantity, and each lot's opening fee between the parts that are closed, so
+that every fee is counted once.
 """
 
 from __future__ import annotations
@@ -57,11 +56,9 @@ class LotFold:
     """Result of the fold over one ledger.
 
     pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and
-    ages;
-    trips: TRIP rows, round trips from flat to flat, closed ones only;
-    realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open lots (short lots
-    count negative);
-    positions: int64 units per key at the end; keys: (strategy code, symbol code) per key.
+    ages; trips: TRIP rows, round trips from flat to flat, closed ones only; realised, cost: float64 per event, the
+    gross P&L it realised and its change of the cost of open lots (short lots count negative); positions: int64 units
+    per key at the end; keys: (strategy code, symbol code) per key.
     """
 
     pieces: np.ndarray

@@ -1,17 +1,15 @@
 """Events: one schema for backtest, paper and live, and the ledger that holds them in columns.
 
 A ledger is the ordered list of events of one book. Everything else (fills, lots, trades, positions, cash, equity,
-metrics) is a fold over
-it. Its `head` is a SHA-256 over the bytes of its columns: two ledgers with the same head are the same, event for event
-and bit for bit.
+metrics) is a fold over it. Its `head` is a SHA-256 over the bytes of its columns: two ledgers with the same head are
+the same, event for event and bit for bit.
 
 One rule gives the change of a position: +quantity where side is BUY, -quantity where it is SELL, for the kinds OPENED,
 FILLED and SPLIT.
 One column gives the change of cash: cash_delta.
 
 In a backtest an order is decided at one pulse and settled at the next, so its one outcome event (FILLED, ORDER_REJECTED
-or ORDER_EXPIRED)
-carries the order, and its causation_id names the DECIDED event that asked for it.
+or ORDER_EXPIRED) carries the order, and its causation_id names the DECIDED event that asked for it.
 """
 
 from __future__ import annotations
@@ -136,8 +134,7 @@ def table_hash(table: pa.Table) -> str:
     """SHA-256 (hex) over a table's columns in order: header as JSON, validity, then values.
 
     Names are hashed as codes into their sorted, used categories and ids as lengths and UTF-8 bytes, so neither the
-    order in which a
-    writer met the names nor the file format matters.
+    order in which a writer met the names nor the file format matters.
     """
     digest = hashlib.sha256(b"ledger_pipeline/events/1\n")
     for field in table.schema:

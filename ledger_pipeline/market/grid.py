@@ -1,10 +1,9 @@
 """The time x instrument grid that a snapshot gives.
 
 `fields[t, f, i]` is field f (open, high, low, close, volume) of instrument i in bar t, NaN where the instrument has no
-bar. Prices are raw.
-`split_factor[t, i]` is the product of all split ratios posted up to and including bar t: price x factor is continued
-across splits by
-what was known at t, and dividing by the factor brings it back to the basis of that bar.
+bar. Prices are raw. `split_factor[t, i]` is the product of all split ratios posted up to and including bar t: price x
+factor is continued across splits by what was known at t, and dividing by the factor brings it back to the basis of that
+bar.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ class Grid:
     """Arrays over T bar times and N instruments, in the order of `symbols`.
 
     times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64
-    (T, N);
-    actions: sorted by (t, i), then by ex-date and kind.
+    (T, N); actions: sorted by (t, i), then by ex-date and kind.
     """
 
     times: np.ndarray

@@ -1,8 +1,8 @@
 """Raw bars: what was read from a source, kept as it came until it is sealed.
 
 <root>/raw/<snapshot_id>/ holds bars, instruments and actions as Parquet, with the right columns and types but unchecked
-values, so that a data
-quality report can show what is wrong with them, and source.json, which says where they came from.
+values, so that a data quality report can show what is wrong with them, and source.json, which says where they came
+from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from ledger_pipeline.errors import NotFoundError
+from ledger_pipeline.errors import IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.identity import check_id, hash_bytes
 from ledger_pipeline.market.bars import normalise_actions, normalise_bars, normalise_instruments
@@ -74,11 +74,15 @@ def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTa
         },
         "note": source.note,
     }
+    hashes = {}
     for name, frame in tables.items():
         sink = pa.BufferOutputStream()
         pyarrow.parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="snappy")
-        write_file(base / f"{name}.parquet", sink.getvalue().to_pybytes())
-    write_file(base / "source.json", json.dumps({"source": asdict(source), "described": described}, indent=2).encode())
+        data = sink.getvalue().to_pybytes()
+        write_file(base / f"{name}.parquet", data)
+        hashes[name] = hash_bytes(data)
+    told = {"source": asdict(source), "described": described, "tables": hashes}
+    write_file(base / "source.json", json.dumps(told, indent=2, default=str).encode())
     return RawTables(source, **tables, described=described)
 
 
@@ -88,13 +92,18 @@ def read_source(snapshot_id: str, root: Location = "data") -> RawSource:
 
 
 def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
-    """The raw tables of `snapshot_id`; NotFoundError when nothing was staged under it."""
+    """The raw tables of `snapshot_id`; NotFoundError when nothing was staged under it, IntegrityError when they are not
+    those of the last import that was completed.
+    """
     told = _told(snapshot_id, root)
     base = location(root) / "raw" / snapshot_id
-    frames = {
-        name: pyarrow.parquet.read_table(io.BytesIO((base / f"{name}.parquet").read_bytes())).to_pandas()
-        for name in ("bars", "instruments", "actions")
-    }
+    frames = {}
+    for name in ("bars", "instruments", "actions"):
+        file = base / f"{name}.parquet"
+        data = file.read_bytes() if file.exists() else b""
+        if hash_bytes(data) != told["tables"][name]:
+            raise IntegrityError(f"{file} is not as it was imported; import {snapshot_id!r} again.")
+        frames[name] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
     return RawTables(RawSource(**told["source"]), **frames, described=told["described"])
 
 
@@ -103,7 +112,14 @@ def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
     if not path.exists():
         raise NotFoundError(
             f"no raw bars were imported for {snapshot_id!r}; run `ledger-pipeline snapshot import BARS --id "
-            f"{snapshot_id}`, or give raw_bars "
-            "a source in its configuration."
+            f"{snapshot_id}`, or give raw_bars a source in its configuration."
         )
-    return json.loads(path.read_bytes())
+    try:
+        told = json.loads(path.read_bytes())
+        RawSource(**told["source"])
+        sound = set(told["tables"]) == {"bars", "instruments", "actions"} and "described" in told
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise IntegrityError(f"{path} is not as it was written; import {snapshot_id!r} again.")
+    return told

@@ -1,12 +1,9 @@
 """Sealed snapshots: market data that can no longer change without being noticed.
 
 A snapshot is a directory <root>/<snapshot_id>/ with bars.parquet, instruments.parquet, actions.parquet and
-manifest.json. Its identity
-is the snapshot_hash, SHA-256 over the column bytes of the three tables sorted by (symbol, time): the id is only a name
-for it. The
-directory is written once, whole, and never opened for writing again. Each process verifies the files against the
-manifest before it
-reads them, and the loaded columns against the snapshot_hash.
+manifest.json. Its identity is the snapshot_hash, SHA-256 over the column bytes of the three tables sorted by (symbol,
+time): the id is only a name for it. The directory is written once, whole, and never opened for writing again. Each
+process verifies the files against the manifest before it reads them, and the loaded columns against the snapshot_hash.
 """
 
 from __future__ import annotations
@@ -174,13 +171,11 @@ def seal(
     """Seal bars (and instruments and corporate actions) under `snapshot_id` and return the snapshot.
 
     Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed.
-    `source` is
-    free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same id again is
-    harmless.
+    `source` is free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same
+    id again is harmless.
 
     Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError
-    when the
-    disk cannot take it; in each case nothing is changed.
+    when the disk cannot take it; in each case nothing is changed.
     """
     check_id("snapshot", snapshot_id)
     canonical_json(source or {})

@@ -16,8 +16,7 @@ def schedule(deposits: Sequence[Deposit], times: np.ndarray) -> dict[int, float]
     """Amount by bar index, for bar times in microseconds UTC.
 
     `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the
-    first bar on or after that date. A
-    later bar never moves an earlier deposit.
+    first bar on or after that date. A later bar never moves an earlier deposit.
     """
     stamps = pd.to_datetime(times, unit="us")
     arrivals: dict[int, float] = {}

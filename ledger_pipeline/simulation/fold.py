@@ -1,10 +1,8 @@
 """The fold: pulses -> targets -> risk -> orders -> fills, as events.
 
 At bar t, in this order: corporate actions with their ex-date at t, cash flows, the orders decided at t-1 at the open of
-t, the mark at the close of
-t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1, expires. Actions at the
-first bar are not
-posted: the opening is stated as of that bar.
+t, the mark at the close of t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1,
+expires. Actions at the first bar are not posted: the opening is stated as of that bar.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The compiled part of the fold: differences to orders, orders to fills, positions to value.
 
 Positions and orders are whole 1e-9 units; cash is float64 and changes only by the cash_delta of an event, in the order
-of events, so the
-folds over the ledger reproduce it to the bit.
+of events, so the folds over the ledger reproduce it to the bit.
 """
 
 from __future__ import annotations
@@ -45,9 +44,8 @@ def plan_orders(
     """Write the orders that lead from positions to targets: sells, then buys, each in universe order. Returns how many.
 
     targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a
-    quantity is meant, and empty
-    when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if there is any order or
-    something to remember (memory >= 0).
+    quantity is meant, and empty when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if
+    there is any order or something to remember (memory >= 0).
     """
     n = 0
     decided = count[0] + 1
@@ -119,8 +117,7 @@ def settle_orders(
     positions.
 
     opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is
-    the code of "outcome k
-    and the order's reasons r".
+    the code of "outcome k and the order's reasons r".
     """
     for n in range(n_orders):
         order = orders[n]

@@ -1,8 +1,8 @@
 """Replay: run again and compare bytes, on the same inputs or on a history that ends earlier.
 
 A stored run is replayed from what is stored with it, its strategy's source and the values in its provenance, not from
-today's files. A
-truncation replay shows that a run did not see the future: on a snapshot cut at bar t the ledger up to t is the same.
+today's files. A truncation replay shows that a run did not see the future: on a snapshot cut at bar t the ledger up to
+t is the same.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def replay(
     """Run a stored run again from its own provenance and compare the ledgers.
 
     `indicators` are the user's own, when the run used any. Raises NotFoundError, IntegrityError (also when today's code
-    of a feature is
-    not the one the run used).
+    of a feature is not the one the run used).
     """
     stored = RunStore(root).open(run_id, snapshots)
     again = run(stored_experiment(stored, indicators), stored.snapshot, seed=stored.provenance["seed"])

@@ -1,8 +1,7 @@
 """Runs: an experiment on a snapshot.
 
 A run's identity is snapshot_hash + experiment_hash + seed + the version of the engine's semantics. Its ledger is the
-result; fills, lots, trades,
-equity and metrics are folds over it, made when first asked for.
+result; fills, lots, trades, equity and metrics are folds over it, made when first asked for.
 """
 
 from __future__ import annotations
@@ -169,8 +168,8 @@ def run(
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
     `seed` replaces the experiment's; `features` may supply values (T, K, N) from a store instead of computing them;
-    `until` cuts the grid at that bar
-    index, for replays. Raises InputError (StrategyError among them), RefusedError, IntegrityError; nothing is written.
+    `until` cuts the grid at that bar index, for replays. Raises InputError (StrategyError among them), RefusedError,
+    IntegrityError; nothing is written.
     """
     started = time.perf_counter()
     spec = experiment.spec

@@ -1,10 +1,9 @@
 """Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
 
 provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity
-(Parquet) and metrics (JSON)
-follow from it and can be made again. A directory appears whole. Labels, tags and the archive flag are mutable and live
-beside it, in <root>/labels/; they change no hash.
-Nothing here is opened for writing by two processes: a run that exists is compared, not overwritten.
+(Parquet) and metrics (JSON) follow from it and can be made again. A directory appears whole. Labels, tags and the
+archive flag are mutable and live beside it, in <root>/labels/; they change no hash. Nothing here is opened for writing
+by two processes: a run that exists is compared, not overwritten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Context: everything a strategy may know at a pulse, and nothing more.
 
 A context is made anew at each pulse from copies of that pulse's rows. No attribute of it leads to an array that holds a
-later bar: not
-its vectors, not their bases, not its methods. The bars behind `history` are handed over one pulse at a time.
+later bar: not its vectors, not their bases, not its methods. The bars behind `history` are handed over one pulse at a
+time.
 """
 
 from __future__ import annotations
@@ -96,9 +96,8 @@ class Context:
     """What a strategy sees at the close of one bar time.
 
     now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name),
-    position(symbol),
-    history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes, positions,
-    feature_values(name).
+    position(symbol), history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes,
+    positions, feature_values(name).
     """
 
     __slots__ = (

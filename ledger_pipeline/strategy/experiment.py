@@ -1,10 +1,8 @@
 """Experiments: everything that affects a result, in one frozen value with one hash.
 
 An experiment is strategy + params + features + opening + deposits + costs + risk + universe + cash rule. Its name,
-description, benchmark and
-default seed are not part of experiment_hash. The same model checks an experiment from a YAML file and one made in
-Python; unknown keys
-are refused, and costs must be written down, an empty list for none.
+description, benchmark and default seed are not part of experiment_hash. The same model checks an experiment from a YAML
+file and one made in Python; unknown keys are refused, and costs must be written down, an empty list for none.
 """
 
 from __future__ import annotations

@@ -31,8 +31,7 @@ class Flow:
     """What bindings may be.
 
     depths: how many layers down a binding holds ctx, params or a part of them; 0 when it is one. contexts: bindings
-    that
-    are ctx itself. sets: bindings that are sets.
+    that are ctx itself. sets: bindings that are sets.
     """
 
     def __init__(self, scopes: Scopes, strategy: ast.FunctionDef | ast.AsyncFunctionDef):

@@ -23,8 +23,7 @@ class Targets:
     `ctx.targets()`.
 
     `targets[symbol] = quantity` sets a quantity; `invest` sets cash to invest at the fill instead, and whichever comes
-    last counts; `because`
-    attaches reason codes; `remember` hands JSON-safe state to the next pulse.
+    last counts; `because` attaches reason codes; `remember` hands JSON-safe state to the next pulse.
     """
 
     __slots__ = ("universe", "vector", "values", "invests", "reasons", "memory")

@@ -1,8 +1,7 @@
 """Bars, instruments and actions from CSV and Parquet files.
 
 Arrow reads both, in columns and with types stated beforehand, so text in a price or a time without a zone is an error
-that names the row
-instead of a guess.
+that names the row instead of a guess.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ def read_table(table: str, path: Location, *, assume_utc: bool = False) -> pd.Da
     """Read `table` ("bars", "instruments" or "actions") from a .csv, .csv.gz or .parquet file.
 
     Times must carry a zone; `assume_utc` takes naive times and plain dates as UTC. Raises NotFoundError for no such
-    file, InputError for
-    one that does not hold the table.
+    file, InputError for one that does not hold the table.
     """
     source = location(path)
     if not source.exists():
