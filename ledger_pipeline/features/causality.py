@@ -8,13 +8,14 @@ indicator treats all alike; a cross-sectional one is checked over all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import RefusedError
-from ledger_pipeline.features.table import Feature, of_columns, raw_values
+from ledger_pipeline.features.table import Feature, compute, of_columns, raw_values
 from ledger_pipeline.market.grid import Grid
 
 RELATIVE = 1e-9  # two libraries may order a sum differently; a look ahead is never this small
@@ -75,3 +76,13 @@ def _cuts(present: np.ndarray, warmup: int) -> list[int]:
         last = len(rows) - 1
         cuts |= {int(rows[k]) for k in (warmup - 1, last // 3, last // 2, 2 * last // 3, last - 1) if 0 <= k < last}
     return sorted(cuts)
+
+
+def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
+    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError).
+    """
+    table = np.empty((len(grid.times), len(items), len(grid.symbols)))
+    for k, item in enumerate(items):
+        require_causal(item, grid)
+        table[:, k, :] = compute(item, grid)
+    return table

@@ -9,7 +9,7 @@ the values.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,18 +96,6 @@ def compute(item: Feature, grid: Grid) -> np.ndarray:
     elif item.indicator.basis == "volume":
         values *= grid.split_factor
     return values
-
-
-def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
-    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError).
-    """
-    from ledger_pipeline.features.causality import require_causal
-
-    table = np.empty((len(grid.times), len(items), len(grid.symbols)))
-    for k, item in enumerate(items):
-        require_causal(item, grid)
-        table[:, k, :] = compute(item, grid)
-    return table
 
 
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:

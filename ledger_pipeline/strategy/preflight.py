@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ledger_pipeline.errors import InputError, RefusedError
-from ledger_pipeline.strategy import preflight_constants as module_text
-from ledger_pipeline.strategy import preflight_reach as reach
-from ledger_pipeline.strategy import preflight_state as state
-from ledger_pipeline.strategy.preflight_flow import Facts, Flow
-from ledger_pipeline.strategy.preflight_rules import Reason
-from ledger_pipeline.strategy.preflight_scopes import Scopes
 from ledger_pipeline.strategy.source import StrategySource, capture, parse
+from ledger_pipeline.strategy.tiers import constants as module_text
+from ledger_pipeline.strategy.tiers import reach, state
+from ledger_pipeline.strategy.tiers.flow import Facts, Flow
+from ledger_pipeline.strategy.tiers.rules import Reason
+from ledger_pipeline.strategy.tiers.scopes import Scopes
 
 __all__ = ["Preflight", "Reason", "preflight"]
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.errors import InputError, IntegrityError
-from ledger_pipeline.strategy.preflight_scopes import Scopes
+from ledger_pipeline.strategy.tiers.scopes import Scopes
 
 _LARGEST_JSON_INTEGER = 2**53 - 1
 _MARK = "__strategy_source__"

@@ -28,7 +28,7 @@ def naive(frame: pd.DataFrame) -> pd.DataFrame:
 FILES = {
     "a missing column": (lambda f: f.drop(columns="close"), ["close"]),
     "an extra column": (lambda f: f.assign(adjusted="1"), ["adjusted"]),
-    "text in a price": (put("open", 4, "n/a"), ["line 6", "n/a"]),
+    "text in a price": (put("open", 4, "abc"), ["line 6", "abc"]),
     "an empty price": (put("open", 4, ""), ["open"]),
     "a negative price": (put("low", 4, "-1"), ["AAPL"]),
     "an infinite price": (put("high", 4, "inf"), ["AAPL"]),
@@ -149,7 +149,7 @@ EXPERIMENT_FAULTS = {
     "no costs": (2, "strategy: buy_and_hold\nopening: {cash: 1}\n", ["bad.yaml", "costs"]),
     "no yaml": (2, "strategy: [\n", ["bad.yaml, line"]),
     "a missing strategy": (4, BASE.format(strategy="nowhere"), ["nowhere"]),
-    "a strategy with a syntax error": (2, BASE.format(strategy="syntax"), ["syntax.py", "line 2"]),
+    "a strategy with a syntax error": (2, BASE.format(strategy="syntax"), ["syntax.py:2"]),
     "a tier 3 source": (3, BASE.format(strategy="reader"), ["line 2", "open"]),
     "an unknown indicator": (2, BASE.format(strategy="buy_and_hold") + "features: {x: {indicator: smma}}\n", ["smma"]),
 }

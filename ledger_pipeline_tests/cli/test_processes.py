@@ -113,8 +113,8 @@ def test_processes_on_a_new_project_do_not_stumble_over_each_other(fresh) -> Non
     for process in processes:
         out, err = process.communicate(timeout=120)
         codes.append(process.returncode)
+        assert "Traceback" not in err, err
         found = json.loads(out)
-        assert "Traceback" not in err
         if process.returncode == 0:
             rows.add(found["rows"]["bars"])
         else:

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from ledger_pipeline.errors import InputError, RefusedError
 from ledger_pipeline.strategy.preflight import Preflight, Reason, preflight
-from ledger_pipeline.strategy.preflight_rules import NUMPY, PURE_BUILTINS, STDLIB
-from ledger_pipeline.strategy.preflight_scopes import Scopes
 from ledger_pipeline.strategy.source import StrategySource, capture, compile_source, source_hash
+from ledger_pipeline.strategy.tiers.rules import NUMPY, PURE_BUILTINS, STDLIB
+from ledger_pipeline.strategy.tiers.scopes import Scopes
 
 
 def body(text: str) -> str:

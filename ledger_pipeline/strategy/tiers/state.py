@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from ledger_pipeline.strategy.preflight_flow import Facts, Flow
-from ledger_pipeline.strategy.preflight_rules import (
+from ledger_pipeline.strategy.tiers.flow import Facts, Flow
+from ledger_pipeline.strategy.tiers.rules import (
     MUTATING_FUNCTIONS,
     MUTATORS,
     SET_SAFE_BUILTINS,

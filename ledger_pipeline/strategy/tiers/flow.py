@@ -10,8 +10,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ledger_pipeline.strategy.preflight_rules import SET_METHODS
-from ledger_pipeline.strategy.preflight_scopes import Binding, Origin, Scopes
+from ledger_pipeline.strategy.tiers.rules import SET_METHODS
+from ledger_pipeline.strategy.tiers.scopes import Binding, Origin, Scopes
 
 # Attributes of ctx that cannot be changed (numbers, times, a tuple of texts), or are a fresh copy at each access
 # (memory).

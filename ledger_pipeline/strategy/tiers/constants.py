@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
-from ledger_pipeline.strategy.preflight_flow import Facts
-from ledger_pipeline.strategy.preflight_rules import READ_ONLY_BUILTINS, SHALLOW_BUILTINS, STDLIB, Reason
+from ledger_pipeline.strategy.tiers.flow import Facts
+from ledger_pipeline.strategy.tiers.rules import READ_ONLY_BUILTINS, SHALLOW_BUILTINS, STDLIB, Reason
 
 _PURE_CONSTRUCTORS = frozenset(
     """

@@ -10,10 +10,10 @@ import string
 import sys
 from collections.abc import Iterator
 
-from ledger_pipeline.strategy import preflight_rules as rules
-from ledger_pipeline.strategy.preflight_flow import Facts
-from ledger_pipeline.strategy.preflight_rules import Reason
-from ledger_pipeline.strategy.preflight_scopes import pattern_names
+from ledger_pipeline.strategy.tiers import rules
+from ledger_pipeline.strategy.tiers.flow import Facts
+from ledger_pipeline.strategy.tiers.rules import Reason
+from ledger_pipeline.strategy.tiers.scopes import pattern_names
 
 Finding = tuple[str, str]  # code, message
 
