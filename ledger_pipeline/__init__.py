@@ -5,7 +5,7 @@
     experiment = lp.experiment(strategy, params={"quantity": 10}, features={"sma": {"indicator": "sma", "window": 20}},
     costs=[])
     run = lp.run(experiment, snapshot)
-    run.metrics, run.equity, run.trades, run.ledger.frame
+    run.metrics, run.equity, run.trades, run.ledger
 
 The names below are the public API. They are imported when first used, so that loading the Dagster definitions stays
 quick.

@@ -121,11 +121,11 @@ def run_ledger(item: Work) -> Made:
     if item.fresh:
         item.runs.write_ledger(result)
     told = result.provenance
-    return result.ledger.head, {
+    return result.events.head, {
         "equity and drawdown": dg.MetadataValue.md(item.picture),
         "run_id": result.run_id,
         "run_hash": told["run_hash"],
-        "ledger_head": result.ledger.head,
+        "ledger_head": result.events.head,
         "snapshot_hash": told["snapshot"]["hash"],
         "experiment_hash": told["experiment"]["hash"],
         "strategy_hash": told["experiment"]["strategy_hash"],
@@ -135,7 +135,7 @@ def run_ledger(item: Work) -> Made:
         "seed": told["seed"],
         "versions": dg.MetadataValue.json(told["versions"]),
         "platform": told["platform"],
-        "dagster/row_count": len(result.ledger),
+        "dagster/row_count": len(result.events),
         "pulses": told["pulses"],
         "duration_seconds": told["duration_seconds"],
         "warnings": "; ".join(result.warnings) or "none",
@@ -146,7 +146,7 @@ def run_ledger(item: Work) -> Made:
 def fills(item: Work) -> Made:
     """The materialisation of `fills`."""
     frame = item.run.fills
-    return hash_json({"ledger_head": item.run.ledger.head, "rows": len(frame)}), {
+    return hash_json({"ledger_head": item.run.events.head, "rows": len(frame)}), {
         "dagster/row_count": len(frame),
         "fees": float(frame["fee"].sum()),
         "notional": float((frame["quantity"] * frame["price"]).sum()),

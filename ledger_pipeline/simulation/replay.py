@@ -59,7 +59,7 @@ def replay(
     """
     stored = RunStore(root).open(run_id, snapshots)
     again = run(stored_experiment(stored, indicators), stored.snapshot, seed=stored.provenance["seed"])
-    return Replay(run_id, stored.ledger.head, again.ledger.head, first_difference(stored.ledger, again.ledger))
+    return Replay(run_id, stored.events.head, again.events.head, first_difference(stored.events, again.events))
 
 
 def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = None) -> Experiment:
@@ -138,7 +138,7 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
     results = []
     for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
-        results.append(Truncation(cut, *_compare_beginning(full.ledger, short.ledger)))
+        results.append(Truncation(cut, *_compare_beginning(full.events, short.events)))
     return results
 
 

@@ -70,13 +70,13 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `ledger` and `provenance`, and frames that follow from the ledger.
+    """A finished run: `events` (the Ledger) and `provenance`, and frames that follow from the events.
 
-    fills, lots, trades, equity: see ledger.folds; metrics: see analytics.metrics.
+    ledger: the events as a frame; fills, lots, trades, equity: see ledger.folds; metrics: see analytics.metrics.
     """
 
     provenance: dict[str, Any]
-    ledger: Ledger = field(repr=False)
+    events: Ledger = field(repr=False)
     snapshot: Snapshot = field(repr=False)
 
     @property
@@ -86,45 +86,50 @@ class Run:
 
     @functools.cached_property
     def _fold(self) -> LotFold:
-        return fold_lots(self.ledger)
+        return fold_lots(self.events)
 
     @functools.cached_property
     def _grid(self) -> Grid:
         return experiment_grid(self.snapshot, self.provenance["experiment"]["universe"])
 
     @functools.cached_property
+    def ledger(self) -> pd.DataFrame:
+        """One row an event."""
+        return self.events.frame
+
+    @functools.cached_property
     def fills(self) -> pd.DataFrame:
         """One row a fill."""
-        return folds.fills(self.ledger)
+        return folds.fills(self.events)
 
     @functools.cached_property
     def lots(self) -> pd.DataFrame:
         """One row a FIFO lot or closed part of one."""
-        return folds.lots(self.ledger, self._fold)
+        return folds.lots(self.events, self._fold)
 
     @functools.cached_property
     def trades(self) -> pd.DataFrame:
         """One row a closed round trip."""
-        return folds.trades(self.ledger, self._fold)
+        return folds.trades(self.events, self._fold)
 
     @functools.cached_property
     def equity(self) -> pd.DataFrame:
         """One row a pulse."""
-        return folds.equity(self.ledger, self._grid.times, self._grid.symbols, marks(self._grid), self._fold)
+        return folds.equity(self.events, self._grid.times, self._grid.symbols, marks(self._grid), self._fold)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Metrics by name, None where one is undefined; against the benchmark when the experiment names one."""
-        return run_metrics(self.ledger, self.equity, self.trades, self.snapshot, self.provenance["experiment"])
+        return run_metrics(self.events, self.equity, self.trades, self.snapshot, self.provenance["experiment"])
 
     @property
     def warnings(self) -> list[str]:
         """What a person should know of this run, one sentence a kind."""
-        return outcome_warnings(self.ledger)
+        return outcome_warnings(self.events)
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""
-        return invariants.breaches(self.ledger, self._fold, self.equity)
+        return invariants.breaches(self.events, self._fold, self.equity)
 
     def save(self, root: Location = "data") -> None:
         """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is

@@ -61,7 +61,7 @@ class RunStore:
 
     def _create(self, run: Run, derived: dict[str, bytes]) -> None:
         files = {
-            "ledger.parquet": run.ledger.to_parquet(),
+            "ledger.parquet": run.events.to_parquet(),
             **{name if "." in name else f"{name}.parquet": data for name, data in derived.items()},
             "strategy.py": run.provenance["strategy_text"].encode(),
             "provenance.json": to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"}),
@@ -69,10 +69,10 @@ class RunStore:
         if create_directory(self.runs / run.run_id, files):
             return
         stored = self.provenance(run.run_id)
-        if stored["ledger_head"] != run.ledger.head:
+        if stored["ledger_head"] != run.events.head:
             raise IntegrityError(
                 f"run {run.run_id} is stored with ledger head {stored['ledger_head'][:16]}, but the same inputs now "
-                f"give {run.ledger.head[:16]}; "
+                f"give {run.events.head[:16]}; "
                 "compare the versions and the platform in its provenance (`runs show`)."
             )
         for name, data in derived.items():

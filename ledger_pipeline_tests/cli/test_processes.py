@@ -99,7 +99,7 @@ def test_many_processes_run_at_once_on_one_instance(small) -> None:
     assert {name: len(found) for name, found in heads.items()} == dict.fromkeys(EXPERIMENTS, 1)
     store = RunStore(small.data)
     assert len(store.ids()) == 6 and sorted(p.name for p in store.runs.iterdir()) == store.ids()
-    assert all(store.open(name, small.snapshots).ledger for name in store.ids())
+    assert all(store.open(name, small.snapshots).events for name in store.ids())
     with instance(small) as records:
         for asset in RUN_ASSETS:
             assert {key for key in materialized(records, asset) if "other" in key} == {f"{n}|other" for n in EXPERIMENTS}
@@ -118,7 +118,7 @@ def test_processes_on_a_new_project_do_not_stumble_over_each_other(fresh) -> Non
         if process.returncode == 0:
             rows.add(found["rows"]["bars"])
         else:
-            assert found["kind"] == "RefusedError" and "sealed with other content" in found["error"]
+            assert found["kind"] == "RefusedError" and "sealed with other content" in found["error"], found
     assert set(codes) == {0, 3} and len(rows) == 1  # who came first has sealed it
     sealed = told("snapshot", "verify", "mine")
     assert sealed["verified"] and os.listdir(fresh.snapshots) == ["mine"] and os.listdir(fresh.data / "raw") == ["mine"]

@@ -49,7 +49,7 @@ def test_data_versions_are_the_hashes_of_the_content(small) -> None:
     with instance(small) as records:
         assert version(records, "sealed_snapshot", "small") == sealed.hash
         assert version(records, "raw_bars", "small") == sealed.manifest["content"]["bars"]
-        assert version(records, "run_ledger", "fast|small") == stored.ledger.head
+        assert version(records, "run_ledger", "fast|small") == stored.events.head
         assert version(records, "metrics", "fast|small") == hash_json(stored.metrics)
         features = {"sma": item.features[0].fingerprint}
         assert version(records, "feature_table", "fast|small") == hash_json(
