@@ -84,6 +84,7 @@ class _Fold:
         self.numbers = np.zeros(1, dtype=np.int64)
         self.pending = 0
         self.memory = "{}"
+        self.placed: tuple[tuple[str, ...], dict[str, int]] = (), {}
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
 
@@ -252,8 +253,9 @@ class _Fold:
         cash, reasons, payloads = _NO_CASH, _NO_CODES, _NO_CODES
         if targets.invests or targets.reasons:
             cash = np.full(len(universe), np.nan)
+            place = self._places(universe)
             for symbol, amount in targets.cash().items():
-                cash[universe.index(symbol)] = amount
+                cash[place[symbol]] = amount
         if self.inputs.risk:
             vector, cash = self._restrict(vector, cash, columns, closes, equity, marked)
         if len(cash):
@@ -308,12 +310,19 @@ class _Fold:
     def _details(self, targets: Targets, universe: tuple[str, ...], cash: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes of the reasons and payloads for each symbol of the universe, -1 for none."""
         reasons = np.full(len(universe), -1, dtype=np.int64)
+        place = self._places(universe)
         for symbol, codes in targets.reasons.items():
-            reasons[universe.index(symbol)] = self._reason(",".join(codes))
+            reasons[place[symbol]] = self._reason(",".join(codes))
         payloads = np.full(len(universe), -1, dtype=np.int64)
         for u in np.flatnonzero(~np.isnan(cash)):
             payloads[u] = self.events.payload({"invest": float(cash[u])})
         return reasons, payloads
+
+    def _places(self, universe: tuple[str, ...]) -> dict[str, int]:
+        """Where each symbol stands in the universe; made anew only when the universe changes."""
+        if self.placed[0] is not universe:
+            self.placed = universe, {symbol: u for u, symbol in enumerate(universe)}
+        return self.placed[1]
 
     def _reason(self, text: str) -> int:
         """The code of an order's reasons; "" stands for none and has the code -1."""

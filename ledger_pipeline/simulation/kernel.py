@@ -130,6 +130,11 @@ def settle_orders(
             continue
         price = fill_price(opens[i], order.side, codes, amounts)
         filled = order.units
+        if filled == 0 and np.isnan(order.cash):  # a reverse split left nothing of it
+            _settle(
+                event, _REJECTED, t, order, np.nan, price, np.nan, np.nan, outcomes[NOTHING_TO_BUY, order.reasons + 1]
+            )
+            continue
         if filled == 0:
             filled = np.int64(np.floor(min(order.cash / price * UNITS, 2.0 * LIMIT)))
             if filled <= 0:

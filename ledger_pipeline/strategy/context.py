@@ -7,7 +7,6 @@ time.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import pandas as pd
 
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.strategy.targets import Targets
+from ledger_pipeline.strategy.terms import read_json
 
 _FIELDS = {"_open": 0, "_high": 1, "_low": 2, "_close": 3, "_volume": 4}
 
@@ -144,7 +144,7 @@ class Context:
     @property
     def memory(self) -> dict[str, Any]:
         """What the last decision that called `remember` handed on; a fresh copy, {} at first."""
-        return json.loads(self._memory)
+        return read_json(self._memory)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -256,12 +256,7 @@ class Context:
 
     def targets(self, quantities: np.ndarray) -> Targets:
         """Targets from a vector of quantities aligned with `universe`."""
-        vector = np.asarray(quantities, dtype=np.float64)
-        if vector.shape != (len(self.universe),):
-            raise InputError(
-                f"targets: the vector has shape {vector.shape}; the universe has {len(self.universe)} symbols."
-            )
-        return Targets(self.universe, vector)
+        return Targets(self.universe, self._aligned("targets", quantities))
 
     def weights(self, weights: Mapping[str, float] | np.ndarray, *, whole: bool = False) -> Targets:
         """Targets that put these weights of equity at the close into each symbol; a symbol that is not named gets zero.
@@ -269,14 +264,26 @@ class Context:
         quantity = weight x equity / close, cut to whole shares towards zero when `whole`.
         """
         if isinstance(weights, Mapping):
-            unknown = [symbol for symbol in weights if symbol not in self.universe]
-            if unknown:
-                raise _unknown(unknown[0], self.universe)
-            vector = np.array([weights.get(symbol, 0.0) for symbol in self.universe], dtype=np.float64)
-        else:
-            vector = self.targets(weights).vector
+            for symbol in weights:
+                if symbol not in self.universe:
+                    raise _unknown(symbol, self.universe)
+            weights = [weights.get(symbol, 0.0) for symbol in self.universe]
+        vector = self._aligned("weights", weights)
         if not np.isfinite(vector).all():
             symbol = self.universe[int(np.flatnonzero(~np.isfinite(vector))[0])]
             raise InputError(f"weights: the weight of {symbol} is not a finite number.")
         quantities = vector * self.equity / self.closes
-        return Targets(self.universe, np.trunc(quantities) if whole else quantities)
+        # a quantity is a number on the 1e-9 grid: 28.999999999999996 is 29 shares, not 28
+        return Targets(self.universe, np.trunc(np.round(quantities, 9)) if whole else quantities)
+
+    def _aligned(self, what: str, values: Any) -> np.ndarray:
+        """A copy of `values` as a float64 vector with one number for each symbol of the universe."""
+        try:
+            vector = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"{what}: {str(values)[:80]} is not a vector of numbers, one for each symbol.") from None
+        if vector.shape != (len(self.universe),):
+            raise InputError(
+                f"{what}: the vector has shape {vector.shape}; the universe has {len(self.universe)} symbols."
+            )
+        return vector

@@ -1,8 +1,9 @@
 """Experiments: everything that affects a result, in one frozen value with one hash.
 
 An experiment is strategy + params + features + opening + deposits + costs + risk + universe + cash rule. Its name,
-description, benchmark and default seed are not part of experiment_hash. The same model checks an experiment from a YAML
-file and one made in Python; unknown keys are refused, and costs must be written down, an empty list for none.
+description, benchmark and default seed are not part of experiment_hash; the name of its strategy is, since every event
+of the ledger carries it. The same model checks an experiment from a YAML file and one made in Python; unknown keys are
+refused, and costs must be written down, an empty list for none.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
-from ledger_pipeline.identity import canonical_json, hash_json
+from ledger_pipeline.identity import hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.source import StrategySource
-from ledger_pipeline.strategy.terms import parse_costs, parse_risk
+from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
+
+Number = Annotated[float, Strict()]  # a truth value or a text is no number
 
 
 class _Strict(BaseModel):
@@ -33,9 +36,9 @@ class _Strict(BaseModel):
 class Opening(_Strict):
     """What the book holds at the first pulse: cash, and quantities with what one share of each cost."""
 
-    cash: float = Field(ge=0)
-    positions: dict[str, float] = Field(default_factory=dict)
-    cost_basis: dict[str, float] = Field(default_factory=dict)
+    cash: Number = Field(ge=0)
+    positions: dict[str, Number] = Field(default_factory=dict)
+    cost_basis: dict[str, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _costs_known(self) -> Opening:
@@ -52,7 +55,7 @@ class Deposit(_Strict):
     a date.
     """
 
-    amount: float = Field(gt=0)
+    amount: Number = Field(gt=0)
     every: Literal["week", "month", "quarter", "year"] | None = None
     start: date | None = None
     end: date | None = None
@@ -64,6 +67,8 @@ class Deposit(_Strict):
             raise ValueError("give either `every` (week, month, quarter, year) or `at` (a date)")
         if self.at is not None and (self.start or self.end):
             raise ValueError("`start` and `end` go with `every`, not with `at`")
+        if self.start and self.end and self.end < self.start:
+            raise ValueError(f"it ends on {self.end}, before it starts on {self.start}")
         return self
 
 
@@ -79,21 +84,47 @@ class ExperimentSpec(_Strict):
     risk: list[Any] = Field(default_factory=list)
     universe: tuple[str, ...] | None = None
     cash_rule: Literal["require", "allow_negative"] = "require"
-    seed: int = Field(default=0, ge=0, lt=2**53)
+    seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
     description: str | None = None
 
-    @model_validator(mode="after")
-    def _sound(self) -> ExperimentSpec:
-        try:
-            parse_costs(self.costs)
-            parse_risk(self.risk)
-            canonical_json(self.params)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        if self.universe is not None and (not self.universe or len(set(self.universe)) != len(self.universe)):
-            raise ValueError("universe must list at least one symbol, each once; leave it out for all of the snapshot")
-        return self
+    @field_validator("params")
+    @classmethod
+    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return _refused(json_value, params)
+
+    @field_validator("costs")
+    @classmethod
+    def _costs(cls, costs: list[Any]) -> list[Any]:
+        return list(_refused(parse_costs, costs))
+
+    @field_validator("risk")
+    @classmethod
+    def _risk(cls, risk: list[Any]) -> list[Any]:
+        return list(_refused(parse_risk, risk))
+
+    @field_validator("universe")
+    @classmethod
+    def _universe(cls, universe: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if universe is not None and (not universe or len(set(universe)) != len(universe)):
+            raise ValueError("it must list at least one symbol, each once; leave it out for all of the snapshot")
+        return universe
+
+
+def _refused(check: Callable[[Any], Any], value: Any) -> Any:
+    """check(value), with its InputError as the ValueError that pydantic puts a place to."""
+    try:
+        return check(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+class SpecError(InputError):
+    """An InputError that knows its place in the spec: the keys that lead to it."""
+
+    def __init__(self, message: str, *place: str) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 @dataclass(frozen=True)
@@ -101,7 +132,7 @@ class Experiment:
     """A checked experiment. `hash` identifies it; `name` only names it."""
 
     name: str
-    preflight: Preflight
+    preflight: Preflight = field(repr=False)
     spec: ExperimentSpec
     features: tuple[Feature, ...] = field(repr=False)
 
@@ -131,6 +162,7 @@ class Experiment:
         spec = self.spec
         return {
             "strategy": {
+                "name": spec.strategy,
                 "source_hash": self.source.hash,
                 "function": self.source.function_name,
                 "captured": dict(self.source.captured),
@@ -168,66 +200,83 @@ def experiment(
     description: str | None = None,
     indicators: Mapping[str, Indicator] | None = None,
 ) -> Experiment:
-    """An experiment from Python values; `strategy` is a function, or the path of a file that holds one.
+    """An experiment from Python values; `strategy` is a function, a text, or the path of a file that holds one.
 
-    `opening` is {"cash": 100_000} when left out. Raises InputError, and RefusedError for a tier 3 strategy.
+    `opening` is {"cash": 100_000} when left out. The strategy is called after its file, else after its function, and so
+    is an experiment without a `name`. A user's indicator stands in `features` as a function, or by its name in
+    `indicators`. Raises InputError, and RefusedError for a tier 3 strategy.
     """
     checked = preflight(strategy)
-    label = name or checked.source.function_name.lower()
+    is_file = isinstance(strategy, Path) or (isinstance(strategy, str) and "\n" not in strategy)
+    called = Path(strategy).stem if is_file else checked.source.function_name.lower()  # type: ignore[arg-type]
+    if name is not None and not isinstance(name, str):
+        raise InputError(f"the name of an experiment is a text, not {name!r}.")
+    label = name or called
+    given = {
+        "params": params,
+        "features": features,
+        "opening": opening,
+        "deposits": deposits,
+        "risk": risk,
+        "universe": universe,
+    }
     values = {
-        "strategy": label,
-        "params": dict(params or {}),
-        "features": {alias: dict(spec) for alias, spec in (features or {}).items()},
-        "deposits": list(deposits),
-        "costs": list(costs),
-        "risk": list(risk),
+        "strategy": called,
+        "costs": plain(costs),
         "cash_rule": cash_rule,
-        "seed": seed,
+        "seed": plain(seed),
         "benchmark": benchmark,
         "description": description,
-        **({"opening": dict(opening)} if opening is not None else {}),
-        **({"universe": tuple(universe)} if universe is not None else {}),
+        **{key: plain(value) for key, value in given.items() if value is not None},
     }
     try:
         spec = ExperimentSpec.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"experiment {label!r}: {'.'.join(map(str, first['loc'])) or 'it'}: {said(first)}.") from None
-    return assemble(label, checked, spec, indicators)
+        place, message = first_error(error)
+        raise InputError(f"experiment {label!r}: {key_of(place)} {message}.") from None
+    try:
+        return assemble(label, checked, spec, indicators)
+    except SpecError as error:
+        raise SpecError(f"experiment {label!r}: {error}", *error.place) from None
 
 
 def assemble(
     name: str, checked: Preflight, spec: ExperimentSpec, indicators: Mapping[str, Indicator] | None = None
 ) -> Experiment:
     """Join a preflighted strategy and a checked spec: resolve parameters in features, and find features that are used
-    but not defined.
+    but not defined. SpecError, and RefusedError for a tier 3 strategy.
     """
     checked.require()
     features = []
     for alias in sorted(spec.features):
-        resolved = {}
-        for key, value in spec.features[alias].items():
-            if isinstance(value, Mapping) and set(value) == {"param"}:
-                if value["param"] not in spec.params:
-                    raise InputError(
-                        f"experiment {name!r}: feature {alias!r} takes {key} from params.{value['param']}, which is "
-                        "not defined."
-                    )
-                value = spec.params[value["param"]]
-            resolved[key] = value
+        resolved = {key: _resolved(alias, key, value, spec) for key, value in spec.features[alias].items()}
         try:
             features.append(feature(alias, resolved, indicators))
         except InputError as error:
-            raise InputError(f"experiment {name!r}: {error}") from None
+            raise SpecError(str(error), "features", alias) from None
     for line, alias in used_features(checked.source.text):
         if alias not in spec.features:
             defined = ", ".join(sorted(spec.features)) or "none"
-            raise InputError(
-                f"experiment {name!r}: the strategy asks for the feature {alias!r} (line {line}), which the "
-                "experiment does not define "
-                f"(it defines: {defined})."
+            raise SpecError(
+                f"the strategy asks for the feature {alias!r} (line {line} of its text), which the experiment does not "
+                f"define (it defines: {defined}).",
+                "features",
             )
     return Experiment(name, checked, spec, tuple(features))
+
+
+def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:
+    """A parameter of a feature, taken from the params where it says {param: name}."""
+    if not (isinstance(value, Mapping) and set(value) == {"param"}):
+        return value
+    wanted = value["param"]
+    if not isinstance(wanted, str) or wanted not in spec.params:
+        known = ", ".join(sorted(spec.params)) or "none"
+        raise SpecError(
+            f"feature {alias!r} takes {key} from params.{wanted}, which is not defined (params: {known}).",
+            *("features", alias, key),
+        )
+    return spec.params[wanted]
 
 
 def used_features(text: str) -> list[tuple[int, str]]:
@@ -249,11 +298,25 @@ def used_features(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def said(error: Mapping[str, Any]) -> str:
-    """One pydantic error in our words."""
-    if error["type"] == "extra_forbidden":
-        return "is not a known key"
-    if error["type"] == "missing":
-        hint = "; write [] for no costs" if error["loc"][-1:] == ("costs",) else ""
-        return f"is missing{hint}"
-    return str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+    """The place and the sentence, in our words, of the error to tell: an unknown key before what is missing for it."""
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
+    place = tuple(part for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        model = {"opening": Opening, "deposits": Deposit}.get(str(place[0]), ExperimentSpec)
+        return place, f"is not a known key; the keys are {', '.join(model.model_fields)}"
+    if first["type"] == "missing":
+        return place, "is missing" + ("; write [] for no costs" if place == ("costs",) else "")
+    if first["type"] == "value_error":
+        return place, "is not sound: " + str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    kinds = {"dict_type": "a mapping", "model_type": "a mapping", "list_type": "a list", "tuple_type": "a list"}
+    said = str(first["msg"]).removeprefix("Input should be ")
+    for theirs, ours in (("a valid integer", "a whole number"), ("a valid string", "a text"), ("a valid ", "a ")):
+        said = said.replace(theirs, ours)
+    return place, f"is {first['input']!r}; it should be {kinds.get(first['type'], said)}"
+
+
+def key_of(place: tuple[int | str, ...]) -> str:
+    """A place in an experiment as it is written: deposits[0].amount."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.strategy.terms import plain
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
 
@@ -49,7 +50,14 @@ class Targets:
         values[symbol] = quantity
 
     def __getitem__(self, symbol: str) -> float:
-        return self.as_dict()[symbol]
+        """The target quantity; InputError for an unknown symbol, and where cash is to be invested instead."""
+        try:
+            value = self.as_dict()[symbol]
+        except KeyError:
+            raise InputError(f"targets: {symbol!r} is not in the universe of this pulse.") from None
+        if isinstance(value, Invest):
+            raise InputError(f"targets: {symbol} has cash to invest ({float(value)}), not a quantity; see cash().")
+        return value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.universe)
@@ -65,7 +73,7 @@ class Targets:
         """Buy `symbol` for this amount of cash (above zero) at the fill, on top of what is held; fees come on top of
         the cash.
         """
-        if symbol not in self.universe:
+        if symbol not in self.as_dict():
             raise InputError(f"invest: {symbol!r} is not in the universe of this pulse.")
         if (
             isinstance(cash, bool)
@@ -85,7 +93,7 @@ class Targets:
 
     def because(self, symbol: str, *codes: str) -> Targets:
         """Attach reason codes (upper-case words, such as UNDERWEIGHT) to what this decision does with `symbol`."""
-        if symbol not in self.universe:
+        if symbol not in self.as_dict():
             raise InputError(f"because: {symbol!r} is not in the universe of this pulse.")
         for code in codes:
             if not isinstance(code, str) or not _REASON.fullmatch(code):
@@ -97,8 +105,11 @@ class Targets:
         return self
 
     def remember(self, memory: Mapping[str, Any]) -> Targets:
-        """Hand `memory` (a JSON object) to the next pulse as `ctx.memory`; it replaces what was remembered before."""
+        """Hand `memory` (a JSON object) to the next pulse as `ctx.memory`; it replaces what was remembered before.
+
+        Later changes to `memory` do not count; tuples come back as lists.
+        """
         if not isinstance(memory, Mapping):
             raise InputError(f"remember: takes a dict of JSON values, not {type(memory).__name__}.")
-        self.memory = dict(memory)
+        self.memory = plain(memory)
         return self
