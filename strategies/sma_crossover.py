@@ -2,20 +2,20 @@
 
 
 def strategy(ctx, params):
-    """params: fraction of equity to invest. features: fast, slow."""
-    signals = {}
-    for symbol in ctx.universe:
-        fast, slow = ctx.feature(symbol, "fast"), ctx.feature(symbol, "slow")
-        if fast == fast and slow == slow:  # a missing value is not equal to itself
-            signals[symbol] = fast > slow
-    if signals == ctx.memory.get("signals"):
+    """params: fraction of the equity to invest in all. features: fast, slow."""
+    # A missing average is above nothing. The position says what the signal was, so an order that did not fill is
+    # tried again, and a symbol that misses a bar changes nothing.
+    rising = [symbol for symbol in ctx.universe if ctx.feature(symbol, "fast") > ctx.feature(symbol, "slow")]
+    held = [symbol for symbol in ctx.universe if ctx.position(symbol) > 0]
+    if rising == held:
         return ctx.hold()
-    before = ctx.memory.get("signals", {})
-    rising = [symbol for symbol in signals if signals[symbol]]
-    weights = {symbol: params["fraction"] / len(ctx.universe) for symbol in rising}
-    targets = ctx.weights(weights)
-    for symbol in signals:
-        if signals[symbol] != before.get(symbol):
-            targets.because(symbol, "CROSSED_UP" if signals[symbol] else "CROSSED_DOWN")
-    targets.remember({"signals": signals})
+    # What is held of symbols without a bar (halted, delisted) cannot be sold, so only the rest is divided.
+    tradable = ctx.cash + sum(ctx.position(symbol) * ctx.close(symbol) for symbol in ctx.universe)
+    targets = ctx.flat()
+    for symbol in ctx.universe:
+        if symbol in rising:
+            targets[symbol] = params["fraction"] * tradable / len(ctx.universe) / ctx.close(symbol)
+            targets.because(symbol, "REBALANCE" if symbol in held else "CROSSED_UP")
+        else:
+            targets.because(symbol, "CROSSED_DOWN")
     return targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,9 +58,15 @@ class Comparison:
             self.runs, "Comparison of runs", {"runs": [run.provenance["run_id"] for run in self.runs]}
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sentence and the table."""
+        from html import escape
+
+        return f"<p>{escape(self.sentence)}</p>{self.table.to_html(na_rep='')}"
+
     def save(self, path: str | Path) -> Path:
         """Write the report to `path` and return it."""
-        target = Path(path)
+        target = Path(path).expanduser()
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(self.html, encoding="utf-8")
         return target
@@ -70,15 +76,18 @@ def compare(runs: Sequence[FinishedRun] | Mapping[str, FinishedRun]) -> Comparis
     """Compare runs, labelled by the keys of a mapping or by experiment name, with snapshot, seed or id added where
     names repeat.
 
-    Raises InputError when there is nothing to compare.
+    Raises InputError when there is nothing to compare, and for anything that is no run.
     """
-    if not runs:
+    if not isinstance(runs, Iterable) or isinstance(runs, str):
+        raise InputError("compare takes a list of runs, or a mapping of labels to runs.")
+    given = list(runs.values() if isinstance(runs, Mapping) else runs)
+    if not given:
         raise InputError("there are no runs to compare; name at least one.")
-    labelled = (
-        dict(runs)
-        if isinstance(runs, Mapping)
-        else dict(zip(labels([run.provenance for run in runs]), runs, strict=True))
-    )
+    for run in given:
+        if not isinstance(getattr(run, "provenance", None), Mapping):
+            raise InputError(f"{str(run)[:60]!r} is not a run; open a stored one with lp.RunStore(root).open(run_id).")
+    names = [str(name) for name in runs] if isinstance(runs, Mapping) else labels([run.provenance for run in given])
+    labelled = dict(zip(names, given, strict=True))
     return Comparison(
         tuple(
             ComparedRun(label, _told(run.provenance), run.metrics, run.equity, tuple(run.warnings))

@@ -1,15 +1,20 @@
-"""SQL over all results: DuckDB in memory, with views on the Parquet and JSON files. It writes nothing."""
+"""SQL over all results: DuckDB in memory, with views on the Parquet and JSON files. It writes nothing.
+
+Directories whose names start with '.' are results on their way to the disk, and are not read.
+"""
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.errors import InputError, IntegrityError
 
 _RUN_FILES = {"ledger": "ledger", "trades": "trades", "lots": "lots", "equity": "equity"}
+_NAMED = "[a-z0-9]*"  # run and snapshot directories
 _SNAPSHOT_FILES = ("bars", "instruments", "actions")
 
 _RUNS = """
@@ -19,7 +24,7 @@ SELECT run_id, experiment->>'name' AS experiment, snapshot->>'id' AS snapshot,
        experiment->>'hash' AS experiment_hash, experiment->>'strategy' AS strategy, experiment->'params' AS params,
        seed, tier, ledger_head, events, pulses, CAST(created_at AS TIMESTAMPTZ) AS created_at, duration_seconds,
        platform
-FROM read_json('{files}', columns={{run_id: 'VARCHAR', experiment: 'JSON', snapshot: 'JSON', seed: 'BIGINT',
+FROM read_json({files}, columns={{run_id: 'VARCHAR', experiment: 'JSON', snapshot: 'JSON', seed: 'BIGINT',
      tier: 'INTEGER', ledger_head: 'VARCHAR', events: 'BIGINT', pulses: 'BIGINT', created_at: 'VARCHAR',
      duration_seconds: 'DOUBLE', platform: 'VARCHAR'}})
 """
@@ -33,9 +38,22 @@ def connect(data: Path, snapshots: Path) -> Any:
         ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )
     connection.execute("SET TimeZone = 'UTC'")
-    runs = data / "runs"
-    if any(runs.glob("*/provenance.json")):
-        connection.execute(_RUNS.format(files=str(runs / "*" / "provenance.json").replace("'", "''")))
+    try:
+        _views(connection, data / "runs", snapshots)
+    except duckdb.Error as error:
+        raise IntegrityError(
+            f"the results cannot be read: {str(error).splitlines()[0]}; run again what that file belongs to."
+        ) from None
+    allowed = ", ".join("'" + str(root).replace("'", "''") + "/'" for root in (data, snapshots))
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _views(connection: Any, runs: Path, snapshots: Path) -> None:
+    if any(runs.glob(f"{_NAMED}/provenance.json")):
+        connection.execute(_RUNS.format(files=_files(runs, "provenance.json")))
         for view, name in _RUN_FILES.items():
             _over_runs(
                 connection, view, runs, f"{name}.parquet", "read_parquet({files}, filename=true, union_by_name=true)"
@@ -47,35 +65,33 @@ def connect(data: Path, snapshots: Path) -> Any:
             "order_id, reasons FROM ledger WHERE kind = 'FILLED'"
         )
     for name in _SNAPSHOT_FILES:
-        if any(snapshots.glob(f"*/{name}.parquet")):
-            files = str(snapshots / "*" / f"{name}.parquet").replace("'", "''")
+        if any(snapshots.glob(f"{_NAMED}/{name}.parquet")):
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT regexp_extract(filename, '([^/]+)/[^/]+$', 1) AS snapshot, * EXCLUDE "
                 "(filename) "
-                f"FROM read_parquet('{files}', filename=true)"
+                f"FROM read_parquet({_files(snapshots, f'{name}.parquet')}, filename=true)"
             )
-    allowed = ", ".join("'" + str(root).replace("'", "''") + "/'" for root in (data, snapshots))
-    connection.execute(f"SET allowed_directories = [{allowed}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
 
 
 def _over_runs(connection: Any, view: str, runs: Path, name: str, reader: str) -> None:
     """A view over one file of every run, with the run's id, experiment and snapshot in front."""
-    if not any(runs.glob(f"*/{name}")):
+    if not any(runs.glob(f"{_NAMED}/{name}")):
         return
-    files = "'" + str(runs / "*" / name).replace("'", "''") + "'"
     connection.execute(
         f"CREATE VIEW {view} AS SELECT r.run_id, r.experiment, r.snapshot, f.* EXCLUDE (filename) FROM "
-        f"{reader.format(files=files)} f "
+        f"{reader.format(files=_files(runs, name))} f "
         "JOIN runs r ON r.run_id = regexp_extract(f.filename, '([^/]+)/[^/]+$', 1)"
     )
 
 
+def _files(root: Path, name: str) -> str:
+    """A literal of SQL that matches this file of every directory under `root`, whatever the root is called."""
+    return "'" + f"{glob.escape(str(root))}/{_NAMED}/{name}".replace("'", "''") + "'"
+
+
 def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataFrame:
     """The result of one SELECT, at most `limit` rows. InputError for anything that is not a query, or that DuckDB
-    refuses.
+    refuses; IntegrityError when stored results cannot be read.
     """
     import duckdb
 

@@ -329,6 +329,7 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
     """
     from ledger_pipeline.analytics.compare import compare as compare_runs
     from ledger_pipeline.defs.launch import report
+
     if name:
         check_id("report", name)
     store = _store(project)

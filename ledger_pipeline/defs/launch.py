@@ -52,8 +52,21 @@ def prepare_home(project: Project) -> Path:
 @contextmanager
 def instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The project's Dagster instance."""
-    with dg.DagsterInstance.from_config(str(prepare_home(project))) as found:
+    home = prepare_home(project)
+    with _lock(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
+        found = dg.DagsterInstance.from_config(str(home))
+    with found:
         yield found
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes when the process does."""
+    import fcntl
+
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> None:
@@ -64,7 +77,8 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
     from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 
     config = asdict(source) | {"instruments": source.instruments or "", "actions": source.actions or ""}
-    with instance(project) as records, _import_lock(project, snapshot_id), _raw_tables_kept(project, snapshot_id):
+    lock = prepare_home(project) / f".import-{snapshot_id}.lock"  # the raw tables of two imports must not be mixed
+    with instance(project) as records, _lock(lock), _raw_tables_kept(project, snapshot_id):
         known = records.has_dynamic_partition(SNAPSHOTS, snapshot_id)
         if not known:
             records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
@@ -82,18 +96,6 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
             if not known:
                 records.delete_dynamic_partition(SNAPSHOTS, snapshot_id)
             raise
-
-
-@contextmanager
-def _import_lock(project: Project, snapshot_id: str) -> Iterator[None]:
-    """One import of an id at a time: the raw tables of two must not be mixed. The lock goes when the process does."""
-    import fcntl
-
-    home = project.dagster_home / "imports"
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / f"{snapshot_id}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -179,7 +179,6 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
         for asset, (version, metadata) in results.items():
             made[asset][key] = (version, metadata | {"_inputs": dict(versions)})
             versions[asset] = version
-        context.log.info(f"{key}: run {item.identity.run_id}")
     progress.report(len(keys), len(keys), "done")
     for asset in selected:
         for upstream in MEMBERS[asset].deps:

@@ -132,7 +132,7 @@ _TA: dict[str, tuple[str, str, str, str, Callable[[Mapping[str, Any]], int]]] = 
     "bollinger_low": ("volatility", "bollinger_lband", "close", "price", lambda p: p["window"]),
     "bollinger_width": ("volatility", "bollinger_wband", "close", "ratio", lambda p: p["window"]),
     "bollinger_percent": ("volatility", "bollinger_pband", "close", "ratio", lambda p: p["window"]),
-    "keltner_mband": ("volatility", "keltner_channel_mband", "high low close", "price", lambda p: p["window"]),
+    "keltner_mband": ("volatility", "keltner_channel_mband", "high low close", "price", _keltner),
     "keltner_high": ("volatility", "keltner_channel_hband", "high low close", "price", _keltner),
     "keltner_low": ("volatility", "keltner_channel_lband", "high low close", "price", _keltner),
     "donchian_high": ("volatility", "donchian_channel_hband", "high low close", "price", _donchian),

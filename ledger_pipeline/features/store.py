@@ -90,7 +90,7 @@ def _write(path: UPath, over: Grid, values: np.ndarray, key: str) -> None:
 
 def _read(path: UPath, key: str) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(path.read_bytes()))
+        table = pyarrow.parquet.ParquetFile(io.BytesIO(path.read_bytes())).read()
         times, *columns = table.columns
         times, symbols = times.cast(pa.int64()).to_numpy(), tuple(table.column_names[1:])
         values = np.stack([column.to_numpy() for column in columns], axis=1)

@@ -103,6 +103,47 @@ def fold_lots(ledger: Ledger) -> LotFold:
 
 
 @numba.njit(cache=True)
+def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k):  # pragma: no cover - compiled
+    """Scale the open lots of key k so that they add up to the position after the split, at the same total cost.
+
+    It is the running total that is rounded, so no lot is off by more than a unit or changes its sign; one that comes to
+    nothing leaves its cost and fee to a neighbour.
+    """
+    total = positions[k] + change
+    ratio = total / positions[k]
+    done, reached = 0, 0
+    value, fee = 0.0, 0.0
+    kept = -1
+    lot = head[k]
+    while lot >= 0:
+        following = after[lot]
+        done += lot_units[lot]
+        upto = total if following < 0 else np.int64(np.rint(done * ratio))
+        if abs(upto) > abs(total):
+            upto = total
+        value += lot_units[lot] * lot_price[lot]
+        fee += lot_fee[lot]
+        scaled = upto - reached
+        if scaled != 0:
+            lot_units[lot], lot_price[lot], lot_fee[lot] = scaled, value / scaled, fee
+            value, fee = 0.0, 0.0
+            if kept < 0:
+                head[k] = lot
+            else:
+                after[kept] = lot
+            kept = lot
+        reached = upto
+        lot = following
+    after[kept] = -1
+    tail[k] = kept
+    lot_price[kept] += value / lot_units[kept]
+    lot_fee[kept] += fee
+    positions[k] = total
+    trip[k].entered *= ratio
+    trip[k].exited *= ratio
+
+
+@numba.njit(cache=True)
 def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # pragma: no cover - compiled
     n = len(rows)
     # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger
@@ -125,23 +166,10 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
         k = key[e]
         row = rows[e]
         change = signed[e]
-        if is_split[e]:
-            before = positions[k]
-            if before == 0:
-                continue
-            ratio = (before + change) / before
-            left = before + change
-            lot = head[k]
-            while lot >= 0:
-                value = lot_units[lot] * lot_price[lot]
-                scaled = left if after[lot] < 0 else np.int64(np.rint(lot_units[lot] * ratio))
-                left -= scaled
-                lot_units[lot] = scaled
-                lot_price[lot] = value / scaled if scaled != 0 else 0.0
-                lot = after[lot]
-            positions[k] = before + change
-            trip[k].entered *= ratio
-            trip[k].exited *= ratio
+        if is_split[e] and positions[k] == 0:
+            continue
+        if is_split[e] and positions[k] + change != 0:  # one that leaves nothing closes the lots at no price instead
+            _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k)
             continue
         if change == 0:
             continue

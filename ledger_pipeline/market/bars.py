@@ -177,9 +177,10 @@ def normalise_actions(
     frame: pd.DataFrame | None, symbols: list[str], *, assume_utc: bool = False
 ) -> pd.DataFrame:
     """The corporate actions of `symbols`, sorted by (symbol, ex_date, kind); empty when `frame` is None."""
-    if frame is None:
+    if frame is not None:
+        require_columns("actions", [str(name) for name in frame.columns], ACTION_COLUMNS)
+    if frame is None or frame.empty:  # a table without rows seldom has the right types
         frame = pd.DataFrame({"symbol": [], "ex_date": pd.DatetimeIndex([], tz="UTC"), "kind": [], "value": []})
-    require_columns("actions", [str(name) for name in frame.columns], ACTION_COLUMNS)
     actions = pd.DataFrame(
         {
             "symbol": frame["symbol"].astype(str),

@@ -30,6 +30,7 @@ from ledger_pipeline.strategy.targets import Targets
 
 ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
 
+_TOO_LARGE = "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit"
 _NO_CASH = np.empty(0)
 _NO_CODES = np.empty(0, dtype=np.int64)
 
@@ -154,7 +155,7 @@ class _Fold:
                 returned = inputs.strategy(context, inputs.params)
             except Exception as error:
                 raise self._failed(t, error) from error
-            self._decide(t, returned, universe, columns, fields, context.equity, marked[t])
+            self._decide(t, returned, universe, columns, fields, cash + value, marked[t])
         for order in orders[: self.pending]:
             last = len(times) - 1
             events.append(
@@ -177,7 +178,14 @@ class _Fold:
         self.book[0] = inputs.cash
         for i, symbol in enumerate(inputs.grid.symbols):
             quantity = inputs.positions.get(symbol, 0.0)
+            if not abs(quantity) * UNITS < LIMIT:
+                raise InputError(f"the opening holds {quantity!r} of {symbol}, which {_TOO_LARGE}.")
             held = int(round(quantity * UNITS))
+            if held and not inputs.grid.present[0, i]:
+                raise InputError(
+                    f"the opening holds {symbol}, which has no bar at the first bar time "
+                    f"({self._time(0)}) and so no value yet; open without it or on a snapshot that begins later."
+                )
             if held:
                 self.positions[i] = held
                 self.events.append(
@@ -208,21 +216,30 @@ class _Fold:
             return
         cause = 0
         if held:
+            if not abs(held * action.value) < LIMIT:
+                raise InputError(
+                    f"the split of {self.inputs.grid.symbols[action.i]} at {self._time(action.t)} makes the position of "
+                    f"{held / UNITS!r} one that {_TOO_LARGE}."
+                )
             after = int(np.rint(held * action.value))
             change = after - held
-            cause = self.events.append(
-                KIND["SPLIT"],
-                action.t,
-                symbol=action.i,
-                side=1 if change > 0 else -1,
-                quantity=abs(change) / UNITS,
-                payload=self.events.payload({"ratio": action.value}),
-            )
+            if change:
+                cause = self.events.append(
+                    KIND["SPLIT"],
+                    action.t,
+                    symbol=action.i,
+                    side=1 if change > 0 else -1,
+                    quantity=abs(change) / UNITS,
+                    payload=self.events.payload({"ratio": action.value}),
+                )
             self.positions[action.i] = after
         for order in self.orders[: self.pending]:
             if order["symbol"] == action.i and order["units"]:
                 before = int(order["units"])
-                order["units"] = int(np.rint(before * action.value))
+                restated = int(np.rint(min(before * action.value, 2.0 * LIMIT)))
+                if restated == before:
+                    continue
+                order["units"] = restated
                 self.events.append(
                     KIND["ORDER_REPLACED"],
                     action.t,
@@ -364,28 +381,33 @@ class _Fold:
                     t, f"returned no target for {missing[0]}; a target is never assumed, write 0 if you mean flat"
                 )
             try:
+                sum(values.values())  # text would pass for the number that it spells
                 vector = np.fromiter(values.values(), np.float64, len(values))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 for symbol, quantity in values.items():
                     if not isinstance(quantity, (int, float, np.integer, np.floating)):
                         raise self._wrong(
                             t, f"returned {_shown(quantity)} as the target of {symbol}; it must be a number"
                         ) from None
+                    if isinstance(quantity, int) and abs(quantity) * UNITS >= LIMIT:
+                        raise self._wrong(
+                            t, f"returned {_shown(quantity)} as the target of {symbol}, which {_TOO_LARGE}"
+                        ) from None
                 raise
+            for symbol in targets.cash():
+                vector[self._places(universe)[symbol]] = 0.0  # an amount, not a quantity
         if len(vector) and not np.abs(vector).max() * UNITS < LIMIT:
             u = int(np.flatnonzero(~(np.abs(vector) * UNITS < LIMIT))[0])
             quantity = float(vector[u])
-            what = (
-                "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit"
-                if np.isfinite(quantity)
-                else "is not finite"
-            )
+            what = _TOO_LARGE if np.isfinite(quantity) else "is not finite"
             raise self._wrong(t, f"returned {quantity!r} as the target of {universe[u]}, which {what}")
         return targets, vector
 
     def _when(self, t: int) -> str:
-        time = pd.Timestamp(self.inputs.grid.times[t], unit="us", tz="UTC")
-        return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({time.isoformat()})"
+        return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({self._time(t)})"
+
+    def _time(self, t: int) -> str:
+        return pd.Timestamp(self.inputs.grid.times[t], unit="us", tz="UTC").isoformat()
 
     def _wrong(self, t: int, what: str) -> StrategyError:
         return StrategyError(f"{self._when(t)} {what}.")

@@ -110,6 +110,16 @@ def _settle(event, kind, t, order, quantity, price, fee, cash_delta, reasons):  
 
 
 @numba.njit(cache=True)
+def _bought(cash, price):  # pragma: no cover - compiled
+    """Units that cash buys at a price, rounded down; 676.00 buys 10 shares at 67.60, though the quotient in float64 may be
+    9.999999999999998.
+    """
+    exact = min(cash / price * UNITS, 2.0 * LIMIT)
+    nearest = np.rint(exact)
+    return np.int64(nearest if abs(exact - nearest) <= 1e-15 * exact else np.floor(exact))
+
+
+@numba.njit(cache=True)
 def settle_orders(
     t, orders, n_orders, opens, marks, positions, book, codes, amounts, allow_negative, outcomes, events, count
 ):  # pragma: no cover - compiled
@@ -136,7 +146,7 @@ def settle_orders(
             )
             continue
         if filled == 0:
-            filled = np.int64(np.floor(min(order.cash / price * UNITS, 2.0 * LIMIT)))
+            filled = _bought(order.cash, price)
             if filled <= 0:
                 _settle(
                     event,
@@ -165,7 +175,10 @@ def settle_orders(
             continue
         quantity = filled / UNITS
         fee = fill_fee(quantity, price, codes, amounts)
-        cash_delta = -order.side * quantity * price - fee
+        worth = quantity * price
+        if order.units == 0:  # never more than was to be invested, not even by a rounding error
+            worth = min(worth, order.cash)
+        cash_delta = -order.side * worth - fee
         if order.side > 0 and not allow_negative and book[0] + cash_delta < 0.0:
             _settle(
                 event,

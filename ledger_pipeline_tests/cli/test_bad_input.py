@@ -222,6 +222,7 @@ def test_the_machine_refusing_is_one_sentence(small, monkeypatch) -> None:
 
     from ledger_pipeline import files
 
+    (small.data / "labels").mkdir()
     monkeypatch.setattr(files, "_write_local", full)
     with unchanged(small):
         assert "No space left" in refused(1, "runs", "label", "hold", "x")

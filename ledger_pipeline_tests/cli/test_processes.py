@@ -15,7 +15,15 @@ from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline_tests.cli.console import told
 from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized
-from ledger_pipeline_tests.projects import COMMAND, EXPERIMENTS, environment, listing, seal, write_bars, write_experiment
+from ledger_pipeline_tests.projects import (
+    COMMAND,
+    EXPERIMENTS,
+    environment,
+    listing,
+    seal,
+    write_bars,
+    write_experiment,
+)
 
 # Sleeping is beyond what a strategy may do; this one works for a long time instead.
 SLOW = "def strategy(ctx, params):\n    n = 0\n    for _ in range(20_000_000):\n        n += 1\n    return ctx.flat()\n"
@@ -102,7 +110,9 @@ def test_many_processes_run_at_once_on_one_instance(small) -> None:
     assert all(store.open(name, small.snapshots).events for name in store.ids())
     with instance(small) as records:
         for asset in RUN_ASSETS:
-            assert {key for key in materialized(records, asset) if "other" in key} == {f"{n}|other" for n in EXPERIMENTS}
+            assert {key for key in materialized(records, asset) if "other" in key} == {
+                f"{n}|other" for n in EXPERIMENTS
+            }
         assert {run.status for run in records.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
 
 

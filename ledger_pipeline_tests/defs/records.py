@@ -59,9 +59,7 @@ def stale(records: dg.DagsterInstance) -> dict[str, set[str]]:
     resolver = CachingStaleStatusResolver(records, graph, LoadingContextForTest(records))
     return {
         asset: {
-            key
-            for key in materialized(records, asset)
-            if resolver.get_status(dg.AssetKey(asset), key).value != "FRESH"
+            key for key in materialized(records, asset) if resolver.get_status(dg.AssetKey(asset), key).value != "FRESH"
         }
         for asset in (*RUN_ASSETS, "comparison_report", "sealed_snapshot")
     }

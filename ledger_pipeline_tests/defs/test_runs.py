@@ -178,7 +178,10 @@ def test_a_changed_param_makes_one_experiment_stale(small) -> None:
 BAD = {
     "raises": ("def strategy(ctx, params):\n    return 1 / 0\n", "ZeroDivisionError"),
     "misses": ("def strategy(ctx, params):\n    return {'AAPL': 1}\n", "IBM"),
-    "nan": ("import math\n\n\ndef strategy(ctx, params):\n    t = ctx.flat()\n    t['AAPL'] = math.nan\n    return t\n", "AAPL"),
+    "nan": (
+        "import math\n\n\ndef strategy(ctx, params):\n    t = ctx.flat()\n    t['AAPL'] = math.nan\n    return t\n",
+        "AAPL",
+    ),
     "unknown": ("def strategy(ctx, params):\n    t = ctx.flat()\n    t['ZZZ'] = 1\n    return t\n", "ZZZ"),
 }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ledger_pipeline.errors import StorageError
 from ledger_pipeline.market.bars import BAR_COLUMNS, FIELDS
 from ledger_pipeline.market.grid import Action, Grid
+from ledger_pipeline.market.snapshot import seal, snapshot_ids, verify
 
 DAY = 86_400_000_000
 HEADER = ",".join(BAR_COLUMNS) + "\n"
@@ -51,7 +55,7 @@ def flat_bars(closes: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
 def actions(*rows: tuple[str, str, str, float]) -> pd.DataFrame:
     """Corporate actions from (symbol, date, kind, value)."""
     frame = pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])
-    return frame.assign(ex_date=pd.to_datetime(frame["ex_date"], utc=True).dt.as_unit("us"))
+    return frame.assign(ex_date=pd.to_datetime(frame["ex_date"], utc=True, format="ISO8601").dt.as_unit("us"))
 
 
 def grid_of(
@@ -73,3 +77,13 @@ def grid_of(
 
 def random_grid(periods: int, instruments: int = 1, seed: int = 0, present: np.ndarray | None = None) -> Grid:
     return grid_of([prices(periods, seed + i) for i in range(instruments)], present)
+
+
+def seal_two(root: str | Path) -> None:
+    """Seal a small snapshot, then one that needs about 800 kB; say what happened and what is there."""
+    seal(random_bars(), snapshot_id="small", root=root)
+    try:
+        seal(random_bars("ABCDEF", 2000, "1990-01-01"), snapshot_id="large", root=root)
+    except StorageError as error:
+        print(error)
+    print(os.listdir(root), snapshot_ids(root), verify("small", root=root).id)

@@ -130,6 +130,8 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
         ) from None
     require_columns(table, arrow.column_names, _COLUMNS[table])
     for column, wanted in _TYPES[table].items():
+        if pa.types.is_string_view(arrow.schema.field(column).type):  # Arrow casts these to plain text only
+            arrow = arrow.set_column(arrow.column_names.index(column), column, arrow[column].cast(pa.string()))
         found = arrow.schema.field(column).type
         if pa.types.is_timestamp(wanted):
             naive = pa.types.is_date(found) or (pa.types.is_timestamp(found) and found.tz is None)
@@ -143,7 +145,7 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
             fits = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
         else:
             text = found.value_type if pa.types.is_dictionary(found) else found
-            fits = pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)
+            fits = pa.types.is_string(text) or pa.types.is_large_string(text)
         if not fits:
             raise InputError(
                 f"{name}, column {column}: holds {found}; it must hold "
