@@ -8,4 +8,6 @@ def strategy(ctx, params):
         if ctx.close(symbol) > ctx.feature(symbol, "sma"):
             targets[symbol] = params["quantity"]
             targets.because(symbol, "ABOVE_SMA")
+        else:
+            targets.because(symbol, "BELOW_SMA")
     return targets

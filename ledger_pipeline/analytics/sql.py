@@ -37,6 +37,16 @@ def connect(data: Path, snapshots: Path) -> Any:
     connection = duckdb.connect(
         ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     )
+    prepare(connection, data, snapshots)
+    return connection
+
+
+def prepare(connection: Any, data: Path, snapshots: Path) -> None:
+    """Make the views on a fresh DuckDB connection, then close it to everything but the two roots. IntegrityError when a
+    stored result cannot be read.
+    """
+    import duckdb
+
     connection.execute("SET TimeZone = 'UTC'")
     try:
         _views(connection, data / "runs", snapshots)
@@ -48,7 +58,6 @@ def connect(data: Path, snapshots: Path) -> Any:
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    return connection
 
 
 def _views(connection: Any, runs: Path, snapshots: Path) -> None:

@@ -198,12 +198,12 @@ def _materialize(
     records: dg.DagsterInstance, project: Project, assets: list, *, config: dict[str, Any], **options: Any
 ) -> dg.ExecuteInProcessResult:
     """Materialise in this process. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed."""
-    from ledger_pipeline.defs.resources import ProjectResource
+    from ledger_pipeline.defs.resources import resources
 
     result = dg.materialize(
         assets,
         instance=records,
-        resources={"project": ProjectResource(root=str(project.root))},
+        resources=resources(project),
         run_config=_QUIET | config,
         raise_on_error=False,
         **options,

@@ -1,6 +1,7 @@
 """Resources: where the project is, and DuckDB over its results."""
 
 import dagster as dg
+from dagster_duckdb import DuckDBResource
 
 from ledger_pipeline.project import Project, find_project
 
@@ -16,14 +17,12 @@ class ProjectResource(dg.ConfigurableResource):
         return find_project(self.root)
 
 
+def resources(project: Project) -> dict[str, dg.ConfigurableResource]:
+    """The resources of a project by name; DuckDB is opened in memory, over the files."""
+    return {"project": ProjectResource(root=str(project.root)), "duckdb": DuckDBResource(database=":memory:")}
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
     """The resources under the names that assets ask for."""
-    from dagster_duckdb import DuckDBResource
-
-    return dg.Definitions(
-        resources={
-            "project": ProjectResource(root=str(find_project().root)),
-            "duckdb": DuckDBResource(database=":memory:"),
-        }
-    )
+    return dg.Definitions(resources=resources(find_project()))

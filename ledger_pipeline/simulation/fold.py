@@ -218,8 +218,8 @@ class _Fold:
         if held:
             if not abs(held * action.value) < LIMIT:
                 raise InputError(
-                    f"the split of {self.inputs.grid.symbols[action.i]} at {self._time(action.t)} makes the position of "
-                    f"{held / UNITS!r} one that {_TOO_LARGE}."
+                    f"the split of {self.inputs.grid.symbols[action.i]} at {self._time(action.t)} makes the position "
+                    f"of {held / UNITS!r} one that {_TOO_LARGE}."
                 )
             after = int(np.rint(held * action.value))
             change = after - held

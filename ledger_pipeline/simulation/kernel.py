@@ -111,8 +111,8 @@ def _settle(event, kind, t, order, quantity, price, fee, cash_delta, reasons):  
 
 @numba.njit(cache=True)
 def _bought(cash, price):  # pragma: no cover - compiled
-    """Units that cash buys at a price, rounded down; 676.00 buys 10 shares at 67.60, though the quotient in float64 may be
-    9.999999999999998.
+    """Units that cash buys at a price, rounded down. 676.00 buys 10 shares at 67.60, though the quotient in float64 may
+    be 9.999999999999998.
     """
     exact = min(cash / price * UNITS, 2.0 * LIMIT)
     nearest = np.rint(exact)

@@ -107,8 +107,7 @@ class Catalogue:
 
 
 def load_indicator(path: Path) -> Indicator:
-    """The user indicator in a file: the function named like the file, with the module's BASIS and WARMUP. InputError.
-    """
+    """The user indicator in a file: the function named like it, with the module's BASIS and WARMUP. InputError."""
     module = types.ModuleType(f"ledger_pipeline_user_indicator_{path.stem}")
     module.__file__ = str(path)
     try:
@@ -148,7 +147,7 @@ _Loader.yaml_implicit_resolvers = {
 for _tag, _pattern, _first in (
     ("bool", r"true|True|false|False", "tTfF"),
     ("int", r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ("float", r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
 

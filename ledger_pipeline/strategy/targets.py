@@ -1,5 +1,4 @@
-"""Targets: what a strategy returns. Holdings, not orders: one quantity for every symbol of the universe at this pulse.
-"""
+"""Targets: what a strategy returns. Holdings, not orders: a quantity for every symbol of the universe at this pulse."""
 
 from __future__ import annotations
 

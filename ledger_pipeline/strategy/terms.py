@@ -45,8 +45,7 @@ def json_value(value: Any) -> Any:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Canonical JSON as a value. RFC 8785 writes 1e16 as an integer that JSON does not keep; it comes back as a float.
-    """
+    """Canonical JSON as a value. RFC 8785 writes 1e16 as an integer that JSON does not keep; it stays a float."""
     return json.loads(text, parse_int=_number)
 
 

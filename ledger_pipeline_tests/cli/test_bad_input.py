@@ -137,7 +137,8 @@ def test_what_is_not_there(small) -> None:
 
 def test_an_error_is_an_object_with_json(small) -> None:
     assert told("runs", "show", "nothere", code=4) == {
-        "error": f"there is no run 'nothere' under {small.data / 'runs'}; `ledger-pipeline runs list` shows what there is.",
+        "error": f"there is no run 'nothere' under {small.data / 'runs'}; "
+        "`ledger-pipeline runs list` shows what there is.",
         "kind": "NotFoundError",
         "exit_code": 4,
     }

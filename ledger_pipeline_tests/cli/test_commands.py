@@ -30,8 +30,8 @@ COMMANDS = dict(leaves(main))
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
-        "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay", "sql",
-        "demo", "ui",
+        "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
+        "sql", "demo", "ui",
     }  # fmt: skip
 
 
@@ -208,8 +208,11 @@ def test_sql_only_reads_and_only_results(small, query) -> None:
 
 
 def test_sql_values_are_safe(small) -> None:
-    [row] = told("sql", "select 'nan'::double as a, '-inf'::double as b, null as c, '2020-01-01'::date as d, [1, 2] as e, "
-                        "{'x': 1} as f, 1.5::decimal(4,2) as g, '<b>[red]' as h, 9007199254740993 as i")  # fmt: skip
+    values = (
+        "'nan'::double as a, '-inf'::double as b, null as c, '2020-01-01'::date as d, [1, 2] as e, {'x': 1} as f, "
+        "1.5::decimal(4,2) as g, '<b>[red]' as h, 9007199254740993 as i"
+    )
+    [row] = told("sql", f"select {values}")
     assert (row["a"], row["b"], row["c"]) == (None, None, None)
     assert row["d"].startswith("2020-01-01") and row["e"] == [1, 2] and row["f"] == {"x": 1}
     assert row["h"] == "<b>[red]" and row["i"] == 9007199254740993

@@ -11,7 +11,7 @@ from dagster._core.loader import LoadingContextForTest
 from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs.experiments import experiment
 from ledger_pipeline.defs.reports import comparison_report
-from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.defs.runs import research_run
 from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 from ledger_pipeline.project import Project
@@ -68,8 +68,7 @@ def stale(records: dg.DagsterInstance) -> dict[str, set[str]]:
 def run_job(records: dg.DagsterInstance, project: Project, name: str, **options) -> dg.ExecuteInProcessResult:
     """Run a job of the definitions in this process, as the run launcher would."""
     job = defs().get_repository_def().get_job(name)
-    resources = {"project": ProjectResource(root=str(project.root))}
-    return job.execute_in_process(instance=records, resources=resources, raise_on_error=False, **options)
+    return job.execute_in_process(instance=records, resources=resources(project), raise_on_error=False, **options)
 
 
 def run_assets(records: dg.DagsterInstance, project: Project, *names: str, **options) -> dg.ExecuteInProcessResult:
@@ -78,7 +77,7 @@ def run_assets(records: dg.DagsterInstance, project: Project, *names: str, **opt
         [raw_bars, sealed_snapshot, experiment, research_run, comparison_report],
         selection=dg.AssetSelection.assets(*names),
         instance=records,
-        resources={"project": ProjectResource(root=str(project.root))},
+        resources=resources(project),
         raise_on_error=False,
         **options,
     )

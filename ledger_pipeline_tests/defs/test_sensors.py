@@ -7,7 +7,7 @@ import dagster as dg
 from ledger_pipeline.defs.experiments import experiments_follow_files
 from ledger_pipeline.defs.jobs import backfill_new_snapshot
 from ledger_pipeline.defs.launch import instance
-from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.resources import resources
 from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_job
 from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
 
@@ -15,7 +15,7 @@ from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
 def tick(records: dg.DagsterInstance, project) -> tuple[set[str], list[dg.AssetObservation]]:
     """Evaluate the sensor and do what it asks for, as the daemon does: partitions after, and what was observed."""
     context = dg.build_sensor_context(
-        instance=records, resources={"project": ProjectResource(root=str(project.root))}, definitions=None
+        instance=records, resources=resources(project), definitions=None
     )
     told = experiments_follow_files(context)
     for request in told.dynamic_partitions_requests or []:

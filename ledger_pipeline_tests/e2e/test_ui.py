@@ -190,7 +190,7 @@ def test_the_sensor_of_a_running_daemon_makes_a_changed_strategy_stale(ui) -> No
     assert not stale("buy_and_hold")
 
 
-START = """mutation($sensor: SensorSelector!) {startSensor(sensorSelector: $sensor) {__typename ... on PythonError {message}}}"""
+START = "mutation($sensor: SensorSelector!) {startSensor(sensorSelector: $sensor) {__typename}}"
 LOCATION = "{repositoriesOrError {... on RepositoryConnection {nodes {name location {name}}}}}"
 
 

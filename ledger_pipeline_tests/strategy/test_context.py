@@ -13,12 +13,13 @@ from ledger_pipeline.errors import InputError
 from ledger_pipeline.strategy.context import Context, Past
 
 DAY = 86_400_000_000
-FIELDS = np.array([[10.0, 20.0, 30.0], [12.0, 22.0, 32.0], [9.0, 19.0, 29.0], [11.0, 21.0, 31.0], [100.0, 200.0, 300.0]])
+FIELDS = np.array([[10.0, 20, 30], [12.0, 22, 32], [9.0, 19, 29], [11.0, 21, 31], [100.0, 200, 300]])
 
 
 def context(**changes) -> Context:
     """A context over A, B, C with two features and a position in B."""
-    fields, features, positions = FIELDS.copy(), np.array([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0]]), np.array([0.0, 2.5, 0.0])
+    fields, features = FIELDS.copy(), np.array([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0]])
+    positions = np.array([0.0, 2.5, 0.0])
     for array in (fields, features, positions):
         array.flags.writeable = False
     values = {
@@ -225,7 +226,8 @@ def snapshot(tmp_path_factory) -> lp.Snapshot:
     """Six days of A, and of B from the third day on; A splits 2 for 1 on the fifth."""
     times = pd.date_range("2024-01-01", periods=6, tz="UTC")
     close = [10.0, 11.0, 12.0, 13.0, 7.0, 8.0]
-    a = pd.DataFrame({"symbol": "A", "ts": times, "open": close, "high": close, "low": close, "close": close, "volume": 5.0})
+    prices = dict.fromkeys(["open", "high", "low", "close"], close)
+    a = pd.DataFrame({"symbol": "A", "ts": times, **prices, "volume": 5.0})
     b = a.iloc[2:].assign(symbol="B")
     split = pd.DataFrame({"symbol": ["A"], "ex_date": [times[4]], "kind": ["SPLIT"], "value": [2.0]})
     return lp.seal(pd.concat([a, b]), snapshot_id="six", root=tmp_path_factory.mktemp("snapshots"), actions=split)

@@ -1,0 +1,339 @@
+"""The bundled strategies do what they say: small prices worked by hand, and the demo prices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import ledger_pipeline as lp
+from ledger_pipeline_tests import small
+from ledger_pipeline_tests.projects import CHECKOUT
+from ledger_pipeline_tests.small import ended, filled
+
+CATALOGUE = lp.Catalogue(CHECKOUT / "strategies")
+
+
+def play(
+    root: Path, name: str, prices: small.Prices, params: dict, *, splits=(), start=small.START, **options
+) -> lp.Run:
+    """Run a bundled strategy on these prices, from 1,000 of cash and without costs unless told otherwise."""
+    snapshot = small.seal(root, prices)
+    options = {"costs": [], "opening": {"cash": 1000.0}} | options
+    return lp.run(lp.experiment(CATALOGUE.strategy_path(name), params=params, **options), snapshot)
+
+
+def bought(run: lp.Run) -> list[tuple]:
+    """(day, symbol, side, quantity to six digits) of each fill."""
+    return [(day, symbol, side, round(quantity, 6)) for day, symbol, side, quantity, _, _ in filled(run)]
+
+
+def reasons(run: lp.Run) -> set[tuple]:
+    return set(zip(run.fills["symbol"], run.fills["side"], run.fills["reasons"], strict=True))
+
+
+# The prices begin on 1 January 2024: day 31 is the first of February, day 60 the first of March.
+
+
+# buy_and_hold
+
+
+def test_buy_and_hold_keeps_the_share_of_what_is_still_to_be_listed(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "buy_and_hold",
+        {"A": [10, 10, 20, 20, 20, 20], "B": [5] * 6, "C": [None, None, 4, 4, 8, 8]},
+        {"fraction": 0.9, "symbols": 3},
+    )
+    # a third of 900 each; then all of what is left, but for a tenth: 0.9 x 400
+    assert filled(run) == [
+        (1, "A", "BUY", 30.0, 10.0, 0.0),
+        (1, "B", "BUY", 60.0, 5.0, 0.0),
+        (3, "C", "BUY", 90.0, 4.0, 0.0),
+    ]
+    assert reasons(run) == {(symbol, "BUY", "FIRST_PURCHASE") for symbol in "ABC"}
+
+
+def test_buy_and_hold_tries_again_what_did_not_fill(tmp_path) -> None:
+    # A has no bar where its first order would fill, and none where it would be missed
+    run = play(tmp_path, "buy_and_hold", {"A": [10, None, 10, 10, 10], "B": [5] * 5}, {"fraction": 1.0, "symbols": 2})
+    assert bought(run) == [(1, "B", "BUY", 100.0), (3, "A", "BUY", 50.0)]
+    assert [row[2] for row in ended(run)] == ["A"]
+
+
+def test_buy_and_hold_with_more_symbols_than_it_was_told_of(tmp_path) -> None:
+    run = play(tmp_path, "buy_and_hold", {s: [10] * 4 for s in "ABCD"}, {"fraction": 1.0, "symbols": 2})
+    assert bought(run) == [(1, symbol, "BUY", 25.0) for symbol in "ABCD"]
+    assert ended(run) == []
+
+
+def test_buy_and_hold_does_not_buy_twice_or_sell(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "buy_and_hold",
+        {"A": [10, 10, None, None, 30, 40], "B": [5, 5, 5, 5, 5, 5]},
+        {"fraction": 0.5, "symbols": 2},
+        opening={"cash": 1000.0, "positions": {"B": 7}, "cost_basis": {"B": 5}},
+    )
+    assert bought(run) == [(1, "A", "BUY", 50.0)]  # B is held from the opening on: all of the half is for A
+
+
+# dca
+
+
+def test_dca_buys_what_is_short_once_a_month_and_never_sells(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "dca",
+        {"A": [10.0] * 31 + [20.0] * 30, "B": [10.0] * 61},
+        {"weights": {"A": 0.5, "B": 0.5}, "buffer": 0, "minimum": 1},
+        deposits=[{"amount": 500.0, "every": "month"}],
+    )
+    # January: 1,500 in halves. February: A is worth 1,500, B 750, and 500 are new: 1,375 each is wanted, so B gets all.
+    # Decided on the first of March with 500: 1,500 + 1,250 + 500, B is short by 375, A by 125, and the data end.
+    assert bought(run) == [(1, "A", "BUY", 75.0), (1, "B", "BUY", 75.0), (32, "B", "BUY", 50.0)]
+    assert [(day, kind, symbol) for day, kind, symbol, _, _ in ended(run)] == [
+        (60, "ORDER_EXPIRED", "A"),
+        (60, "ORDER_EXPIRED", "B"),
+    ]
+    decided = [row for row in small.events(run, "ORDER_EXPIRED")]
+    assert ['"invest":125' in row["payload"] or '"invest":375' in row["payload"] for row in decided] == [True, True]
+    assert [row["day"] for row in small.events(run, "DEPOSITED")] == [0, 31, 60]
+    assert reasons(run) == {("A", "BUY", "DCA,UNDERWEIGHT"), ("B", "BUY", "DCA,UNDERWEIGHT")}
+
+
+def test_dca_shares_the_weight_of_what_is_not_listed(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "dca",
+        {"A": [10.0] * 35, "B": [10.0] * 35, "C": [None] * 20 + [10.0] * 15},
+        {"weights": {"A": 0.4, "B": 0.1, "C": 0.5}, "buffer": 0, "minimum": 1},
+        deposits=[{"amount": 1000.0, "at": "2024-02-01"}],
+    )
+    # 4 to 1 while C is missing; then A and B have 800 and 200 of 2,000, as they should, and C gets the new 1,000
+    assert bought(run) == [(1, "A", "BUY", 80.0), (1, "B", "BUY", 20.0), (32, "C", "BUY", 100.0)]
+
+
+def test_dca_keeps_its_buffer_and_leaves_what_is_below_its_minimum(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "dca",
+        {"A": [10.0] * 5, "B": [10.0] * 5},
+        {"weights": {"A": 0.99, "B": 0.01}, "buffer": 100, "minimum": 25},
+        costs=[{"fixed_fee": 5.0}],
+    )
+    assert filled(run) == [(1, "A", "BUY", 89.1, 10.0, 5.0)]  # 0.99 x 900; the 9 for B wait
+    assert run.equity["cash"].iloc[-1] == pytest.approx(1000 - 891 - 5)
+
+
+def test_dca_with_nothing_to_invest(tmp_path) -> None:
+    prices = {"A": [10.0] * 4, "B": [10.0] * 4}
+    for params in (
+        {"weights": {"A": 1.0}, "buffer": 1000, "minimum": 0},  # no cash beyond the buffer
+        {"weights": {"Z": 1.0}, "buffer": 0, "minimum": 0},
+        {"weights": {"A": 0.0}, "buffer": 0, "minimum": 0},
+        {"weights": {"A": 1.0}, "buffer": 0, "minimum": 5000},
+    ):
+        assert bought(play(tmp_path, "dca", prices, params)) == []
+
+
+# equal_weights
+
+
+def test_equal_weights_are_restored_when_the_month_changes(tmp_path) -> None:
+    run = play(tmp_path, "equal_weights", {"A": [10.0] * 30 + [30.0] * 5, "B": [10.0] * 35}, {"fraction": 0.8})
+    # 400 each; then A is worth 1,200 and B 400 of 1,800: 720 each
+    assert bought(run) == [
+        (1, "A", "BUY", 40.0), (1, "B", "BUY", 40.0), (32, "A", "SELL", 16.0), (32, "B", "BUY", 32.0),
+    ]  # fmt: skip
+    assert reasons(run) == {("A", "BUY", "REBALANCE"), ("A", "SELL", "REBALANCE"), ("B", "BUY", "REBALANCE")}
+
+
+@pytest.mark.parametrize("name", ["equal_weights", "inverse_volatility", "momentum_top_n", "sma_crossover"])
+def test_what_is_delisted_is_not_divided_again(tmp_path, name) -> None:
+    # B stops trading while held; with equal weights of all equity A would be bought with money that is not there
+    wave = [10.0, 10.4, 10.0, 10.4]
+    rising = [10.0 + 0.01 * i for i in range(95)]
+    prices = {"A": rising, "B": [x + 1 for x in rising[:45]] + [None] * 50}
+    if name == "inverse_volatility":
+        prices = {"A": (wave * 24)[:95], "B": (wave * 12)[:45] + [None] * 50}
+    features = {
+        "volatility": {"indicator": "volatility", "window": 2},
+        "momentum": {"indicator": "returns", "window": 3},
+        "fast": {"indicator": "sma", "window": 2},
+        "slow": {"indicator": "sma", "window": 4},
+    }
+    params = {"fraction": 0.95, "n": 2}
+    run = play(tmp_path, name, prices, params, features=features)
+    assert [row for row in ended(run) if row[1] == "ORDER_REJECTED"] == []
+    held = lp.reconstruct(run.events).positions
+    assert held["B"] > 0 and held["A"] > 0
+    # half of what could be invested at first stays in B; what A holds never exceeds the rest
+    assert held["A"] * prices["A"][-1] < run.equity["equity"].iloc[-1] - held["B"] * prices["B"][44]
+
+
+# inverse_volatility
+
+
+def test_inverse_volatility_weights_sum_to_the_fraction(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "inverse_volatility",
+        {"A": [10.0, 11.0, 10.0] + [10.0] * 3, "B": [10.0, 12.0, 10.0] + [10.0] * 3, "C": [10.0] * 6},
+        {"fraction": 0.9},
+        features={"volatility": {"indicator": "volatility", "window": 2}},
+    )
+    # over the first two returns: A +1/10, -1/11; B +1/5, -1/6; C never moves and gets nothing
+    a = pd.Series([0.1, -1 / 11]).std()
+    b = pd.Series([0.2, -1 / 6]).std()
+    assert [(day, symbol, side) for day, symbol, side, _ in bought(run)] == [(3, "A", "BUY"), (3, "B", "BUY")]
+    quantities = dict(zip(run.fills["symbol"], run.fills["quantity"], strict=True))
+    assert quantities["A"] * 10 == pytest.approx(900 * (1 / a) / (1 / a + 1 / b))
+    assert (quantities["A"] + quantities["B"]) * 10 == pytest.approx(900)
+
+
+# momentum_top_n
+
+
+def test_momentum_picks_the_best_without_the_last_month(tmp_path) -> None:
+    # Five bars make a "year", the last two of which are left out. A rises first and crashes last; B only rises last.
+    def ramp(early: float, late: float) -> list[float]:
+        return [10.0] * 27 + [10.0] * 3 + [10.0 * early] * 1 + [10.0 * late] * 32
+
+    prices = {"A": ramp(1.5, 1.2), "B": ramp(1.0, 3.0), "C": ramp(1.2, 1.2), "D": [None] * 29 + [10.0] * 34}
+    run = play(
+        tmp_path,
+        "momentum_top_n",
+        prices,
+        {"n": 2, "fraction": 0.9},
+        features={"momentum": {"indicator": "returns", "window": 3, "skip": 1}},
+    )
+    # On 1 February (day 31) momentum is close[30] / close[27] - 1: A 50%, C 20%, B 0, D not yet known.
+    # It fills on day 32 at 12; what B has done since does not count. On 1 March nothing has moved: A and B come first.
+    first = [row for row in bought(run) if row[0] == 32]
+    assert first == [(32, "A", "BUY", 37.5), (32, "C", "BUY", 37.5)]
+    assert {row[0] for row in bought(run)} <= {32, 61}  # the first of a month, filled a day later
+    assert [row[1:3] for row in bought(run) if row[0] == 61] == [("C", "SELL"), ("B", "BUY")]
+    assert ("C", "SELL", "NOT_IN_TOP") in reasons(run) and ("B", "BUY", "TOP_MOMENTUM") in reasons(run)
+
+
+def test_momentum_stays_out_until_something_is_known(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "momentum_top_n",
+        {"A": [10.0 + i for i in range(40)], "B": [10.0] * 40},
+        {"n": 3, "fraction": 0.9},
+        features={"momentum": {"indicator": "returns", "window": 35}},
+    )
+    assert bought(run) == []
+
+
+def test_the_bundled_momentum_is_12_1() -> None:
+    # close[t - 21] / close[t - 252] - 1 in bars of a trading year of 252
+    [feature] = CATALOGUE.experiment("momentum_top_2").features
+    assert (feature.indicator.name, dict(feature.params)) == ("returns", {"window": 231, "skip": 21})
+
+
+# rsi_mean_reversion
+
+
+def rsi(root: Path, prices: small.Prices, fraction: float, **options) -> lp.Run:
+    return play(
+        root,
+        "rsi_mean_reversion",
+        prices,
+        {"fraction": fraction, "oversold": 30, "recovered": 55},
+        features={"rsi": {"indicator": "rsi", "window": 2}},
+        **options,
+    )
+
+
+def test_rsi_buys_what_fell_and_sells_what_recovered(tmp_path) -> None:
+    run = rsi(tmp_path, {"A": [20.0, 18.0, 16.0, 16.0, 16.0, 24.0, 24.0, 24.0]}, 0.5)
+    # two falls in a row: rsi 0 at day 2; the jump of day 5 lifts it
+    assert bought(run) == [(3, "A", "BUY", 31.25), (6, "A", "SELL", 31.25)]
+    assert reasons(run) == {("A", "BUY", "OVERSOLD"), ("A", "SELL", "RECOVERED")}
+
+
+def test_rsi_buys_no_more_than_there_is_cash_for(tmp_path) -> None:
+    falling = [20.0, 18.0, 16.0, 14.0, 13.0, 12.0]
+    run = rsi(tmp_path, {symbol: falling for symbol in "ABC"}, 0.4, costs=[{"fixed_fee": 1.0}])
+    assert [row[1] for row in bought(run)] == ["A", "B"]
+    assert [row for row in ended(run) if row[1] == "ORDER_REJECTED"] == []
+
+
+# sma_crossover
+
+
+def crossover(root: Path, prices: small.Prices, fraction: float = 0.8) -> lp.Run:
+    features = {"fast": {"indicator": "sma", "window": 1}, "slow": {"indicator": "sma", "window": 3}}
+    return play(root, "sma_crossover", prices, {"fraction": fraction}, features=features)
+
+
+def test_crossover_trades_only_when_a_signal_changes(tmp_path) -> None:
+    run = crossover(tmp_path, {"A": [10.0, 10, 10, 16, 20, 25, 20, 10, 10, 10], "B": [10.0] * 10})
+    # A is above its average from day 3 to 5: half of 800 at 20 on day 4, and sold at the open of day 7
+    assert filled(run) == [(4, "A", "BUY", 25.0, 20.0, 0.0), (7, "A", "SELL", 25.0, 10.0, 0.0)]
+    assert reasons(run) == {("A", "BUY", "CROSSED_UP"), ("A", "SELL", "CROSSED_DOWN")}
+
+
+def test_crossover_restores_equal_weights_when_another_signal_changes(tmp_path) -> None:
+    run = crossover(
+        tmp_path, {"A": [10.0, 10, 10, 20, 20, 25, 30, 32, 34], "B": [10.0, 10, 10, 10, 10, 20, 25, 30, 32]}
+    )
+    assert [row[:3] for row in bought(run)] == [(4, "A", "BUY"), (6, "A", "SELL"), (6, "B", "BUY")]
+    assert reasons(run) == {("A", "BUY", "CROSSED_UP"), ("A", "SELL", "REBALANCE"), ("B", "BUY", "CROSSED_UP")}
+
+
+def test_crossover_a_missing_bar_is_no_signal_and_an_unfilled_order_is_tried_again(tmp_path) -> None:
+    rising = [10.0, 10, 10, 16, 20, 25, 30, 35, 40, 45]
+    halted = rising[:6] + [None] + rising[7:]
+    run = crossover(tmp_path, {"A": halted, "B": [10.0] * 10})
+    assert [row[:3] for row in bought(run)] == [(4, "A", "BUY")]
+    run = crossover(tmp_path, {"A": rising[:4] + [None] + rising[5:], "B": [10.0] * 10})
+    assert [row[:3] for row in bought(run)] == [(6, "A", "BUY")]
+    assert [row[:3] for row in ended(run)] == [(4, "ORDER_EXPIRED", "A")]
+
+
+# sma_long_flat
+
+
+def test_sma_long_flat_is_long_above_its_average(tmp_path) -> None:
+    run = play(
+        tmp_path,
+        "sma_long_flat",
+        {"A": [10.0, 10, 13, 13, 10, 9, 9]},
+        {"quantity": 7},
+        features={"sma": {"indicator": "sma", "window": 2}},
+    )
+    assert filled(run) == [(3, "A", "BUY", 7.0, 13.0, 0.0), (4, "A", "SELL", 7.0, 10.0, 0.0)]
+
+
+# all of them
+
+
+def test_all_are_tier_1_and_have_an_experiment() -> None:
+    loaded, failed = CATALOGUE.experiments()
+    assert failed == {}
+    assert {made.spec.strategy for made in loaded.values()} == set(CATALOGUE.strategy_names())
+    assert {name: made.preflight.tier for name, made in loaded.items() if made.preflight.tier != 1} == {}
+    assert all(made.spec.description and made.spec.benchmark for made in loaded.values())
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> lp.Snapshot:
+    source = CHECKOUT / "sources" / "demo"
+    tables = {name: source / f"{name}.csv" for name in ("bars", "instruments", "actions")}
+    return lp.seal(tables.pop("bars"), snapshot_id="demo", root=tmp_path_factory.mktemp("snapshots"), **tables)
+
+
+@pytest.mark.parametrize("name", CATALOGUE.experiment_names())
+def test_on_the_demo_prices_each_trades_and_no_order_is_rejected(demo, name) -> None:
+    run = lp.run(CATALOGUE.experiment(name), demo)
+    assert set(run.fills["symbol"]) >= {"AAPL", "GOOG", "IBM", "MSFT"}
+    assert run.metrics["orders_rejected"] == 0
+    # the data end on the first of a month: what the monthly strategies decide there can only expire
+    assert all(row["day"] == small.events(run)[-1]["day"] for row in small.events(run, "ORDER_EXPIRED"))
+    assert run.invariants() == {check: [] for check in run.invariants()}
+    assert run.fills["reasons"].notna().all()
