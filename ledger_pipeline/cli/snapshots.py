@@ -46,7 +46,7 @@ def import_(
 
     from ledger_pipeline.defs.launch import import_snapshot
     from ledger_pipeline.market.quality import quality_report, summary
-    from ledger_pipeline.market.raw import RawSource, read_raw
+    from ledger_pipeline.market.raw import RawSource
     from ledger_pipeline.market.snapshot import open_snapshot
 
     def absolute(path: str | None) -> str | None:
@@ -58,8 +58,7 @@ def import_(
         RawSource(absolute(bars) or "", absolute(instruments), absolute(actions), calendar, assume_utc, note),
     )
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    raw = read_raw(snapshot_id, project.data)
-    found = quality_report(raw.bars, raw.instruments, raw.actions)
+    found = quality_report(sealed.bars, sealed.instruments, sealed.actions)
     counted = summary(found)
 
     def render() -> None:
