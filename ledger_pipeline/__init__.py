@@ -31,6 +31,7 @@ _PUBLIC = {
     "experiment": "ledger_pipeline.strategy.experiment",
     "Experiment": "ledger_pipeline.strategy.experiment",
     "Catalogue": "ledger_pipeline.strategy.catalogue",
+    "user_indicator": "ledger_pipeline.features.indicators",
     "preflight": "ledger_pipeline.strategy.preflight",
     "extract": "ledger_pipeline.strategy.source",
     "run": "ledger_pipeline.simulation.run",

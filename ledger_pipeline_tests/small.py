@@ -86,7 +86,9 @@ def seal(
     )
 
 
-def planned(plan: Mapping[int, Mapping[str, Any]], *, start: str = START, reasons=None, **options: Any) -> lp.Experiment:
+def planned(
+    plan: Mapping[int, Mapping[str, Any]], *, start: str = START, reasons=None, **options: Any
+) -> lp.Experiment:
     """An experiment that plays a plan, without costs and with 1,000 of cash unless told otherwise."""
     options = {"costs": [], "opening": {"cash": 1000.0}, "name": "planned"} | options
     dated = {day(index, start): dict(wishes) for index, wishes in plan.items()}
@@ -94,14 +96,23 @@ def planned(plan: Mapping[int, Mapping[str, Any]], *, start: str = START, reason
 
 
 def play(
-    root: Path, prices: Prices, plan: Mapping[int, Mapping[str, Any]], *, splits=(), dividends=(), start=START, **options
+    root: Path,
+    prices: Prices,
+    plan: Mapping[int, Mapping[str, Any]],
+    *,
+    splits=(),
+    dividends=(),
+    start=START,
+    **options,
 ) -> Run:
     """Seal the prices and run the plan on them."""
     snapshot = seal(root, prices, splits=splits, dividends=dividends, start=start)
     return lp.run(planned(plan, start=start, **options), snapshot)
 
 
-def inputs(root: Path, prices: Prices, strategy: Callable, *, splits=(), dividends=(), params=None, **options) -> FoldInputs:
+def inputs(
+    root: Path, prices: Prices, strategy: Callable, *, splits=(), dividends=(), params=None, **options
+) -> FoldInputs:
     """Inputs of a fold with any Python function as the strategy, which preflight never sees."""
     cells: Grid = grid(seal(root, prices, splits=splits, dividends=dividends))
     options = {
@@ -120,7 +131,9 @@ def events(run: Run, *kinds: str) -> list[dict[str, Any]]:
 
 def filled(run: Run) -> list[tuple]:
     """(day index, symbol, side, quantity, price, fee) of each fill."""
-    return [tuple(row[k] for k in ("day", "symbol", "side", "quantity", "price", "fee")) for row in events(run, "FILLED")]
+    return [
+        tuple(row[k] for k in ("day", "symbol", "side", "quantity", "price", "fee")) for row in events(run, "FILLED")
+    ]
 
 
 def ended(run: Run) -> list[tuple]:

@@ -18,7 +18,6 @@ from workloads import QUANTITY, WINDOW, WORKLOADS, days, names
 
 import ledger_pipeline as lp
 
-
 STRATEGIES = Path(__file__).parents[1] / "strategies"
 
 

@@ -54,7 +54,8 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
         raise IntegrityError(
             f"the results cannot be read: {str(error).splitlines()[0]}; run again what that file belongs to."
         ) from None
-    allowed = ", ".join("'" + str(root).replace("'", "''") + "/'" for root in (data, snapshots))
+    roots = {text for root in (data, snapshots) for text in (str(root), glob.escape(str(root)))}  # a view's glob also
+    allowed = ", ".join("'" + root.replace("'", "''") + "/'" for root in sorted(roots))
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
@@ -109,7 +110,7 @@ def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataF
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type.name != "SELECT":  # EXPLAIN ANALYZE COPY writes
                 raise InputError("give one SELECT statement; results can be read here, not changed.")
-            return connection.execute(statements[0]).fetch_arrow_table().slice(0, limit).to_pandas()
+            return connection.execute(statements[0]).to_arrow_table().slice(0, limit).to_pandas()
         except duckdb.Error as error:
             raise InputError(
                 f"the query failed: {str(error).splitlines()[0]} (`ledger-pipeline sql --views` lists the views)."

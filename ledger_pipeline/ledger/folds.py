@@ -113,8 +113,11 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
 
     `at` is a time with a zone; InputError when it has none. Before the first event the book is empty.
     """
-    moment = None if at is None else pd.Timestamp(at)
-    if moment is not None and moment.tz is None:
+    try:
+        moment = None if at is None else pd.Timestamp(at)
+    except (ValueError, TypeError):
+        raise InputError(f"at={at!r} is no time; write for example 2024-01-02T00:00:00Z.") from None
+    if moment is pd.NaT or (moment is not None and moment.tz is None):
         raise InputError(f"at={at!r} has no time zone; write for example 2024-01-02T00:00:00Z.")
     end = (
         len(ledger)

@@ -54,7 +54,8 @@ def quantities_on_grid(ledger: Ledger) -> list[str]:
     """Every quantity is finite, above zero and a whole number of 1e-9 units."""
     rows = of_kind(ledger, *POSITION_KINDS)
     quantity = ledger.numbers("quantity")[rows]
-    rows, quantity = rows[~np.isnan(quantity)], quantity[~np.isnan(quantity)]
+    named = ledger.codes("symbol")[0][rows] >= 0  # the opening cash has neither symbol nor quantity
+    rows, quantity = rows[named], quantity[named]
     off = ~np.isfinite(quantity) | (quantity <= 0) | (np.rint(quantity * UNITS) / UNITS != quantity)
     return [
         f"seq {row + 1}: quantity {value!r} is not on the 1e-9 grid"

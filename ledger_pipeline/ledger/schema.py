@@ -86,8 +86,7 @@ class Ledger:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories.
-        """
+        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories."""
         return self.table.to_pandas()
 
     def numbers(self, column: str) -> np.ndarray:
@@ -125,8 +124,9 @@ def read_ledger(data: bytes, source: str) -> Ledger:
     """The ledger in the bytes of a Parquet file; IntegrityError naming `source` when they are not one."""
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(data), read_dictionary=list(NAMES))
+        table.validate(full=True)  # a damaged file may hold codes beyond its names, or text that is no UTF-8
         return Ledger(table.cast(EVENT_SCHEMA))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, KeyError, OSError) as error:
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise IntegrityError(f"{source} is not a readable ledger ({str(error).splitlines()[0]}).") from None
 
 

@@ -173,9 +173,7 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
     return listed
 
 
-def normalise_actions(
-    frame: pd.DataFrame | None, symbols: list[str], *, assume_utc: bool = False
-) -> pd.DataFrame:
+def normalise_actions(frame: pd.DataFrame | None, symbols: list[str], *, assume_utc: bool = False) -> pd.DataFrame:
     """The corporate actions of `symbols`, sorted by (symbol, ex_date, kind); empty when `frame` is None."""
     if frame is not None:
         require_columns("actions", [str(name) for name in frame.columns], ACTION_COLUMNS)

@@ -7,6 +7,7 @@ t is the same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -129,8 +130,8 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
     """Replay a run on histories cut at `cuts` bars spread over it, and compare each ledger with the beginning of the
     full one.
 
-    Features are computed anew on the cut history. Orders that the cut run could not fill must be the ones that the full
-    run settled next.
+    Features are computed anew on the cut history. What the cut run orders at its last bar must be what the full
+    run orders there.
     """
     pulses = full.provenance["pulses"]
     if cuts < 1 or pulses < 3:
@@ -143,8 +144,8 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
 
 
 def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
-    """Compare all events of the short ledger but the expiries that the cut itself caused; then those with how the full
-    run settled them.
+    """Compare all events of the short ledger but the expiries that the cut itself caused; then what was ordered at the
+    cut with what the full run ordered there, whatever became of it.
     """
     expired = of_kind(short, "ORDER_EXPIRED")
     codes, texts = short.codes("reasons")
@@ -157,22 +158,34 @@ def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
         return kept, difference
     if len(full) > kept and full.micros[kept] <= short.micros[-1]:
         return kept, f"the full run has an event at seq {kept + 1} that the cut run lacks"
-    later = full.table.slice(kept).to_pandas()
-    settled = later[later["order_id"].notna()].drop_duplicates("order_id").set_index("order_id")
-    restated = set(later.loc[later["kind"] == "ORDER_REPLACED", "order_id"])
-    for row in short.table.take(pa.array(caused)).to_pylist():
-        number = row["order_id"]
-        if number not in settled.index:
-            return kept, f"order {number} of the cut run does not exist in the full run"
-        other = settled.loc[number]
-        same_quantity = row["quantity"] is None or number in restated or row["quantity"] == other["quantity"]
-        if (row["symbol"], row["side"], row["causation_id"]) != (
-            other["symbol"],
-            other["side"],
-            other["correlation_id"],
-        ) or not same_quantity:
+    ends = kept and short.table.slice(kept - 1, 1).to_pylist()[0]
+    if not ends or ends["kind"] != "DECIDED" or short.micros[kept - 1] != short.micros[-1]:
+        return kept + len(caused), None
+    wanted, found = (_orders(ledger, ends["event_id"]) for ledger in (short, full))
+    for number in sorted({*wanted, *found}, key=int):
+        if number not in found or number not in wanted:
+            return kept, f"order {number} exists in only one of the full run and the cut run"
+        if wanted[number] != found[number]:
             return kept, f"order {number} of the cut run is not the order of the full run"
     return kept + len(caused), None
+
+
+def _orders(ledger: Ledger, decided: str) -> dict[str, tuple]:
+    """What a decision ordered, by order id: symbol, side, quantity as it was decided (None for cash), cash, reasons."""
+    codes, names = ledger.codes("correlation_id")
+    rows = np.flatnonzero(codes == names.index(decided))
+    orders: dict[str, tuple] = {}
+    before: dict[str, float] = {}
+    for row in ledger.table.take(rows).to_pylist():
+        number, payload, reasons = row["order_id"], row["payload"], row["reasons"]
+        if row["kind"] == "ORDER_REPLACED":
+            before.setdefault(number, json.loads(payload)["quantity"])
+        elif number is not None:
+            if row["kind"] != "FILLED":  # the outcome stands before the reasons of the order
+                reasons = reasons.partition(",")[2] or None
+            quantity = before.get(number, row["quantity"]) if payload is None else None
+            orders[number] = (row["symbol"], row["side"], quantity, payload, reasons)
+    return orders
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

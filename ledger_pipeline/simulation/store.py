@@ -19,11 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError
-from ledger_pipeline.files import Location, create_directory, location, write_file, write_json
+from ledger_pipeline.files import Location, UPath, create_directory, location, write_file, write_json
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.run import Run, RunIdentity
+from ledger_pipeline.strategy.source import source_hash
 
 DERIVED = ("lots", "trades", "equity")
 
@@ -119,12 +120,19 @@ class RunStore:
         return found
 
     def source(self, run_id: str) -> str:
-        """The stored text of a run's strategy, as data."""
+        """The stored text of a run's strategy, as data, verified against the hash in its provenance."""
+        wanted = self.provenance(run_id)["experiment"]["strategy_hash"]
         path = self.runs / run_id / "strategy.py"
         try:
-            return path.read_text(encoding="utf-8")
+            text = path.read_bytes().decode()
         except (FileNotFoundError, UnicodeDecodeError):
             raise IntegrityError(f"{path} is missing or not text; run the experiment again.") from None
+        if source_hash(text) != wanted:
+            raise IntegrityError(
+                f"{path} is not the source that its provenance states: the file was changed; "
+                "move the run's directory away and run the experiment again."
+            )
+        return text
 
     def ledger(self, run_id: str) -> Ledger:
         """The ledger of a run, verified against the head in its provenance."""
@@ -156,23 +164,38 @@ class RunStore:
     def table(self, run_id: str, name: str) -> pd.DataFrame | None:
         """A stored derived table, None when it has not been made."""
         path = self.runs / check_id("run", run_id) / f"{name}.parquet"
-        return pyarrow.parquet.read_table(io.BytesIO(path.read_bytes())).to_pandas() if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return pyarrow.parquet.read_table(io.BytesIO(path.read_bytes())).to_pandas()
+        except (pa.ArrowException, ValueError, OSError):
+            raise IntegrityError(f"{path} is not readable; delete it and run the experiment again.") from None
 
     def metrics(self, run_id: str) -> dict[str, Any] | None:
         """The stored metrics, None when they have not been made."""
         path = self.runs / check_id("run", run_id) / "metrics.json"
-        return json.loads(path.read_bytes()) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
     def label(self, run_id: str) -> dict[str, Any]:
         """Mutable names of a run: label, tags, archived, reason."""
         path = self.root / "labels" / f"{check_id('run', run_id)}.json"
-        return json.loads(path.read_bytes()) if path.exists() else {}
+        return _read_json(path) if path.exists() else {}
 
     def set_label(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Change the mutable names of a run and return them."""
         changed = change(self.label(run_id)) | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(self.root / "labels" / f"{run_id}.json", changed)
         return changed
+
+
+def _read_json(path: UPath) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise IntegrityError(f"{path} is not readable; delete it to go on without it.")
+    return found
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

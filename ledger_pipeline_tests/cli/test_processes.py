@@ -96,10 +96,14 @@ def finish(processes: list[subprocess.Popen]) -> list[str]:
     return [out for out, _ in printed]
 
 
-def test_many_processes_run_at_once_on_one_instance(small) -> None:
+TOGETHER = [("hold", "fast"), ("slow", "hold")]
+MORE = [*TOGETHER, ("fast",), ("slow",), ("hold", "fast", "slow")]
+
+
+@pytest.mark.parametrize("groups", [TOGETHER, pytest.param(MORE, marks=pytest.mark.campaign)], ids=["two", "five"])
+def test_processes_run_other_and_the_same_experiments_at_once(small, groups) -> None:
     seal(small, "other", days=50)
-    pairs = [("hold", "fast"), ("slow",), ("hold", "slow"), ("fast",)]  # two of each: different ones and the same
-    printed = finish([start(small, "run", *names, "--snapshot", "other", "--json") for names in pairs])
+    printed = finish([start(small, "run", *names, "--snapshot", "other", "--json") for names in groups])
     heads: dict[str, set[str]] = {}
     for text in printed:
         for row in json.loads(text):
@@ -118,7 +122,7 @@ def test_many_processes_run_at_once_on_one_instance(small) -> None:
 
 def test_processes_on_a_new_project_do_not_stumble_over_each_other(fresh) -> None:
     one, other = (write_bars(fresh.root / f"{n}.csv", days=n) for n in (30, 40))
-    processes = [start(fresh, "snapshot", "import", str(path), "--id", "mine", "--json") for path in (one, other, one)]
+    processes = [start(fresh, "snapshot", "import", str(path), "--id", "mine", "--json") for path in (one, other)]
     codes, rows = [], set()
     for process in processes:
         out, err = process.communicate(timeout=120)

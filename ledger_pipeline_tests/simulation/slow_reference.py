@@ -296,9 +296,7 @@ def arrivals(deposit: dict[str, Any], days: list[datetime.date]) -> list[int]:
     """Indices of the days at which a deposit comes in."""
     if "at" in deposit:
         return [t for t, day in enumerate(days) if day >= deposit["at"]][:1]
-    inside = [
-        t for t, day in enumerate(days) if deposit.get("start", day) <= day <= deposit.get("end", day)
-    ]
+    inside = [t for t, day in enumerate(days) if deposit.get("start", day) <= day <= deposit.get("end", day)]
     period = {
         "week": lambda d: d.isocalendar()[:2], "month": lambda d: (d.year, d.month),
         "quarter": lambda d: (d.year, (d.month - 1) // 3), "year": lambda d: d.year,

@@ -50,7 +50,12 @@ def test_every_week_starts_on_monday() -> None:
 
 @pytest.mark.parametrize(
     ("at", "arrives"),
-    [("2024-06-03", ["2024-06-03"]), ("2024-06-01", ["2024-06-03"]), ("2025-02-05", ["2025-02-05"]), ("2025-02-06", [])],
+    [
+        ("2024-06-03", ["2024-06-03"]),
+        ("2024-06-01", ["2024-06-03"]),
+        ("2025-02-05", ["2025-02-05"]),
+        ("2025-02-06", []),
+    ],
 )
 def test_at_a_date_or_the_first_bar_after_it(at, arrives) -> None:
     assert [day for day, _ in days({"amount": 1, "at": at})] == arrives

@@ -138,7 +138,13 @@ def same(run: lp.Run, expected: Reference, market: Market) -> None:
     table = run.events.table.to_pylist()
     index = {pd.Timestamp(day, tz="UTC"): t for t, day in enumerate(market.days)}
     fills = [row for row in table if row["kind"] == "FILLED"]
-    key = lambda row: (index[row["occurred_at"]], row["symbol"], row["side"], units(row["quantity"]), int(row["order_id"]))  # noqa: E731
+    key = lambda row: (
+        index[row["occurred_at"]],
+        row["symbol"],
+        row["side"],
+        units(row["quantity"]),
+        int(row["order_id"]),
+    )  # noqa: E731
     assert [key(row) for row in fills] == [
         (f["t"], f["symbol"], f["side"], f["quantity"] * NANO, f["number"]) for f in expected.fills
     ]
@@ -162,7 +168,9 @@ def same(run: lp.Run, expected: Reference, market: Market) -> None:
     lots = run.lots
     done = lots[lots["closed_at"].notna()]
     order = np.argsort([index[ts] for ts in done["closed_at"]], kind="stable")
-    same_lots(done.iloc[order], expected.pieces, index, ("open_price", "open_fee", "close_price", "close_fee", "realised"))
+    same_lots(
+        done.iloc[order], expected.pieces, index, ("open_price", "open_fee", "close_price", "close_fee", "realised")
+    )
     left = [
         {
             "symbol": s, "side": "LONG" if lot.quantity > 0 else "SHORT", "quantity": abs(lot.quantity),
@@ -170,7 +178,9 @@ def same(run: lp.Run, expected: Reference, market: Market) -> None:
         }
         for s in market.symbols for lot in expected.lots[s]
     ]  # fmt: skip
-    same_lots(lots[lots["closed_at"].isna()].sort_values("symbol", kind="stable"), left, index, ("open_price", "open_fee"))
+    same_lots(
+        lots[lots["closed_at"].isna()].sort_values("symbol", kind="stable"), left, index, ("open_price", "open_fee")
+    )
 
     trades = run.trades
     assert [(r.symbol, r.side, index[r.opened_at], index[r.closed_at]) for r in trades.itertuples()] == [
@@ -190,9 +200,7 @@ def same_lots(found: pd.DataFrame, expected: list[dict], index: dict, amounts: t
         (p["symbol"], p["side"], p["opened"]) for p in expected
     ]
     # a split that leaves a fraction of a unit may give that unit to a neighbouring lot
-    assert all(
-        abs(units(q) - p["quantity"] * NANO) <= 1 for q, p in zip(found["quantity"], expected, strict=True)
-    )
+    assert all(abs(units(q) - p["quantity"] * NANO) <= 1 for q, p in zip(found["quantity"], expected, strict=True))
     for name in amounts:
         wanted = [float(p[name]) for p in expected]
         size = np.array([float(p["quantity"]) for p in expected])

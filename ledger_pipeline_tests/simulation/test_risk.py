@@ -102,13 +102,13 @@ def test_a_strategy_cannot_widen_its_limits_by_writing_to_ctx(tmp_path) -> None:
 
 
 def test_reasons_survive_the_chain(tmp_path) -> None:
-    run = small.play(
-        tmp_path, {"A": [10] * 3}, {0: {"A": 500}}, risk=[{"max_weight": 0.1}], reasons={"A": ["SIGNAL"]}
-    )
+    run = small.play(tmp_path, {"A": [10] * 3}, {0: {"A": 500}}, risk=[{"max_weight": 0.1}], reasons={"A": ["SIGNAL"]})
     assert small.events(run, "FILLED")[0]["reasons"] == "SIGNAL"
 
 
-@pytest.mark.parametrize("steps", [["short_only"], [{"max_weight": 0}], [{"max_gross": -1}], [{"max_weight": True}], "no"])
+@pytest.mark.parametrize(
+    "steps", [["short_only"], [{"max_weight": 0}], [{"max_gross": -1}], [{"max_weight": True}], "no"]
+)
 def test_other_steps_are_refused(steps) -> None:
     with pytest.raises(lp.InputError):
         lp.experiment(small.PLAN, costs=[], risk=steps)

@@ -39,7 +39,12 @@ def test_a_buy_that_cash_cannot_pay_is_rejected_and_nothing_else_changes(tmp_pat
     assert [fill[1] for fill in small.filled(run)] == ["A", "C"]
     assert small.ended(run) == [(1, "ORDER_REJECTED", "B", "BUY", "INSUFFICIENT_CASH,WANTED")]
     (rejected,) = small.events(run, "ORDER_REJECTED")
-    assert (rejected["quantity"], rejected["price"], rejected["fee"], rejected["cash_delta"]) == (5.0, 100.0, None, None)
+    assert (rejected["quantity"], rejected["price"], rejected["fee"], rejected["cash_delta"]) == (
+        5.0,
+        100.0,
+        None,
+        None,
+    )
     assert lp.reconstruct(run.events).positions == {"A": 6.0, "C": 4.0}
     assert run.equity["cash"].tolist() == [1000, 0, 0]
     assert run.warnings == ["1 order was not filled: 1 INSUFFICIENT_CASH"]

@@ -81,9 +81,7 @@ def test_scaling_in_and_out_is_one_trade_with_each_fee_once(tmp_path) -> None:
 
 def test_scaling_a_short_in_and_out(tmp_path) -> None:
     """Short 4 at 10 and 4 at 12, covered 6 at 9 and 2 at 13: 4 x 1 + 2 x 3 + 2 x (12 - 13) = 8."""
-    run = small.play(
-        tmp_path, {"A": [9, 10, 12, 9, 13, 13]}, {0: {"A": -4}, 1: {"A": -8}, 2: {"A": -2}, 3: {"A": 0}}
-    )
+    run = small.play(tmp_path, {"A": [9, 10, 12, 9, 13, 13]}, {0: {"A": -4}, 1: {"A": -8}, 2: {"A": -2}, 3: {"A": 0}})
     assert run.lots["realised"].tolist() == [4, 6, -2]
     assert rows(run.trades, TRADE) == [("SHORT", 8, 11, 10, 0, 8)]
 

@@ -57,7 +57,9 @@ def test_an_ex_date_without_any_bar_is_posted_at_the_next_one(tmp_path) -> None:
 
 def test_an_ex_date_at_the_first_or_after_the_last_bar_is_not_posted(tmp_path) -> None:
     opening = {"cash": 0, "positions": {"A": 10}, "cost_basis": {"A": 20}}
-    run = small.play(tmp_path, {"A": [20, 20]}, {}, opening=opening, dividends=[("A", 0, 1), ("A", 2, 1)], splits=[("A", 5, 2)])
+    run = small.play(
+        tmp_path, {"A": [20, 20]}, {}, opening=opening, dividends=[("A", 0, 1), ("A", 2, 1)], splits=[("A", 5, 2)]
+    )
     assert run.equity["equity"].tolist() == [200, 200]
 
 
@@ -179,7 +181,9 @@ def test_a_split_that_changes_nothing_is_no_event(tmp_path) -> None:
 def test_a_position_that_a_reverse_split_leaves_nothing_of_is_lost(tmp_path) -> None:
     """One unit of 1e-9 at 1 for 8 is nothing: the lot closes at no price, and an order for one unit is rejected."""
     opening = {"cash": 100, "positions": {"A": 1e-9}, "cost_basis": {"A": 10}}
-    run = small.play(tmp_path, {"A": [10, 80, 80, 80]}, {0: {"A": 2e-9}, 1: {"A": 1}}, opening=opening, splits=[("A", 1, 0.125)])
+    run = small.play(
+        tmp_path, {"A": [10, 80, 80, 80]}, {0: {"A": 2e-9}, 1: {"A": 1}}, opening=opening, splits=[("A", 1, 0.125)]
+    )
     assert small.ended(run) == [(1, "ORDER_REJECTED", "A", "BUY", "NOTHING_TO_BUY")]
     assert run.trades["pnl"].tolist() == [-1e-8]
     assert run.lots["quantity"].tolist() == [1e-9, 1.0]
