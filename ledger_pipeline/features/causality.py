@@ -79,7 +79,7 @@ def _cuts(present: np.ndarray, warmup: int) -> list[int]:
 
 
 def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
-    """Values of all features: float64 (T, K, N) in the order given; each is checked for causality first (RefusedError)."""
+    """Values of all features: float64 (T, K, N) in the order given, each checked for causality (RefusedError)."""
     table = np.empty((len(grid.times), len(items), len(grid.symbols)))
     for k, item in enumerate(items):
         require_causal(item, grid)

@@ -209,7 +209,7 @@ def _sma(bars: pd.DataFrame, window: int) -> pd.Series:
 
 
 def _returns(bars: pd.DataFrame, window: int, skip: int) -> pd.Series:
-    """close[t - skip] / close[t - skip - window] - 1; with skip the most recent bars are left out, as in 12-1 momentum."""
+    """close[t - skip] / close[t - skip - window] - 1; `skip` leaves out the most recent bars, as in 12-1 momentum."""
     recent = bars["close"].shift(skip)
     return recent / recent.shift(window) - 1.0
 

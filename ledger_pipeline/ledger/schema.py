@@ -86,7 +86,7 @@ class Ledger:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text columns with few values are categories."""
+        """The events as a DataFrame; occurred_at is datetime64[us, UTC]; text with few values is categorical."""
         return self.table.to_pandas()
 
     def numbers(self, column: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from ledger_pipeline.market.grid import CLOSE, Grid
 
 
 def marks(grid: Grid) -> np.ndarray:
-    """float64 (T, N): the close at each bar time, the last known close where there is no bar, NaN before the first bar."""
+    """float64 (T, N): the close at each bar time, the last one where there is no bar, NaN before the first."""
     close = grid.fields[:, CLOSE, :]
     if grid.present.all():
         return close
