@@ -30,6 +30,7 @@ from ledger_pipeline.strategy.targets import Targets
 
 ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
 
+_LARGEST = LIMIT / UNITS
 _TOO_LARGE = "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit"
 _NO_CASH = np.empty(0)
 _NO_CODES = np.empty(0, dtype=np.int64)
@@ -396,8 +397,8 @@ class _Fold:
                 raise
             for symbol in targets.cash():
                 vector[self._places(universe)[symbol]] = 0.0  # an amount, not a quantity
-        if len(vector) and not np.abs(vector).max() * UNITS < LIMIT:
-            u = int(np.flatnonzero(~(np.abs(vector) * UNITS < LIMIT))[0])
+        if len(vector) and not np.abs(vector).max() < _LARGEST:
+            u = int(np.flatnonzero(~(np.abs(vector) < _LARGEST))[0])
             quantity = float(vector[u])
             what = _TOO_LARGE if np.isfinite(quantity) else "is not finite"
             raise self._wrong(t, f"returned {quantity!r} as the target of {universe[u]}, which {what}")

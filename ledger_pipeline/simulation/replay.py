@@ -20,7 +20,7 @@ from ledger_pipeline.files import Location
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
-from ledger_pipeline.simulation.run import Run, run
+from ledger_pipeline.simulation.run import Run, experiment_grid, run
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.experiment import Experiment, ExperimentSpec, assemble
 from ledger_pipeline.strategy.preflight import preflight
@@ -137,15 +137,16 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
     if cuts < 1 or pulses < 3:
         raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
     results = []
+    times = experiment_grid(full.snapshot, experiment.spec.universe).times
     for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
-        results.append(Truncation(cut, *_compare_beginning(full.events, short.events)))
+        results.append(Truncation(cut, *_compare_beginning(full.events, short.events, times[cut])))
     return results
 
 
-def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
+def _compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str | None]:
     """Compare all events of the short ledger but the expiries that the cut itself caused; then what was ordered at the
-    cut with what the full run ordered there, whatever became of it.
+    cut, the time `last` (microseconds), with what the full run ordered there, whatever became of it.
     """
     expired = of_kind(short, "ORDER_EXPIRED")
     codes, texts = short.codes("reasons")
@@ -156,10 +157,10 @@ def _compare_beginning(full: Ledger, short: Ledger) -> tuple[int, str | None]:
     difference = first_difference(Ledger(full.table.slice(0, kept)), Ledger(short.table.slice(0, kept)))
     if difference:
         return kept, difference
-    if len(full) > kept and full.micros[kept] <= short.micros[-1]:
+    if len(full) > kept and full.micros[kept] <= last:
         return kept, f"the full run has an event at seq {kept + 1} that the cut run lacks"
     ends = kept and short.table.slice(kept - 1, 1).to_pylist()[0]
-    if not ends or ends["kind"] != "DECIDED" or short.micros[kept - 1] != short.micros[-1]:
+    if not ends or ends["kind"] != "DECIDED" or short.micros[kept - 1] != last:
         return kept + len(caused), None
     wanted, found = (_orders(ledger, ends["event_id"]) for ledger in (short, full))
     for number in sorted({*wanted, *found}, key=int):

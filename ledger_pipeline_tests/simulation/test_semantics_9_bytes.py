@@ -58,19 +58,17 @@ if __name__ == "__main__":
 def test_two_processes_with_other_hash_seeds_and_threads_write_the_same_ledger(tmp_path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    told = []
+    started = []
     for seed, threads in (("1", "1"), ("77", "4")):
         pinned = {
             name: threads
             for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ARROW_NUM_THREADS")
         }
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path), **pinned}
-        done = subprocess.run(
-            [sys.executable, str(script), str(tmp_path / f"snapshots-{seed}")],
-            env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        told.append(done.stdout)
+        command = [sys.executable, str(script), str(tmp_path / f"snapshots-{seed}")]
+        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    told = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
     namespace: dict = {"__name__": "here"}
     exec(SCRIPT, namespace)
     run = namespace["make"](tmp_path / "snapshots-here")
