@@ -58,6 +58,9 @@ class Comparison:
             self.runs, "Comparison of runs", {"runs": [run.provenance["run_id"] for run in self.runs]}
         )
 
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(run.label for run in self.runs)}. {self.sentence}"
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the sentence and the table."""
         from html import escape

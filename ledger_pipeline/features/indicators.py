@@ -243,7 +243,7 @@ def _own(
         defaults,
         warmup,
         basis,
-        hash_bytes(inspect.getsource(function).encode()),
+        hash_bytes("".join(map(inspect.getsource, (function, _returns, moving))).encode()),
         {name: least for name, least in (("window", 1), ("skip", 0)) if name in defaults},
         across,
         wide=True,

@@ -26,7 +26,7 @@ from ledger_pipeline.simulation.costs import compile_costs
 from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.strategy.context import Context, Past
-from ledger_pipeline.strategy.targets import Targets
+from ledger_pipeline.strategy.targets import Invest, Targets
 
 ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
 
@@ -360,6 +360,7 @@ class _Fold:
         if isinstance(returned, Mapping):
             targets = Targets(universe, np.zeros(len(universe)))
             targets.values = dict(returned)
+            targets.invests = any(isinstance(value, Invest) for value in returned.values())
             if tuple(targets.values) != universe and set(targets.values) == set(universe):
                 targets.values = {symbol: returned[symbol] for symbol in universe}
         if not isinstance(targets, Targets):

@@ -159,7 +159,9 @@ def _grids(snapshot_hash: str, path: str) -> dict[tuple[str, ...] | None, Grid]:
 
 
 def identify(experiment: Experiment, snapshot: Snapshot, seed: int | None = None) -> RunIdentity:
-    """The identity that a run of this experiment on this snapshot would have."""
+    """The identity that a run of this experiment on this snapshot would have. InputError for an unusable seed."""
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**53):
+        raise InputError(f"seed is {seed!r}; it must be a whole number from 0 to 2**53 - 1.")
     return RunIdentity(snapshot.hash, experiment.hash, experiment.spec.seed if seed is None else seed)
 
 

@@ -40,7 +40,10 @@ Place = tuple[int | str, ...]
 class Catalogue:
     """The strategies directory. Nothing is read before it is asked for."""
 
-    root: Path
+    root: Path = Path("strategies")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).expanduser())
 
     def strategy_names(self) -> list[str]:
         """Names of the strategy files, sorted."""

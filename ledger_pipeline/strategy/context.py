@@ -80,12 +80,12 @@ class Past:
         self.times[self.count], self.fields[self.count], self.factor[self.count] = time, fields, factor
         self.count += 1
 
-    def last(self, i: int, n: int) -> History:
-        """The last `n` bars of instrument `i`."""
-        known = self.fields[: self.count, :, i]
+    def last(self, i: int, n: int, count: int) -> History:
+        """The last `n` bars of instrument `i` among the first `count` bar times."""
+        known = self.fields[:count, :, i]
         rows = np.flatnonzero(~np.isnan(known[:, 3]))[-n:]
         bars = known[rows].T.copy()
-        scale = self.factor[rows, i] / self.factor[self.count - 1, i]
+        scale = self.factor[rows, i] / self.factor[count - 1, i]
         bars[:4] *= scale
         bars[4] /= scale
         return History(self.times[rows].view("datetime64[us]"), *bars)
@@ -243,7 +243,7 @@ class Context:
             raise InputError(
                 "history: this run was prepared without it; call ctx.history by its name in the strategy's source."
             )
-        return self._past.last(self._columns[symbol], int(n))
+        return self._past.last(self._columns[symbol], int(n), self._pulse + 1)
 
     def flat(self) -> Targets:
         """Targets of zero for the whole universe."""

@@ -62,6 +62,8 @@ def parse_costs(steps: Any) -> tuple[dict[str, float], ...]:
         raise InputError("costs must be a list of steps, such as [{spread_bps: 5}]; write [] for no costs.")
     parsed = [_step(position, step, COST_STEPS) for position, step in enumerate(steps, 1)]
     for position, step in enumerate(parsed, 1):
+        if step.get("spread_bps", 0.0) >= 20_000:  # half of it would take the whole price
+            raise InputError(f"step {position}: spread_bps is {step['spread_bps']:g}; it must be below 20000.")
         if "spread_bps" in step and any("spread_bps" not in earlier for earlier in parsed[: position - 1]):
             raise InputError(
                 f"step {position}: the price step spread_bps comes after a fee step; put price steps first."

@@ -120,4 +120,4 @@ def test_a_notebook_shows_the_sentence_and_the_table(snapshots) -> None:
     comparison = lp.compare({"<x>": run(snapshots[0], 1), "y": run(snapshots[0], 2)})
     shown = comparison._repr_html_()
     assert "other params: n 1 / 2" in shown and "<table" in shown and "<x>" not in shown
-    assert len(repr(comparison)) < 200
+    assert repr(comparison) == "Comparison of <x>, y. Same snapshot, same strategy; other params: n 1 / 2."

@@ -150,7 +150,7 @@ def check(story: list[tuple]) -> None:
     assert np.isclose(pieces["open_fee"].sum() + pieces["close_fee"].sum(), fees, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(stories())
 def test_any_story_is_what_the_naive_fold_says(story) -> None:
     check(story)

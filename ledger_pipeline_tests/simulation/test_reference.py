@@ -236,7 +236,7 @@ calm = settings(
 )  # a run takes long for shrinking
 
 
-@settings(calm, max_examples=60)
+@settings(calm, max_examples=40)
 @given(case=cases())
 def test_a_run_is_what_the_slow_simulator_says(root, case: tuple[Market, list[Plan]]) -> None:
     market, both = case

@@ -167,6 +167,14 @@ def test_two_splits_between_two_bars_are_both_posted(tmp_path) -> None:
     assert lp.reconstruct(run.events).positions == {"A": 16.0} and run.equity["equity"].tolist() == [1000] * 3
 
 
+def test_actions_between_two_bars_are_posted_in_the_order_of_their_dates(tmp_path) -> None:
+    """4 held over days 2 and 3 without any bar. Split on day 2, dividend of 1 on day 3: 8 are paid; the other way, 4."""
+    prices = {"A": [100, 100, None, None, 50]}
+    for split, dividend, paid in ((2, 3, 8.0), (3, 2, 4.0)):
+        run = small.play(tmp_path, prices, {0: {"A": 4}}, splits=[("A", split, 2)], dividends=[("A", dividend, 1.0)])
+        assert [row["cash_delta"] for row in small.events(run, "DIVIDEND")] == [paid]
+
+
 def test_a_split_that_changes_nothing_is_no_event(tmp_path) -> None:
     """Ratio 1 restates neither the position nor the order; one unit (1e-9) at 1.4 stays one unit."""
     opening = {"cash": 100, "positions": {"A": 5, "B": 1e-9}, "cost_basis": {"A": 10, "B": 10}}

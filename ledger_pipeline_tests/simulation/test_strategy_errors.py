@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
+from ledger_pipeline.ledger.folds import fills
 from ledger_pipeline.simulation.fold import StrategyError, fold
 from ledger_pipeline.strategy.targets import Targets
+from ledger_pipeline.strategy.terms import parse_costs
 from ledger_pipeline_tests import small
 
 PRICES = {"AAA": [10, 10, 10], "BBB": [20, 20, 20]}
@@ -158,3 +160,28 @@ def test_the_largest_quantities_are_exact(tmp_path) -> None:
     )
     assert [fill[3] for fill in small.filled(run)] == [largest, largest]
     assert lp.reconstruct(run.events).positions == {}
+
+
+def test_a_plain_dict_may_hold_cash_to_invest(tmp_path) -> None:
+    """50 of cash at 25 buys 2 shares, not 50."""
+
+    def strategy(ctx, params):
+        targets = ctx.hold()
+        if ctx.cash == 1000.0:
+            targets.invest("A", 50.0)
+        return targets.as_dict()
+
+    made = small.inputs(tmp_path, {"A": [25, 25, 25]}, strategy)
+    assert fills(fold(made))["quantity"].tolist() == [2.0]
+
+
+def test_a_spread_that_takes_the_whole_price_is_refused() -> None:
+    with pytest.raises(lp.InputError, match="below 20000"):
+        parse_costs([{"spread_bps": 20000}])
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 1.5, True, 2**53])
+def test_an_unusable_seed_is_refused(tmp_path, seed) -> None:
+    market = small.seal(tmp_path, {"A": [1, 1]})
+    with pytest.raises(lp.InputError, match="seed is"):
+        lp.run(small.planned({}), market, seed=seed)

@@ -135,6 +135,7 @@ def test_names(root) -> None:
     for name in ("../x", "X", "x" * 200, ""):
         with pytest.raises(InputError, match="experiment id .* is not allowed"):
             catalogue.experiment(name)
+    assert lp.Catalogue(str(root)) == catalogue  # type: ignore[arg-type]
     nothing = lp.Catalogue(root / "none")
     assert nothing.strategy_names() == nothing.experiment_names() == nothing.indicator_names() == []
     with pytest.raises(NotFoundError, match="there are: none"):

@@ -248,16 +248,15 @@ def test_the_hash_is_the_same_in_every_process() -> None:
         "import json, sys, ledger_pipeline as lp\n"
         "text, values = json.load(sys.stdin)\nprint(lp.experiment(text, **values).hash)\n"
     )
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            input=json.dumps([ABOVE, WHOLE]),
-            env={"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == whole().hash
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps([ABOVE, WHOLE]),
+        env={"PYTHONHASHSEED": "1"},  # this process has another one
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == whole().hash
 
 
 def test_what_was_given_may_be_changed_afterwards() -> None:
