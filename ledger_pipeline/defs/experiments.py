@@ -56,12 +56,15 @@ def observations(
 def _observed(instance: dg.DagsterInstance, names: list[str]) -> dict[str, str]:
     """The last observed version of each experiment."""
     versions: dict[str, str] = {}
-    for name in names:
-        records = instance.fetch_observations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey("experiment"), asset_partitions=[name]), limit=1
-        ).records
-        if records:
-            versions[name] = (records[0].asset_observation.tags or {}).get("dagster/data_version", "")
+    cursor = None
+    while set(names) - set(versions):  # newest first, so the first one seen of a name is its last
+        page = instance.fetch_observations(dg.AssetKey("experiment"), limit=200, cursor=cursor)
+        for record in page.records:
+            event = record.asset_observation
+            versions.setdefault(event.partition, (event.tags or {}).get("dagster/data_version", ""))
+        if not page.has_more:
+            break
+        cursor = page.cursor
     return versions
 
 
