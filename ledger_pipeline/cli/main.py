@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
+import sys
+import threading
 import warnings
 
 import click
@@ -42,6 +45,22 @@ class LazyGroup(ErrorHandlingGroup):
         return getattr(importlib.import_module(module), attribute)
 
 
+def keep_interrupts() -> None:
+    """See to it that one Ctrl-C is enough. Python drops what is raised inside a callback of the garbage collector, and
+    a signal may arrive there; when it does, it is sent again a moment later.
+    """
+    usual = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, (Exception, SystemExit, GeneratorExit)):
+            return usual(lost)
+        again = threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again.daemon = True
+        return again.start()
+
+    sys.unraisablehook = hook
+
+
 @click.group(
     cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -61,6 +80,7 @@ def main(context: click.Context, root: str | None) -> None:
     ledger-pipeline ui                                       look at it all in a browser
     """
     warnings.simplefilter("ignore")
+    keep_interrupts()
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     project = find_project(root)
     os.environ[ROOT_VARIABLE] = str(project.root)
