@@ -37,6 +37,22 @@ class IntegrityError(LedgerPipelineError):
     exit_code = 5
 
 
+class BlockedError(RefusedError):
+    """Trading is not allowed now: a kill switch, a break, a guardrail, a closed market. Nothing was sent."""
+
+
+class BrokerError(LedgerPipelineError):
+    """The broker could not be reached or read, or refused its caller. What was sent is settled by looking it up."""
+
+    exit_code = 6
+
+
+class BreakError(LedgerPipelineError):
+    """The book's record and the broker's differ; nothing was adjusted and trading is halted."""
+
+    exit_code = 7
+
+
 class StorageError(LedgerPipelineError):
     """The machine could not store or read a file: disk full, no permission. Nothing was changed."""
 

@@ -17,7 +17,7 @@ from ledger_pipeline.ledger.schema import KIND, Ledger
 
 UNITS = 1_000_000_000  # units of quantity in one share: the 1e-9 grid
 
-POSITION_KINDS = ("OPENED", "FILLED", "SPLIT")
+POSITION_KINDS = ("OPENED", "FILLED", "SPLIT", "FILL_CORRECTED", "FILL_BUSTED", "OVERRIDDEN")
 _SPLIT = KIND["SPLIT"]
 
 PIECE = np.dtype(

@@ -5,7 +5,7 @@ metrics) is a fold over it. Its `head` is a SHA-256 over the bytes of its column
 the same, event for event and bit for bit.
 
 One rule gives the change of a position: +quantity where side is BUY, -quantity where it is SELL, for the kinds OPENED,
-FILLED and SPLIT.
+FILLED and SPLIT, and in a live book FILL_CORRECTED, FILL_BUSTED and OVERRIDDEN.
 One column gives the change of cash: cash_delta.
 
 In a backtest an order is decided at one pulse and settled at the next, so its one outcome event (FILLED, ORDER_REJECTED
