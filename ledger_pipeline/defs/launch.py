@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ledger_pipeline import errors
+from ledger_pipeline.defs.event_storage import open_instance
 from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
@@ -54,7 +55,7 @@ def instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The project's Dagster instance."""
     home = prepare_home(project)
     with _lock(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
-        found = dg.DagsterInstance.from_config(str(home))
+        found = open_instance(home)
     with found:
         yield found
 

@@ -30,7 +30,9 @@ comparison_report | reports  | html           | snapshots   | equity,metrics    
 
 LOADING = """
 import json, sys, time, warnings
+started = time.process_time()
 import dagster
+imported = time.process_time() - started
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     started = time.process_time()
@@ -38,7 +40,7 @@ with warnings.catch_warnings(record=True) as caught:
     from ledger_pipeline.definitions import defs
     dagster.Definitions.validate_loadable(defs())
     seconds = time.process_time() - started
-print(json.dumps({"seconds": seconds, "modules": sorted(sys.modules), "warnings": [str(w.message) for w in caught]}))
+print(json.dumps({"seconds": seconds, "dagster": imported, "modules": sorted(sys.modules), "warnings": [str(w.message) for w in caught]}))
 """
 
 
@@ -108,7 +110,7 @@ def test_definitions_load_quickly_and_without_the_heavy_libraries(fresh) -> None
     heavy = ("numba", "matplotlib", "scipy", "ta", "pandera", "exchange_calendars", "pandas", "pyarrow", "bottleneck")
     assert set(told["modules"]) & set(heavy) == set()
     assert told["warnings"] == []
-    assert told["seconds"] < 2
+    assert told["seconds"] < 2 * told["dagster"]  # of this machine, now: half a second where importing takes one
 
 
 def test_loading_changes_nothing_in_the_project(fresh) -> None:
