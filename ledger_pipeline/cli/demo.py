@@ -8,7 +8,8 @@ import time
 import click
 
 from ledger_pipeline.cli.output import console, emit, json_option, table
-from ledger_pipeline.cli.runs import COLUMNS, progress_bar, run_row, tell_warned
+from ledger_pipeline.cli.run import progress_bar, tell_warned
+from ledger_pipeline.cli.runs import COLUMNS, run_row
 from ledger_pipeline.errors import NotFoundError
 from ledger_pipeline.project import Project
 

@@ -1,0 +1,114 @@
+"""run: materialise the runs of experiments on a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ledger_pipeline.cli.output import emit, json_option, table
+from ledger_pipeline.cli.runs import COLUMNS, run_row, run_store
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.defs.launch import Warned
+
+
+@click.command()
+@click.argument("experiments", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Run every experiment.")
+@click.option("--snapshot", "snapshot_id", default="demo", show_default=True, help="The snapshot to run on.")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiments' seed.")
+@click.option(
+    "--cuts", type=click.IntRange(1, 50), default=1, show_default=True, help="Cuts of the truncation replay check."
+)
+@json_option
+@click.pass_obj
+def run(
+    project: Project,
+    experiments: tuple[str, ...],
+    everything: bool,
+    snapshot_id: str,
+    seed: int | None,
+    cuts: int,
+    as_json: bool,
+) -> None:
+    """Run EXPERIMENTS on a snapshot: features, ledger, trades, equity and metrics, as assets.
+
+    Example: ledger-pipeline run sma_long_flat_20 buy_and_hold --snapshot demo
+    """
+    from ledger_pipeline.defs.launch import run_experiments
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.run import identify
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    catalogue = Catalogue(project.strategies)
+    names = list(catalogue.experiment_names() if everything else dict.fromkeys(experiments))
+    if not names:
+        raise InputError("name at least one experiment, or say --all; `ledger-pipeline experiment list` shows them.")
+    sealed = open_snapshot(snapshot_id, root=project.snapshots)
+    items = {name: catalogue.experiment(name) for name in names}
+    with progress_bar(not as_json):
+        warned = run_experiments(project, snapshot_id, names, seed=seed, cuts=cuts)
+    stored = run_store(project)
+    ids = [identify(item, sealed, seed).run_id for item in items.values()]
+    told = [
+        {"run_id": run_id, "provenance": stored.provenance(run_id), "metrics": stored.metrics(run_id)} for run_id in ids
+    ]
+
+    def render() -> None:
+        table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told])
+        for row, name in zip(told, names, strict=True):
+            for warning in stored.open(row["run_id"], project.snapshots).warnings:
+                click.echo(f"note: {name}: {warning}")
+
+    emit(told, as_json, render)
+    tell_warned(warned)
+
+
+def tell_warned(warned: Sequence[Warned]) -> None:
+    """Say on stderr which checks did not pass."""
+    for row in warned:
+        click.echo(f"warning: {row.experiment}: the check {row.check} did not pass: {row.found}", err=True)
+
+
+class progress_bar:
+    """A progress bar on stderr while runs are made in this process; silent when stderr is no terminal or JSON is asked
+    for.
+    """
+
+    def __init__(self, shown: bool) -> None:
+        self.shown = shown
+
+    def __enter__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from ledger_pipeline import progress
+
+        if not self.shown:
+            return
+        errors = Console(stderr=True)
+        if not errors.is_terminal:
+            progress.listen(lambda done, total, what: click.echo(f"  {done}/{total} {what}", err=True))
+            return
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=errors,
+            transient=True,
+        )
+        self.bar.start()
+        task = self.bar.add_task("running", total=None)
+        progress.listen(lambda done, total, what: self.bar.update(task, completed=done, total=total, description=what))
+
+    def __exit__(self, *_: object) -> None:
+        from ledger_pipeline import progress
+
+        progress.listen(None)
+        if hasattr(self, "bar"):
+            self.bar.stop()
