@@ -22,16 +22,15 @@ from ledger_pipeline.ledger.lots import UNITS
 from ledger_pipeline.ledger.schema import KIND, Ledger
 from ledger_pipeline.market.grid import OPEN, Grid
 from ledger_pipeline.market.marks import marks
+from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked
 from ledger_pipeline.simulation.costs import compile_costs
 from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.strategy.context import Context, Past
-from ledger_pipeline.strategy.targets import Invest, Targets
+from ledger_pipeline.strategy.targets import Targets
 
 ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
 
-_LARGEST = LIMIT / UNITS
-_TOO_LARGE = "is beyond 9,007,199 units, where float64 leaves the 1e-9 grid; use a larger unit"
 _NO_CASH = np.empty(0)
 _NO_CODES = np.empty(0, dtype=np.int64)
 
@@ -180,7 +179,7 @@ class _Fold:
         for i, symbol in enumerate(inputs.grid.symbols):
             quantity = inputs.positions.get(symbol, 0.0)
             if not abs(quantity) * UNITS < LIMIT:
-                raise InputError(f"the opening holds {quantity!r} of {symbol}, which {_TOO_LARGE}.")
+                raise InputError(f"the opening holds {quantity!r} of {symbol}, which {TOO_LARGE}.")
             held = int(round(quantity * UNITS))
             if held and not inputs.grid.present[0, i]:
                 raise InputError(
@@ -220,7 +219,7 @@ class _Fold:
             if not abs(held * action.value) < LIMIT:
                 raise InputError(
                     f"the split of {self.inputs.grid.symbols[action.i]} at {self._time(action.t)} makes the position "
-                    f"of {held / UNITS!r} one that {_TOO_LARGE}."
+                    f"of {held / UNITS!r} one that {TOO_LARGE}."
                 )
             after = int(np.rint(held * action.value))
             change = after - held
@@ -266,7 +265,10 @@ class _Fold:
         marked: np.ndarray,
     ) -> None:
         """Turn what the strategy returned into the pending orders of the next bar."""
-        targets, vector = self._targets(t, returned, universe)
+        try:
+            targets, vector = checked(returned, universe, self._places)
+        except WrongAnswer as wrong:
+            raise self._wrong(t, str(wrong)) from None
         closes = fields[3]
         cash, reasons, payloads = _NO_CASH, _NO_CODES, _NO_CODES
         if targets.invests or targets.reasons:
@@ -354,57 +356,6 @@ class _Fold:
                 self.outcomes[k, column] = self.events.reasons.code(f"{outcome},{text}" if text else outcome)
         return code
 
-    def _targets(self, t: int, returned: Any, universe: tuple[str, ...]) -> tuple[Targets, np.ndarray]:
-        """Validated targets and their vector; StrategyError naming the symbol at fault."""
-        targets = returned
-        if isinstance(returned, Mapping):
-            targets = Targets(universe, np.zeros(len(universe)))
-            targets.values = dict(returned)
-            targets.invests = any(isinstance(value, Invest) for value in returned.values())
-            if tuple(targets.values) != universe and set(targets.values) == set(universe):
-                targets.values = {symbol: returned[symbol] for symbol in universe}
-        if not isinstance(targets, Targets):
-            raise self._wrong(
-                t, f"returned {_shown(returned)} instead of targets; start from ctx.flat() or ctx.hold() and return it"
-            )
-        if targets.universe is not universe and targets.universe != universe:
-            raise self._wrong(t, "returned targets of another pulse; make them anew from ctx at each pulse")
-        vector = targets.vector
-        if targets.values is not None:
-            values = targets.values
-            if len(values) != len(universe) or (isinstance(returned, Mapping) and tuple(values) != universe):
-                extra = [symbol for symbol in values if symbol not in universe]
-                missing = [symbol for symbol in universe if symbol not in values]
-                if extra:
-                    raise self._wrong(
-                        t, f"returned a target for {extra[0]!r}, which is not in ctx.universe at this pulse"
-                    )
-                raise self._wrong(
-                    t, f"returned no target for {missing[0]}; a target is never assumed, write 0 if you mean flat"
-                )
-            try:
-                sum(values.values())  # text would pass for the number that it spells
-                vector = np.fromiter(values.values(), np.float64, len(values))
-            except (TypeError, ValueError, OverflowError):
-                for symbol, quantity in values.items():
-                    if not isinstance(quantity, (int, float, np.integer, np.floating)):
-                        raise self._wrong(
-                            t, f"returned {_shown(quantity)} as the target of {symbol}; it must be a number"
-                        ) from None
-                    if isinstance(quantity, int) and abs(quantity) * UNITS >= LIMIT:
-                        raise self._wrong(
-                            t, f"returned {_shown(quantity)} as the target of {symbol}, which {_TOO_LARGE}"
-                        ) from None
-                raise
-            for symbol in targets.cash():
-                vector[self._places(universe)[symbol]] = 0.0  # an amount, not a quantity
-        if len(vector) and not np.abs(vector).max() < _LARGEST:
-            u = int(np.flatnonzero(~(np.abs(vector) < _LARGEST))[0])
-            quantity = float(vector[u])
-            what = _TOO_LARGE if np.isfinite(quantity) else "is not finite"
-            raise self._wrong(t, f"returned {quantity!r} as the target of {universe[u]}, which {what}")
-        return targets, vector
-
     def _when(self, t: int) -> str:
         return f"strategy {self.inputs.strategy_name!r} at pulse {t + 1} ({self._time(t)})"
 
@@ -423,8 +374,3 @@ class _Fold:
         line = f", line {frames[-1].lineno}" if frames else ""
         kind = "" if isinstance(error, LedgerPipelineError) else f"{type(error).__name__}: "
         return StrategyError(f"{self._when(t)} failed{line}: {kind}{str(error).rstrip('.')}.")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
