@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from types import MappingProxyType
@@ -76,8 +76,11 @@ class Run:
     """
 
     provenance: dict[str, Any]
-    events: Ledger = field(repr=False)
-    snapshot: Snapshot = field(repr=False)
+    events: Ledger
+    snapshot: Snapshot
+
+    def __repr__(self) -> str:
+        return f"<Run {self.run_id[:10]}: {self.provenance['experiment']['name']} on {self.snapshot.id}>"
 
     @property
     def run_id(self) -> str:
