@@ -4,7 +4,7 @@ The fields are those of the one event schema (`schema.EVENT_SCHEMA`); amounts ar
 `ledger_of` turns events into the same columnar Ledger that a backtest writes, so every fold works on both.
 
 An event of a live book changes a position by +quantity where side is BUY and -quantity where it is SELL, for the kinds
-OPENED, FILLED, SPLIT, FILL_CORRECTED, FILL_BUSTED and OVERRIDDEN (`lots.POSITION_KINDS`), and cash by cash_delta. A
+OPENED, FILLED, SPLIT, FILL_CORRECTED, FILL_BUSTED and OVERRIDDEN (`schema.POSITION_KINDS`), and cash by cash_delta. A
 bust carries the opposite side of the fill it takes back; a correction is a bust of the old fill followed by a
 FILL_CORRECTED with the new amounts.
 """
@@ -90,7 +90,9 @@ def time_text(moment: datetime) -> str:
 
 def parse_time(text: str) -> datetime:
     """The aware UTC datetime of `time_text`; ValueError for other text."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if not isinstance(text, str) or len(text) != 27 or text[-1] != "Z" or text[10] != "T":
+        raise ValueError(f"{text!r} is no time such as 2026-01-05T14:40:00.000000Z")
+    return datetime.fromisoformat(text)
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

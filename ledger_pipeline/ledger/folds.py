@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.ledger.lots import POSITION_KINDS, UNITS, LotFold, fold_lots, units
-from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.ledger.lots import UNITS, LotFold, fold_lots, units
+from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
 FILL_COLUMNS = (
     "seq", "occurred_at", "strategy", "symbol", "side", "quantity", "price", "fee", "cash_delta", "order_id", "reasons",

@@ -7,8 +7,8 @@ import pandas as pd
 
 from ledger_pipeline.errors import IntegrityError
 from ledger_pipeline.ledger.folds import of_kind, signed_units
-from ledger_pipeline.ledger.lots import POSITION_KINDS, UNITS, LotFold
-from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.ledger.lots import UNITS, LotFold
+from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
 RELATIVE = 1e-9  # of the largest amount that took part in the sum
 

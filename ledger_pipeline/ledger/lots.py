@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from ledger_pipeline.ledger.schema import KIND, Ledger
+from ledger_pipeline.ledger.schema import KIND, POSITION_KINDS, Ledger
 
 UNITS = 1_000_000_000  # units of quantity in one share: the 1e-9 grid
 
-POSITION_KINDS = ("OPENED", "FILLED", "SPLIT", "FILL_CORRECTED", "FILL_BUSTED", "OVERRIDDEN")
 _SPLIT = KIND["SPLIT"]
 
 PIECE = np.dtype(

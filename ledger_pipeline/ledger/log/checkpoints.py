@@ -1,0 +1,109 @@
+"""Checkpoints: everything up to one commit in one Parquet file, so that a long book opens at once.
+
+A checkpoint holds the events as columns and, beside them, the commit it stands at and the folded state. It is a copy:
+it may be deleted, damaged or out of date at any time, and a book without one is read from its commits. It is used only
+when its bytes match the SHA-256 in its name and when the commit at its seq has the hash that it states.
+
+A sound checkpoint whose commit is not there at all is evidence of a loss, since commits are never deleted; that stops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.ledger.log.commits import decode
+from ledger_pipeline.ledger.log.log import CHECKPOINTS, Head, Log, key_of
+from ledger_pipeline.ledger.log.table import EXACT_SCHEMA
+from ledger_pipeline.ledger.schema import NAMES
+
+FORMAT = "ledger_pipeline.checkpoint/1"
+_KEY = re.compile(re.escape(CHECKPOINTS) + r"(\d{12})-([0-9a-f]{64})\.parquet")
+_KEPT = 2  # the one before stays for whoever is reading it, or if the new one is damaged
+_TEXT_LIMIT = (1 << 31) - 1  # bytes of metadata that Parquet may hold
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was read and found sound: where it stands, the state as JSON, the events as columns."""
+
+    head: Head
+    state: dict[str, Any]
+    table: pa.Table
+
+
+def write(log: Log, state: dict[str, Any], table: pa.Table) -> str:
+    """Store a checkpoint of `log` at its head and return its key; older ones but one are deleted.
+
+    state: JSON. table: all events up to head, of EXACT_SCHEMA. StorageError when it cannot be stored.
+    """
+    facts = {"format": FORMAT, "book": log.book, "head": asdict(log.head)}
+    metadata = {"checkpoint": canonical_json(facts), "state": zlib.compress(json.dumps(state).encode(), 1)}
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata(metadata), sink, compression="snappy", use_dictionary=list(NAMES)
+    )
+    data = sink.getvalue().to_pybytes()
+    key = f"{CHECKPOINTS}{log.head.seq:012d}-{hashlib.sha256(data).hexdigest()}.parquet"
+    log.store.replace(key, data)
+    for old in _newest_first(log)[_KEPT:]:
+        log.store.delete(old)
+    return key
+
+
+def newest(log: Log) -> Checkpoint | None:
+    """The newest sound checkpoint of the book, None when there is none.
+
+    IntegrityError when a sound one stands at a commit that is not there.
+    """
+    for key in _newest_first(log):
+        data = log.store.read(key)
+        if data is None or hashlib.sha256(data).hexdigest() != _KEY.fullmatch(key)[2]:
+            continue
+        found = _parsed(data, log.book)
+        if found is not None and _stands(log, found.head, key):
+            return found
+    return None
+
+
+def _newest_first(log: Log) -> list[str]:
+    return sorted((key for key in log.store.keys(CHECKPOINTS) if _KEY.fullmatch(key)), reverse=True)
+
+
+def _parsed(data: bytes, book: str) -> Checkpoint | None:
+    """The checkpoint in bytes that match their hash; None when it is of another format, version or book."""
+    try:
+        file = pyarrow.parquet.ParquetFile(
+            io.BytesIO(data), read_dictionary=list(NAMES), thrift_string_size_limit=_TEXT_LIMIT
+        )
+        metadata = file.schema_arrow.metadata
+        facts = json.loads(metadata[b"checkpoint"])
+        if (facts["format"], facts["book"]) != (FORMAT, book):
+            return None
+        state = json.loads(zlib.decompress(metadata[b"state"]))
+        table = file.read().replace_schema_metadata(None).cast(EXACT_SCHEMA)
+        return Checkpoint(Head(**facts["head"]), state, table)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error):
+        return None
+
+
+def _stands(log: Log, head: Head, key: str) -> bool:
+    place = key_of(head.day, head.seq)
+    data = log.store.read(place)
+    if data is None:
+        raise IntegrityError(
+            f"commit {head.seq} is missing: {log.store.place(place)} is not there, and the checkpoint "
+            f"{log.store.place(key)} was made from it; restore the book from a backup."
+        )
+    commit = decode(data, log.store.place(place))
+    return commit.hash == head.hash and commit.events[-1].seq == head.events
