@@ -1,0 +1,78 @@
+"""Orders x prices -> executions: pure functions, no clock and no state.
+
+A quote is a price at a moment. A range is what a bar says about its whole length: somewhere in it the price was as low
+as `low` and as high as `high`, but not when; a limit order that the price of the moment does not reach is therefore
+filled from the range as the bar ends, at its limit. Orders do not move prices and find any quantity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ledger_pipeline.exchange.money import ZERO, seeded_share, shares
+from ledger_pipeline.exchange.orders import Order
+
+
+@dataclass(frozen=True)
+class Range:
+    """The lowest and highest price of a bar, known as it ends."""
+
+    low: Decimal
+    high: Decimal
+
+
+@dataclass(frozen=True)
+class Execution:
+    """So many shares at this price."""
+
+    quantity: Decimal
+    price: Decimal
+
+
+def price_now(order: Order, price: Decimal | None) -> Decimal | None:
+    """What the order is filled at, at a moment when the price is `price`; None when it is not."""
+    if price is None:
+        return None
+    if order.type == "market":
+        return price
+    within = price <= order.limit_price if order.side == "buy" else price >= order.limit_price
+    return price if within else None
+
+
+def price_in(order: Order, span: Range) -> Decimal | None:
+    """What a limit order is filled at as a bar with this range ends; None when the range does not reach it."""
+    if order.type != "limit":
+        return None
+    reached = span.low <= order.limit_price if order.side == "buy" else span.high >= order.limit_price
+    return order.limit_price if reached else None
+
+
+def executions(order: Order, price: Decimal, held: Decimal, *, partial: float = 0.0, seed: int = 0) -> list[Execution]:
+    """How the rest of the order is filled at `price`: once, or, with probability `partial`, in two to four parts of
+    which the last may be left open.
+
+    `held` is the position: a sell never goes below zero (a notional sell after the price fell). The draw depends on the
+    seed, the order and what it has got so far, so a restarted exchange draws the same again.
+    """
+    wanted = order.remaining(price)
+    if order.side == "sell":
+        wanted = min(wanted, held)
+    if wanted <= 0:
+        return []
+    draw = f"{order.number}/{order.filled}"
+    if seeded_share(seed, "partial", draw) >= partial:
+        return [Execution(wanted, price)]
+    whole = order.quantity is not None and order.quantity == order.quantity.to_integral_value()
+    parts = 2 + int(seeded_share(seed, "parts", draw) * 3)
+    cut: list[Execution] = []
+    rest = wanted
+    for index in range(parts - 1):
+        piece = rest * Decimal(str(round(0.2 + 0.6 * seeded_share(seed, f"part{index}", draw), 4)))
+        piece = piece.to_integral_value() if whole else shares(piece)
+        if ZERO < piece < rest:
+            cut.append(Execution(piece, price))
+            rest -= piece
+    if not cut or seeded_share(seed, "rest", draw) < 0.5:
+        cut.append(Execution(rest, price))
+    return cut
