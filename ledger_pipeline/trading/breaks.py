@@ -1,0 +1,145 @@
+"""Breaks: differences between the book's record and the broker's, and what a person is to do about each.
+
+A break is opened and closed by events and halts its scope while it is open. There are two sorts. One is a state of
+things that can be compared again (a position, the cash, an order's fills): it closes by itself when a later
+reconciliation finds it gone, a fill having come late, say. The other is a fact that stays true however often one looks
+(an order that the book never intended, an activity that nobody here understands): it is recorded once, as
+UNRECOGNIZED, and only a named person's override closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from ledger_pipeline.ledger.events import Event, decimal_text
+
+ACCOUNT = "account"
+
+_LOOK = "Reconcile again once it is mended: this break closes by itself."
+_ANSWER = "answer with `ledger-pipeline book override`, naming yourself and the reason."
+WHAT_TO_DO = {
+    # These compare two records and close by themselves when the records agree again.
+    "unstable": f"The account or the book kept changing while it was read: wait until it is quiet. {_LOOK}",
+    "unreadable": f"The broker could not be read, and what cannot be read counts as a difference. {_LOOK}",
+    "account_blocked": f"The broker does not let this account trade: settle it with the broker. {_LOOK}",
+    "order_lost": f"The broker has no such order: check that these are the right account and keys. {_LOOK}",
+    "order_fills": f"Fills and the order disagree: activities may be late, so reconcile again. If it stays, {_ANSWER}",
+    "order_alive": f"The book has closed this order and the broker still works it: cancel it at the broker. {_LOOK}",
+    "order_unrecognized": f"The broker gives this order a status that is not known here: ask the broker. {_LOOK}",
+    "position": f"Look for a trade, transfer or split outside this book. If it is explained, {_ANSWER}",
+    "cash": f"Look for a transfer, fee or trade outside this book. If it is explained, {_ANSWER}",
+    "split": f"The symbol rests until the broker's position shows the split as well. {_LOOK}",
+    # These are facts: recorded once, closed by an override only.
+    "foreign": f"Somebody else trades this account: cancel what is open, then {_ANSWER}",
+    "order_without_intent": f"The book never intended this order of its own: find who sent it, then {_ANSWER}",
+    "order_mismatch": f"The broker's order is not what was intended: cancel what is open, then {_ANSWER}",
+    "order_revived": f"The book holds that the broker never took this order: cancel what is open, then {_ANSWER}",
+    "order_overfilled": f"The broker filled more than was asked for: see what to do with it, then {_ANSWER}",
+    "fill_refused": f"The fill cannot belong to the order it names: ask the broker, then {_ANSWER}",
+    "activity_restated": f"The broker restated an activity: see what changed in cash and positions, then {_ANSWER}",
+    "activity_unrecognized": f"The activity has no meaning here: see what it did to cash and positions, then {_ANSWER}",
+}
+CLOSES_BY_ITSELF = frozenset({
+    "unstable", "unreadable", "account_blocked", "order_lost", "order_fills", "order_alive", "order_unrecognized",
+    "position", "cash", "split",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Break:
+    """One difference: what the book says and what the broker says, as sentences or amounts for a person to read.
+
+    break_id is `<kind>:<key>`; scope is what it halts: `account` or `symbol:X`.
+    """
+
+    kind: str
+    key: str
+    book: str
+    broker: str
+    scope: str = ACCOUNT
+    symbol: str | None = None
+    difference: str = ""
+
+    @property
+    def break_id(self) -> str:
+        """What the break is called in the book, the same however often it is found."""
+        return f"{self.kind}:{self.key}" if self.key else self.kind
+
+    @property
+    def what_to_do(self) -> str:
+        """What a person is to do about it."""
+        return WHAT_TO_DO.get(self.kind, f"See what it is, then {_ANSWER}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The break as a JSON object."""
+        return {"break_id": self.break_id, **asdict(self), "what_to_do": self.what_to_do}
+
+
+def opened(found: Break, at: datetime, facts: dict[str, Any] | None = None) -> Event:
+    """The event that opens a break; `facts` are kept beside it in the payload."""
+    return Event(
+        kind="BREAK_OPENED",
+        occurred_at=at,
+        symbol=found.symbol,
+        reasons=(found.kind.upper(),),
+        payload={
+            "break_id": found.break_id,
+            "scope": found.scope,
+            "kind": found.kind,
+            "book": found.book,
+            "broker": found.broker,
+            "difference": found.difference,
+            "what_to_do": found.what_to_do,
+            **(facts or {}),
+        },
+    )
+
+
+def break_of(event: Event) -> Break:
+    """The break that a BREAK_OPENED event opened."""
+    payload = event.payload
+    return Break(
+        kind=payload["kind"],
+        key=payload["break_id"].partition(":")[2],
+        book=payload.get("book", ""),
+        broker=payload.get("broker", ""),
+        scope=payload.get("scope", ACCOUNT),
+        symbol=event.symbol,
+        difference=payload.get("difference", ""),
+    )
+
+
+def closed(break_id: str, at: datetime, **why: str) -> Event:
+    """The event that closes a break; `why` says what ended it."""
+    return Event(kind="BREAK_CLOSED", occurred_at=at, payload={"break_id": break_id, **why})
+
+
+def recorded_once(found: Break, activity_id: str, at: datetime, facts: dict[str, Any]) -> tuple[Event, Event]:
+    """A fact that stays true: its UNRECOGNIZED event, under an id that the book takes once, and the break it opens.
+
+    The facts change neither cash nor positions: what they did shows as a difference of its own, and a person decides.
+    """
+    fact = Event(
+        kind="UNRECOGNIZED",
+        occurred_at=at,
+        symbol=found.symbol,
+        reasons=(found.kind.upper(),),
+        payload={"activity_id": activity_id, **facts},
+    )
+    return fact, opened(found, at, {"activity_id": activity_id})
+
+
+def unopened(events: Iterable[Event], open_breaks: Container[str]) -> tuple[Event, ...]:
+    """The events without those that open a break which is open already."""
+    return tuple(
+        event for event in events if event.kind != "BREAK_OPENED" or event.payload["break_id"] not in open_breaks
+    )
+
+
+def shown(value: Decimal | None) -> str:
+    """An amount for a person: plain digits, `none` for what is not there."""
+    return "none" if value is None else decimal_text(value)

@@ -1,0 +1,70 @@
+"""What an order needs to be there first: cash for a purchase, shares for a sale, and no order on the other side.
+
+The broker would lend (a margin account has several times its cash as buying power) and would sell short; this book does
+neither. Estimates err on the safe side: what open purchases may still cost is kept back although the broker may have
+taken it off its cash already, and a market order for a quantity counts above the last price, as the broker itself
+reserves. What is short may come right when open orders have ended, so these reasons are asked again until none is open.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from ledger_pipeline.trading.broker import Account, Broker
+
+if TYPE_CHECKING:
+    from ledger_pipeline.ledger.orders import Order
+    from ledger_pipeline.ledger.state import BookState
+
+PRICE_MARGIN = Decimal("1.025")  # the least that the broker reserves above the price for a market order
+_NONE = Decimal(0)
+
+
+def fund_reasons(state: BookState, broker: Broker, account: Account, order: Order) -> tuple[str, ...]:
+    """Why an order cannot be paid or delivered now; empty when it can. BrokerError when a price cannot be read.
+
+    `state` must have been read before `account`, so that what was filled in between counts twice and never not at all.
+    """
+    working = [other for other in state.open_orders() if other.order_id != order.order_id and other.submits]
+    opposite = next((other for other in working if other.symbol == order.symbol and other.side != order.side), None)
+    if opposite is not None:
+        return (f"OPPOSITE_ORDER: {opposite.order_id} is open on the other side, and the broker refuses both at once",)
+    if order.side == "SELL":
+        return _shares(state, working, order)
+    buys = [other for other in working if other.side == "BUY"]
+    symbols = sorted({other.symbol for other in (*buys, order) if _needs_price(other)})
+    prices = {symbol: trade.price for symbol, trade in broker.latest_trades(symbols).items()} if symbols else {}
+    if _needs_price(order) and order.symbol not in prices:
+        return (f"NO_PRICE: there is no price to tell what {order.quantity} {order.symbol} will cost",)
+    spare = account.cash - sum((_cost(other, prices) for other in buys), _NONE)
+    needed = _cost(order, prices)
+    if needed > spare:
+        return (f"INSUFFICIENT_CASH: it may cost {needed:.2f} and {spare:.2f} of the cash is not spoken for",)
+    return ()
+
+
+def _shares(state: BookState, working: list[Order], order: Order) -> tuple[str, ...]:
+    held = state.position(order.symbol)
+    going = sum((other.remaining or _NONE for other in working if _sells(other, order.symbol)), _NONE)
+    if order.quantity is not None and order.quantity > held - going:
+        return (f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {held - going} can be",)
+    return () if held > 0 else (f"NOT_HELD: the book holds no {order.symbol} to sell",)
+
+
+def _sells(order: Order, symbol: str) -> bool:
+    return order.side == "SELL" and order.symbol == symbol and order.quantity is not None
+
+
+def _needs_price(order: Order) -> bool:
+    return order.notional is None and order.limit_price is None
+
+
+def _cost(order: Order, prices: dict[str, Decimal]) -> Decimal:
+    """The most that is still to be paid for an open purchase; an unpriced one of before counts nothing here, since
+    its order had a price when it was sent.
+    """
+    left = order.remaining or _NONE
+    if order.notional is not None:
+        return left
+    return left * (order.limit_price or prices.get(order.symbol, _NONE) * PRICE_MARGIN)

@@ -1,0 +1,240 @@
+"""Legs: what is to be bought and sold, and the ids of the orders that they become.
+
+A leg says which strategy wants how much of which symbol, and why. It is checked when it is made, and against the
+broker's list of assets before anything is written, so what a broker would refuse for its form never becomes an intent.
+
+The client_order_id of its order is a pure function of (book, policy, session, symbol, side, attempt) and of the place
+among legs that share these. It holds no amount, no time and nothing random: whoever works the same decision again (a
+second scheduler, a retry, a restart) computes the same ids, and neither the book nor the broker takes an id twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.identity import check_id, hash_json
+from ledger_pipeline.ledger.events import Event, decimal_text, time_text
+from ledger_pipeline.trading.broker import Broker, OrderRequest
+
+if TYPE_CHECKING:
+    from ledger_pipeline.ledger.orders import Order
+
+SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9./-]{0,14}")
+UNATTRIBUTED = "UNATTRIBUTED"  # the strategy of what was adopted with the account
+QUANTITY_DECIMALS = 9
+NOTIONAL_DECIMALS = 2
+MINIMUM_NOTIONAL = Decimal(1)  # the broker refuses less
+ID_LENGTH = 48
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One purchase or sale: exactly one of quantity (shares, at most 9 decimals) and notional (cash, at most 2).
+
+    Amounts are Decimal, int or a decimal text, never float. `side` is BUY or SELL, `strategy` an id or UNATTRIBUTED,
+    `reasons` are codes without a comma. InputError names the leg and what is wrong with it.
+    """
+
+    symbol: str
+    side: str
+    strategy: str
+    quantity: Decimal | None = None
+    notional: Decimal | None = None
+    reasons: tuple[str, ...] = ()
+    type: str = "market"
+    limit_price: Decimal | None = None
+    time_in_force: str = "day"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.symbol, str) or not SYMBOL.fullmatch(self.symbol):
+            raise InputError(
+                f"a leg's symbol is {self.symbol!r}: write it in capitals as the broker does, such as VTI."
+            )
+        if self.side not in ("BUY", "SELL"):
+            raise InputError(f"leg {self.symbol}: side is {self.side!r}; it is BUY or SELL.")
+        if self.strategy != UNATTRIBUTED:
+            check_id("strategy", self.strategy)
+        if (self.quantity is None) == (self.notional is None):
+            raise InputError(f"{self.name}: give either a quantity or a notional, not {self._given()}.")
+        self._set("quantity", QUANTITY_DECIMALS)
+        self._set("notional", NOTIONAL_DECIMALS)
+        self._set("limit_price", QUANTITY_DECIMALS)
+        object.__setattr__(self, "reasons", tuple(self.reasons))
+        if any(not isinstance(code, str) or not code or "," in code for code in self.reasons):
+            raise InputError(f"{self.name}: a reason is a code without a comma, not one of {self.reasons!r}.")
+        self._check_terms()
+
+    @property
+    def name(self) -> str:
+        """What the leg is called in messages."""
+        return f"leg {self.side} {self.symbol}"
+
+    @property
+    def is_fractional(self) -> bool:
+        """Whether it may end in a fraction of a share."""
+        return self.notional is not None or self.quantity != self.quantity.to_integral_value()
+
+    def _given(self) -> str:
+        return "neither" if self.quantity is None else "both"
+
+    def _set(self, field: str, decimals: int) -> None:
+        value = getattr(self, field)
+        if value is None:
+            return
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            try:
+                value = Decimal(value)
+            except InvalidOperation:
+                raise InputError(f"{self.name}: {field} is {value!r}; it must be a decimal number.") from None
+        if not isinstance(value, Decimal):
+            raise InputError(f"{self.name}: {field} is {value!r}; give it as a Decimal or as text, never as a float.")
+        if not value.is_finite() or value <= 0:
+            raise InputError(f"{self.name}: {field} is {value}; it must be a number above zero.")
+        if value.normalize().as_tuple().exponent < -decimals:
+            raise InputError(f"{self.name}: {field} is {value}; the broker takes at most {decimals} decimals.")
+        object.__setattr__(self, field, value)
+
+    def _check_terms(self) -> None:
+        if self.type not in ("market", "limit"):
+            raise InputError(f"{self.name}: type is {self.type!r}; it is market or limit.")
+        if (self.type == "limit") != (self.limit_price is not None):
+            raise InputError(f"{self.name}: a limit order has a limit_price and a market order has none.")
+        if self.time_in_force not in ("day", "opg", "cls"):
+            raise InputError(f"{self.name}: time_in_force is {self.time_in_force!r}; it is day, opg or cls.")
+        if self.notional is not None and self.notional < MINIMUM_NOTIONAL:
+            raise InputError(
+                f"{self.name}: notional {self.notional} is below the broker's minimum of ${MINIMUM_NOTIONAL}."
+            )
+        if self.notional is not None and self.type != "market":
+            raise InputError(f"{self.name}: an order for an amount of cash is a market order; give a quantity instead.")
+        if self.is_fractional and self.time_in_force != "day":
+            raise InputError(f"{self.name}: fractions of a share trade as day orders only, not {self.time_in_force}.")
+
+
+def leg_from_json(row: object) -> Leg:
+    """A leg from a JSON object with the fields of Leg, amounts as decimal texts; InputError for anything else."""
+    known = [field.name for field in fields(Leg)]
+    if not isinstance(row, dict) or not {"symbol", "side", "strategy"} <= set(row) <= set(known):
+        raise InputError(f"a leg is an object with symbol, side, strategy and any of {', '.join(known[3:])}: {row!r}.")
+    reasons = row.get("reasons", ())
+    if not isinstance(reasons, list | tuple):
+        raise InputError(f"the reasons of a leg are a list of codes, not {reasons!r}.")
+    return Leg(**{**row, "reasons": tuple(reasons)})
+
+
+def check_assets(legs: Iterable[Leg], broker: Broker) -> None:
+    """InputError for the first leg whose symbol the broker does not know or trade, or not in fractions.
+
+    BrokerError when the broker cannot say.
+    """
+    for symbol, wanted in _by_symbol(legs).items():
+        asset = broker.asset(symbol)
+        if asset is None:
+            raise InputError(f"{wanted[0].name}: the broker knows no symbol {symbol}; check its spelling.")
+        if not asset.tradable or asset.status != "active":
+            raise InputError(f"{wanted[0].name}: the broker does not trade {symbol} now (it is {asset.status}).")
+        fraction = next((leg for leg in wanted if leg.is_fractional), None)
+        if fraction is not None and not asset.fractionable:
+            raise InputError(f"{fraction.name}: {symbol} trades in whole shares only; give a whole quantity.")
+
+
+def _by_symbol(legs: Iterable[Leg]) -> dict[str, list[Leg]]:
+    found: dict[str, list[Leg]] = {}
+    for leg in legs:
+        found.setdefault(leg.symbol, []).append(leg)
+    return found
+
+
+def client_order_id(
+    book: str, policy: str, session: date, symbol: str, side: str, attempt: int = 1, leg: int = 0
+) -> str:
+    """The id of an order: readable, at most 48 of `[A-Za-z0-9._-]`, the same for the same arguments for ever.
+
+    `leg` is the place among the legs of one decision that share symbol and side, from 0; `attempt` is raised only by a
+    replacement, after the order before it is proven to have ended.
+    """
+    digest = hash_json([book, policy, session.isoformat(), symbol, side, attempt, leg])[:12]
+    short = re.sub(r"[^A-Za-z0-9.-]", "-", symbol)[:6]
+    return f"{id_prefix(policy, session)}{short}.{side[0]}{min(attempt, 999)}.{digest}"
+
+
+def id_prefix(policy: str, session: date) -> str:
+    """What the ids of all orders of one policy and session begin with; other policies may share it."""
+    return f"{policy[:12]}.{session:%Y%m%d}."
+
+
+def decision_id(policy: str, session: date) -> str:
+    """The correlation id of everything that one policy decides for one session."""
+    return f"{policy}.{session.isoformat()}"
+
+
+def numbered(legs: Sequence[Leg]) -> list[tuple[Leg, int]]:
+    """Each leg with its place among those that share its symbol and side."""
+    seen: Counter[tuple[str, str]] = Counter()
+    places = []
+    for leg in legs:
+        places.append((leg, seen[leg.symbol, leg.side]))
+        seen[leg.symbol, leg.side] += 1
+    return places
+
+
+def intent(
+    leg: Leg,
+    order_id: str,
+    *,
+    decision: str,
+    session: date,
+    at: datetime,
+    deadline: datetime,
+    attempt: int = 1,
+    replaces: str | None = None,
+) -> Event:
+    """The durable intent of one order: ORDER_INTENDED. `deadline`, aware, is the last moment of a submit."""
+    payload: dict[str, object] = {
+        "type": leg.type,
+        "time_in_force": leg.time_in_force,
+        "session": session.isoformat(),
+        "attempt": attempt,
+        "deadline": time_text(deadline),
+    }
+    if leg.notional is not None:
+        payload["notional"] = decimal_text(leg.notional)
+    if leg.limit_price is not None:
+        payload["limit_price"] = decimal_text(leg.limit_price)
+    if replaces is not None:
+        payload["replaces"] = replaces
+    return Event(
+        kind="ORDER_INTENDED",
+        occurred_at=at,
+        strategy=leg.strategy,
+        symbol=leg.symbol,
+        side=leg.side,
+        quantity=leg.quantity,
+        order_id=order_id,
+        correlation_id=decision,
+        reasons=leg.reasons,
+        payload=payload,
+    )
+
+
+def leg_of(order: Order) -> Leg:
+    """The leg that an order was intended for."""
+    return Leg(
+        order.symbol, order.side, order.strategy, order.quantity, order.notional, order.reasons, order.type,
+        order.limit_price, order.time_in_force,
+    )  # fmt: skip
+
+
+def request_of(order: Order) -> OrderRequest:
+    """What is sent to the broker for an order of the book."""
+    return OrderRequest(
+        order.order_id, order.symbol, order.side, order.quantity, order.notional, order.type, order.limit_price,
+        order.time_in_force,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""A book and an account as rows of text, for the command line, the UI and files. Amounts are decimal texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.ledger.events import Event, decimal_text, event_to_json, time_text
+from ledger_pipeline.ledger.state import BookState
+from ledger_pipeline.trading.sessions import NEW_YORK
+
+if TYPE_CHECKING:
+    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.ledger.orders import Order
+    from ledger_pipeline.trading.broker import Account, Position
+
+
+def state_at(book: Book, session: date) -> BookState:
+    """What the book said at the end of a session: the fold over its events up to the first of a later day in New
+    York.
+    """
+    state = BookState(book=book.name)
+    for event in book.events():
+        if event.occurred_at.astimezone(NEW_YORK).date() > session:
+            break
+        state.apply(event)
+    return state
+
+
+def account_row(account: Account, positions: Sequence[Position]) -> dict[str, Any]:
+    """The account and its holdings as the broker states them."""
+    return {
+        "account_id": account.id,
+        "account_number": account.number,
+        "status": account.status,
+        "blocked": list(account.blocked),
+        "cash": decimal_text(account.cash),
+        "equity": decimal_text(account.equity),
+        "holdings": [
+            {
+                "symbol": item.symbol,
+                "quantity": decimal_text(item.quantity),
+                "price": None if item.price is None else decimal_text(item.price),
+            }
+            for item in positions
+        ],
+    }
+
+
+def order_row(order: Order) -> dict[str, Any]:
+    """An order as one row."""
+    amount, unit = (order.quantity, "shares") if order.quantity is not None else (order.notional, "cash")
+    return {
+        "order_id": order.order_id,
+        "session": order.session,
+        "strategy": order.strategy,
+        "side": order.side,
+        "symbol": order.symbol,
+        "amount": "" if amount is None else f"{decimal_text(amount)} {unit}",
+        "status": order.status,
+        "filled": decimal_text(order.filled),
+        "value": decimal_text(order.filled_value),
+        "why": order.reason or ", ".join(order.reasons),
+    }
+
+
+def position_rows(state: BookState) -> list[dict[str, Any]]:
+    """What each strategy holds, by strategy and symbol; nothing that is zero."""
+    return [
+        {"strategy": strategy, "symbol": symbol, "quantity": decimal_text(quantity)}
+        for (strategy, symbol), quantity in sorted(state.positions.items())
+        if quantity
+    ]
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """An event as one row: what happened, to what, and how much."""
+    amount = event.quantity if event.quantity is not None else event.payload.get("notional")
+    return {
+        "seq": event.seq,
+        "occurred_at": time_text(event.occurred_at),
+        "kind": event.kind,
+        "strategy": event.strategy,
+        "symbol": event.symbol,
+        "side": event.side,
+        "amount": amount if amount is None or isinstance(amount, str) else decimal_text(amount),
+        "price": None if event.price is None else decimal_text(event.price),
+        "cash": None if event.cash_delta is None else decimal_text(event.cash_delta),
+        "order_id": event.order_id,
+        "why": ", ".join(event.reasons) or str(event.payload.get("reason", "")),
+    }
+
+
+def kinds(events: Iterable[Event]) -> list[tuple[str, int]]:
+    """How many events there are of each kind, by kind."""
+    return sorted(Counter(event.kind for event in events).items())
+
+
+def book_row(book: Book) -> dict[str, Any]:
+    """A book at a glance."""
+    state = book.state
+    return {
+        "book": book.name,
+        "place": book.place,
+        "account_id": state.account_id,
+        "environment": state.environment,
+        "events": state.seq,
+        "commits": book.head.seq,
+        "head": book.head.hash,
+        "cash": decimal_text(state.cash),
+        "positions": position_rows(state),
+        "open_orders": len(list(state.open_orders())),
+        "breaks": sorted(state.breaks),
+        "halts": {scope: event_to_json(event)["payload"] for scope, event in sorted(state.halts.items())},
+        "last_reconciled": None
+        if state.last_reconciled is None
+        else {
+            "at": time_text(state.last_reconciled.occurred_at),
+            "clean": state.last_reconciled.payload.get("clean"),
+            "digest": state.last_reconciled.payload.get("digest"),
+        },
+    }
