@@ -1,4 +1,4 @@
-"""ledger_pipeline: from raw bars to compared, replayable runs.
+"""ledger_pipeline: from raw bars to compared, replayable runs, and from legs to a live book.
 
     import ledger_pipeline as lp
     snapshot = lp.open_snapshot("demo")
@@ -6,6 +6,12 @@
     costs=[])
     run = lp.run(experiment, snapshot)
     run.metrics, run.equity, run.trades, run.ledger
+
+    broker = lp.connect("exchange")
+    book = lp.open_book("books/local", account=broker.account().id, environment=broker.environment)
+    lp.adopt(book, broker, by="Ada Byron", reason="first use")
+    lp.reconcile(book, broker)
+    lp.execute([lp.Leg("VTI", "BUY", "core", notional="676.00")], book, broker, policy="core")
 
 The names below are the public API. They are imported when first used, so that loading the Dagster definitions stays
 quick.
@@ -40,11 +46,25 @@ _PUBLIC = {
     "replay": "ledger_pipeline.simulation.replay",
     "compare": "ledger_pipeline.analytics.compare",
     "reconstruct": "ledger_pipeline.ledger.folds",
+    "open_book": "ledger_pipeline.ledger.book",
+    "Book": "ledger_pipeline.ledger.book",
+    "connect": "ledger_pipeline.trading.connect",
+    "adopt": "ledger_pipeline.trading.adopt",
+    "Leg": "ledger_pipeline.trading.legs",
+    "execute": "ledger_pipeline.trading.executor",
+    "reconcile": "ledger_pipeline.trading.reconcile",
+    "collect": "ledger_pipeline.trading.ingest",
+    "override": "ledger_pipeline.trading.override",
+    "halt": "ledger_pipeline.trading.halts",
+    "resume": "ledger_pipeline.trading.halts",
     "LedgerPipelineError": "ledger_pipeline.errors",
     "InputError": "ledger_pipeline.errors",
     "RefusedError": "ledger_pipeline.errors",
     "NotFoundError": "ledger_pipeline.errors",
     "IntegrityError": "ledger_pipeline.errors",
+    "BlockedError": "ledger_pipeline.errors",
+    "BrokerError": "ledger_pipeline.errors",
+    "BreakError": "ledger_pipeline.errors",
     "StorageError": "ledger_pipeline.errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

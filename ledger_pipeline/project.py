@@ -2,6 +2,7 @@
 
 <root>/strategies/   what the user writes        <root>/data/      runs, features, reports: can be computed again
 <root>/snapshots/    sealed snapshots            <root>/.dagster/  Dagster's own records: events, partitions, schedules
+<root>/books/        the live books: what was traded, which nothing can compute again
 
 The root is the environment variable LEDGER_PIPELINE_ROOT, else the nearest directory above the current one that holds
 workspace.yaml, else the current directory.
@@ -31,6 +32,11 @@ class Project:
     def strategies(self) -> Path:
         """Strategies, user indicators and experiments."""
         return self.root / "strategies"
+
+    @property
+    def books(self) -> Path:
+        """Live books, one directory each."""
+        return self.root / "books"
 
     @property
     def data(self) -> Path:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ledger_pipeline.project import Project
+from ledger_pipeline.trading.adopt import adopt
+from ledger_pipeline.trading.desk import open_desk
 from ledger_pipeline_tests import projects
+from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +49,23 @@ def small(small_template: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project with the three small experiments and nothing sealed."""
     return _lead(projects.make_project(tmp_path / "project", projects.EXPERIMENTS), monkeypatch)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A local exchange at noon of a Monday, with VTI at 250, VXUS at 60 and 10,000 in cash; this process has its keys
+    and its address.
+    """
+    with exchange(tmp_path / "exchange", symbols="VTI=250,VXUS=60", at=NOON, cash=10_000) as running:
+        for name, value in running.environ.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def traded(fresh: Project, served: Served) -> Project:
+    """A project whose book `local` was adopted from the account of the exchange."""
+    with open_desk(fresh) as desk:
+        adopt(desk.book, desk.broker, by="Ada Byron", reason="first use")
+    return fresh

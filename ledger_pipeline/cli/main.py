@@ -25,6 +25,13 @@ _COMMANDS = {
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",
     "sql": "ledger_pipeline.cli.sql:sql",
+    "exchange": "ledger_pipeline.cli.exchange:exchange",
+    "book": "ledger_pipeline.cli.book:book",
+    "reconcile": "ledger_pipeline.cli.live:reconcile",
+    "orders": "ledger_pipeline.cli.live:orders",
+    "positions": "ledger_pipeline.cli.live:positions",
+    "halt": "ledger_pipeline.cli.live:halt",
+    "resume": "ledger_pipeline.cli.live:resume",
     "demo": "ledger_pipeline.cli.demo:demo",
     "ui": "ledger_pipeline.cli.ui:ui",
 }

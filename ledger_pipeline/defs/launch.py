@@ -18,7 +18,7 @@ import dagster as dg
 
 from ledger_pipeline import errors
 from ledger_pipeline.defs.event_storage import open_instance
-from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
+from ledger_pipeline.errors import BreakError, InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
         if not known:
             records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
         try:
-            _succeeded(
-                _materialize(
+            succeeded(
+                materialize(
                     records,
                     project,
                     [raw_bars, sealed_snapshot],
@@ -151,7 +151,7 @@ def run_experiments(
         for _, group in itertools.groupby(enumerate(wanted), lambda pair: pair[1][0] - pair[0]):
             members = [name for _, (_, name) in group]
             first, last = (str(run_key(snapshot_id, name)) for name in (members[0], members[-1]))
-            result = _materialize(
+            result = materialize(
                 records,
                 project,
                 [research_run],
@@ -161,7 +161,7 @@ def run_experiments(
             )
             found = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
             if not found:
-                _succeeded(result)
+                succeeded(result)
             failed |= found
             warned += [
                 Warned(parts(event.partition)[1], event.check_name, event.description or "see the UI")
@@ -182,8 +182,8 @@ def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: s
 
     with instance(project) as records:
         records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        result = _succeeded(
-            _materialize(
+        result = succeeded(
+            materialize(
                 records,
                 project,
                 [comparison_report],
@@ -195,8 +195,14 @@ def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: s
         return Path(str(event.metadata["report"].value))
 
 
-def _materialize(
-    records: dg.DagsterInstance, project: Project, assets: list, *, config: dict[str, Any], **options: Any
+def materialize(
+    records: dg.DagsterInstance,
+    project: Project,
+    assets: list,
+    *,
+    config: dict[str, Any],
+    trading: dg.ConfigurableResource | None = None,
+    **options: Any,
 ) -> dg.ExecuteInProcessResult:
     """Materialise in this process. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed."""
     from ledger_pipeline.defs.resources import resources
@@ -204,7 +210,7 @@ def _materialize(
     result = dg.materialize(
         assets,
         instance=records,
-        resources=resources(project),
+        resources=resources(project) | ({"trading": trading} if trading else {}),
         run_config=_QUIET | config,
         raise_on_error=False,
         **options,
@@ -229,13 +235,13 @@ def _failed_runs(result: dg.ExecuteInProcessResult) -> dict[str, LedgerPipelineE
     return {}
 
 
-def _succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
+def succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
     """The result of a run that succeeded; a failed one raises its own error in place of Dagster's wrapping."""
     if result.success:
         return result
     for check in result.get_asset_check_evaluations():
         if not check.passed and check.blocking and check.severity == dg.AssetCheckSeverity.ERROR:
-            kind = InputError if check.check_name == "data_quality" else IntegrityError
+            kind = {"data_quality": InputError, "no_breaks": BreakError}.get(check.check_name, IntegrityError)
             raise kind(f"the check {check.check_name} failed: {check.description or 'see the UI'}")
     failure = next(event for event in result.all_events if event.is_step_failure)
     chain, info = [], failure.step_failure_data.error

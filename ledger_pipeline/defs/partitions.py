@@ -1,12 +1,14 @@
-"""Partitions: a key a snapshot, a key an experiment, and a run for every pair of them."""
+"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them, and a key a trading session."""
 
 import dagster as dg
 
 SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
+SESSIONS = "sessions"
 
 snapshots = dg.DynamicPartitionsDefinition(name=SNAPSHOTS)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENTS)
+trading_sessions = dg.DynamicPartitionsDefinition(name=SESSIONS)  # ISO dates in New York, added as they come
 runs = dg.MultiPartitionsDefinition({"snapshot": snapshots, "experiment": experiments})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -24,13 +25,23 @@ def bar_columns() -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name, kind, description=text) for name, (kind, text) in told.items()])
 
 
+def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as a Markdown table; "none" when there are none."""
+    if not rows:
+        return "none"
+    return _table(list(rows[0]), [["" if value is None else value for value in row.values()] for row in rows])
+
+
 def frame_table(frame: pd.DataFrame) -> str:
     """A small frame as a Markdown table; "none" when it is empty."""
     if frame.empty:
         return "none"
-    header = [str(name) for name in frame.columns]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+    return _table([str(name) for name in frame.columns], frame.itertuples(index=False))
+
+
+def _table(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    cells = [[_cell(value) for value in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *cells])
 
 
 def _cell(value: Any) -> str:

@@ -26,6 +26,12 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
+broker_account    | live     | json           | sessions              |                                         |
+reconciliation    | live     | json           | sessions              | broker_account                          | no_breaks!
+session_orders    | live     | json           | sessions              | reconciliation                          |
+live_ledger       | live     | parquet        | sessions              | reconciliation,session_orders           |
+open_orders       | live     | json           | sessions              | live_ledger                             |
+live_positions    | live     | json           | sessions              | live_ledger                             |
 """
 
 LOADING = """
@@ -95,10 +101,26 @@ def test_jobs_sensors_resources_and_executor() -> None:
     assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == {
         "experiments_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
+        "poll_fills": "STOPPED",
     }
-    assert "research" in {job.name for job in repository.get_all_jobs()}
-    assert set(loaded.resources) == {"project", "duckdb"}
+    assert {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs} == {
+        "reconcile_around_sessions": "STOPPED"
+    }
+    jobs = {job.name for job in repository.get_all_jobs()}
+    assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
+    assert set(loaded.resources) == {"project", "duckdb", "trading"}
     assert loaded.executor is dg.in_process_executor
+
+
+def test_what_writes_a_book_waits_in_its_pool_and_is_never_retried() -> None:
+    made = [asset for asset in defs().assets if isinstance(asset, dg.AssetsDefinition) and asset.is_executable]
+    live = [asset for asset in made if set(asset.group_names_by_key.values()) == {"live"}]
+    assert {asset.key.to_user_string() for asset in live} >= {"session_orders", "live_ledger", "reconciliation"}
+    assert {asset.op.pool for asset in live} == {"book"}
+    assert not any(asset.op.retry_policy for asset in live)
+    repository = defs().get_repository_def()
+    for name in ("reconcile_session", "collect_fills", "submit_orders"):
+        assert repository.get_job(name).tags["dagster/max_retries"] == "0"
 
 
 def test_definitions_load_quickly_and_without_the_heavy_libraries(fresh) -> None:

@@ -1,0 +1,195 @@
+"""book adopt | show | verify | export | checkpoint | override."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+
+from ledger_pipeline.cli.live import book_option, broker_options, person_options
+from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
+from ledger_pipeline.errors import InputError
+from ledger_pipeline.project import Project
+
+
+@click.group(cls=ErrorHandlingGroup)
+def book() -> None:
+    """Begin, look at, verify and export the ledger of a live account."""
+
+
+@book.command()
+@person_options
+@broker_options
+@json_option
+@click.pass_obj
+def adopt(
+    project: Project,
+    by: str,
+    reason: str,
+    book: str | None,
+    exchange_url: str | None,
+    target: str | None,
+    as_json: bool,
+) -> None:
+    """Begin a book from the broker's account: its cash and positions, once, as they are now. Binds the book to it.
+
+    Example: ledger-pipeline book adopt --broker paper --book paper-1 --by "Ada Byron" --reason "first use"
+    """
+    from ledger_pipeline.trading.adopt import adopt as adopt_account
+    from ledger_pipeline.trading.desk import open_desk
+    from ledger_pipeline.trading.views import book_row
+
+    with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+        adopt_account(desk.book, desk.broker, by=by, reason=reason)
+        told = book_row(desk.book)
+    emit(told, as_json, lambda: _show(told))
+
+
+@book.command()
+@book_option
+@click.option("--events", "count", type=click.IntRange(0), default=10, show_default=True, help="How many of the last.")
+@json_option
+@click.pass_obj
+def show(project: Project, book: str | None, count: int, as_json: bool) -> None:
+    """Show a book: whose it is, what it holds, breaks, halts, last events. Example: ledger-pipeline book show"""
+    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.views import book_row, event_row
+
+    opened = read_book(project, book)
+    told = book_row(opened)
+    events = [event_row(event) for event in opened.events(after=max(opened.state.seq - count, 0))]
+
+    def render() -> None:
+        _show(told)
+        if events:
+            table(list(events[0]), [list(row.values()) for row in events], "last events")
+
+    emit(told | {"last_events": events}, as_json, render)
+
+
+@book.command()
+@book_option
+@json_option
+@click.pass_obj
+def verify(project: Project, book: str | None, as_json: bool) -> None:
+    """Read every commit anew: the chain of hashes, the order of events, and what follows from them. Exit code 5 and the
+    seq when something is not as it was written.
+
+    Example: ledger-pipeline book verify
+    """
+    from dataclasses import asdict
+
+    from ledger_pipeline.trading.desk import read_book
+
+    opened = read_book(project, book)
+    found = asdict(opened.verify())
+    emit(found, as_json, lambda: click.echo(", ".join(f"{name} {value}" for name, value in found.items())))
+
+
+@book.command()
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv", "parquet", "xlsx"]),
+    help="[default: by the end of PATH]",
+)
+@click.option("--day", help="Only the events of this day (UTC), such as 2026-01-05.")
+@book_option
+@json_option
+@click.pass_obj
+def export(project: Project, path: str, form: str | None, day: str | None, book: str | None, as_json: bool) -> None:
+    """Write the events to a file for people or other programs. Example: ledger-pipeline book export book.xlsx"""
+    from ledger_pipeline.trading.desk import read_book
+
+    chosen = form or path.rpartition(".")[2].lower()
+    count = read_book(project, book).export(path, chosen, day=day)
+    emit({"path": path, "events": count}, as_json, lambda: click.echo(f"{count:,} events in {path}"))
+
+
+@book.command()
+@book_option
+@json_option
+@click.pass_obj
+def checkpoint(project: Project, book: str | None, as_json: bool) -> None:
+    """Store all events so far in one file, so that the book opens fast. It may be deleted at any time.
+
+    Example: ledger-pipeline book checkpoint
+    """
+    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.trading.desk import book_url, read_book
+
+    read_book(project, book)
+    place = open_book(book_url(project, book)).checkpoint()
+    emit({"checkpoint": place}, as_json, lambda: click.echo(place))
+
+
+@book.command()
+@click.argument("break_id")
+@person_options
+@click.option("--cash", help="Change the book's cash by this amount, such as -1.25.")
+@click.option(
+    "--position", nargs=3, metavar="SYMBOL STRATEGY QUANTITY", help="Change a strategy's position by a quantity."
+)
+@click.option("--price", help="What one share of that position cost.")
+@book_option
+@json_option
+@click.pass_obj
+def override(
+    project: Project,
+    break_id: str,
+    by: str,
+    reason: str,
+    cash: str | None,
+    position: tuple[str, str, str] | None,
+    price: str | None,
+    book: str | None,
+    as_json: bool,
+) -> None:
+    """Answer an open break by hand: the only way in which a book is ever adjusted, and an event of it. Reconcile
+    afterwards; trading goes on when that is clean.
+
+    Example: ledger-pipeline book override cash --cash -1.25 --by "Ada Byron" --reason "wire fee, statement of 5 May"
+    """
+    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.trading.desk import book_url, read_book
+    from ledger_pipeline.trading.override import override as answer
+    from ledger_pipeline.trading.views import event_row
+
+    read_book(project, book)
+    done = answer(
+        open_book(book_url(project, book)),
+        by=by,
+        reason=reason,
+        break_id=break_id,
+        cash=_amount("--cash", cash),
+        position=None if position is None else (position[0], position[1], _amount("--position", position[2])),
+        price=_amount("--price", price),
+    )
+    rows = [event_row(event) for event in done]
+    emit(rows, as_json, lambda: table(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def _amount(option: str, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise InputError(f"{option} is {text!r}; it must be a decimal number such as -1.25.") from None
+
+
+def _show(told: dict[str, Any]) -> None:
+    for name in ("book", "place", "environment", "account_id", "events", "commits", "head", "cash", "open_orders"):
+        click.echo(f"{name:<16}{'-' if told[name] is None else told[name]}")
+    last = told["last_reconciled"]
+    click.echo(
+        f"{'reconciled':<16}" + (f"{last['at']} {'clean' if last['clean'] else 'NOT CLEAN'}" if last else "never")
+    )
+    for name in told["breaks"]:
+        click.echo(f"{'break':<16}{name}")
+    for scope, why in told["halts"].items():
+        click.echo(f"{'halted':<16}{scope} by {why.get('by')}: {why.get('reason')}")
+    if told["positions"]:
+        table(list(told["positions"][0]), [list(row.values()) for row in told["positions"]])

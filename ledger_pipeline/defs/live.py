@@ -1,0 +1,229 @@
+"""broker_account -> reconciliation -> session_orders -> live_ledger -> open_orders, live_positions, one partition a
+trading session.
+
+Only the session that is on may be materialised where the broker is asked: what an account was is not read later, and an
+order is never sent for a session that is over. What follows from the book alone can be made again for any session.
+"""
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from ledger_pipeline.defs.partitions import trading_sessions
+from ledger_pipeline.defs.resources import TradingResource
+from ledger_pipeline.defs.tables import rows_table
+from ledger_pipeline.defs.versions import code_version
+
+if TYPE_CHECKING:
+    from ledger_pipeline.trading.desk import Desk
+
+OWNERS = ["team:trading"]
+POOL = "book"  # one process writes a book at a time; the book itself refuses a second one's order
+
+
+def _live(kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
+    return {
+        "partitions_def": trading_sessions,
+        "group_name": "live",
+        "kinds": {kind},
+        "owners": OWNERS,
+        "tags": {"layer": "live"},
+        "code_version": code_version(*rooms),
+        "pool": POOL,
+        **options,
+    }
+
+
+def _only_now(desk: "Desk", session: str, what: str) -> None:
+    """Stop a step of a session that is not on."""
+    if session != desk.session.isoformat():
+        raise dg.Failure(
+            f"session {session} is not the one that is on ({desk.session}): {what}; nothing was sent and nothing was "
+            "written.",
+            allow_retries=False,
+        )
+
+
+@dg.asset(**_live("json", "trading"))
+def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The account as the broker states it: cash, equity, what it may not do, and every holding."""
+    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.ledger.events import decimal_text, time_text
+    from ledger_pipeline.trading.views import account_row
+
+    with trading.desk() as desk:
+        _only_now(desk, context.partition_key, "what the broker's account was then is in its materialisation")
+        account, positions = desk.broker.account(), desk.broker.positions()
+        told = account_row(account, positions)
+        path = trading.write(context.partition_key, "broker_account.json", told | {"read_at": time_text(desk.now)})
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hash_json(told)),
+        metadata={
+            "dagster/row_count": len(positions),
+            "account": f"{desk.broker.environment} {account.number}",
+            "cash": decimal_text(account.cash),
+            "equity": decimal_text(account.equity),
+            "blocked": ", ".join(account.blocked) or "no",
+            "holdings": dg.MetadataValue.md(rows_table(told["holdings"])),
+            "path": dg.MetadataValue.path(path),
+        },
+    )
+
+
+@dg.asset(
+    deps=[broker_account],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_breaks",
+            asset="reconciliation",
+            blocking=True,
+            description="The book's orders, fills, positions and cash are the broker's; what trades waits for it.",
+        )
+    ],
+    **_live("json", "trading", "ledger"),
+)
+def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The book compared with the broker: orders, fills, positions at nine decimals, cash. Nothing is adjusted."""
+    from ledger_pipeline.ledger.events import time_text
+    from ledger_pipeline.trading.reconcile import reconcile, report
+
+    with trading.desk() as desk:
+        _only_now(desk, context.partition_key, "its reconciliations are events of the book")
+        result = reconcile(desk.book, desk.broker)
+        path = trading.write(context.partition_key, "reconciliation.json", result.to_json())
+        text = report(result)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(result.digest or time_text(result.checked_at)),
+        metadata={
+            "verdict": "clean" if result.clean else f"{len(result.breaks)} breaks",
+            "digest": result.digest,
+            "checked_at": time_text(result.checked_at),
+            "report": dg.MetadataValue.md(f"```\n{text}\n```"),
+            "counts": dg.MetadataValue.json(dict(result.counts)),
+            "path": dg.MetadataValue.path(path),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="no_breaks",
+                passed=result.clean,
+                description="clean" if result.clean else "; ".join(item.break_id for item in result.breaks),
+                metadata={"report": dg.MetadataValue.md(f"```\n{text}\n```")},
+            )
+        ],
+    )
+
+
+class LegsConfig(dg.Config):
+    """What to buy and sell in the session: legs as JSON objects (symbol, side, strategy, quantity or notional, and
+    optionally reasons, type, limit_price, time_in_force), and the policy whose decision they are.
+    """
+
+    legs: list[dict[str, Any]] = []
+    policy: str = "manual"
+    timeout: float = 300.0  # seconds to wait for fills; what is open then is followed by live_ledger
+
+
+@dg.asset(deps=[reconciliation], **_live("json", "trading", op_tags={"dagster/max_retries": "0"}))
+def session_orders(
+    context: dg.AssetExecutionContext, config: LegsConfig, trading: TradingResource
+) -> dg.MaterializeResult:
+    """The legs of the run's config as orders, each sent at most once whatever happens, and followed until its fills add
+    up. The same legs again find their orders and send nothing.
+    """
+    from ledger_pipeline import progress
+    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.trading.executor import execute
+    from ledger_pipeline.trading.legs import leg_from_json
+    from ledger_pipeline.trading.views import order_row
+
+    def tell(text: str) -> None:
+        context.log.info(text)
+        progress.report(0, 0, text)
+
+    legs = [leg_from_json(row) for row in config.legs]
+    with trading.desk() as desk:
+        _only_now(desk, context.partition_key, "a past session sends no order")
+        done = execute(legs, desk.book, desk.broker, policy=config.policy, session=desk.session, on_progress=tell)
+        told = done.to_json()
+        path = trading.write(context.partition_key, f"orders_{config.policy}.json", told)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hash_json(told)),
+        metadata={
+            "dagster/row_count": len(done.orders),
+            "status": done.status,
+            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in done.notes) or "none"),
+            "orders": dg.MetadataValue.md(rows_table([order_row(order) for order in done.orders])),
+            "path": dg.MetadataValue.path(path),
+        },
+    )
+
+
+@dg.asset(deps=[session_orders, reconciliation], **_live("parquet", "ledger", "trading"))
+def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
+    broker did since is read and appended first.
+    """
+    from ledger_pipeline.trading.ingest import collect
+    from ledger_pipeline.trading.views import kinds
+
+    session = context.partition_key
+    appended: tuple = ()
+    with trading.desk() as desk:
+        if session == desk.session.isoformat():
+            appended = collect(desk.book, desk.broker)
+        book = desk.book
+    path = trading.path(session, "events.parquet")
+    count = book.export(path, "parquet", day=session)
+    of_day = [event for event in book.events() if event.occurred_at.date().isoformat() == session]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(book.head.hash),
+        metadata={
+            "dagster/row_count": count,
+            "book": book.place,
+            "head": book.head.hash,
+            "seq": book.head.seq,
+            "appended": len(appended),
+            "events": dg.MetadataValue.md(rows_table([{"kind": kind, "events": n} for kind, n in kinds(of_day)])),
+            "path": dg.MetadataValue.path(path),
+        },
+    )
+
+
+@dg.asset(deps=[live_ledger], **_live("json", "ledger", "trading"))
+def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The orders that were not settled at the end of the session, or are not now."""
+    from ledger_pipeline.trading.views import order_row, state_at
+
+    state = state_at(trading.read_book(), date.fromisoformat(context.partition_key))
+    rows = [order_row(order) for order in state.unsettled_orders()]
+    return _of_book(trading, context.partition_key, "open_orders", rows, rows)
+
+
+@dg.asset(deps=[live_ledger], **_live("json", "ledger", "trading"))
+def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """What each strategy held at the end of the session, or holds now, and the cash."""
+    from ledger_pipeline.ledger.events import decimal_text
+    from ledger_pipeline.trading.views import position_rows, state_at
+
+    state = state_at(trading.read_book(), date.fromisoformat(context.partition_key))
+    rows = position_rows(state)
+    told = {"cash": decimal_text(state.cash), "positions": rows}
+    return _of_book(trading, context.partition_key, "live_positions", rows, told, cash=told["cash"])
+
+
+def _of_book(
+    trading: TradingResource, session: str, name: str, rows: list[dict[str, Any]], told: Any, **metadata: Any
+) -> dg.MaterializeResult:
+    """Rows that follow from the book alone, kept as a file."""
+    from ledger_pipeline.identity import hash_json
+
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hash_json(told)),
+        metadata={
+            "dagster/row_count": len(rows),
+            "rows": dg.MetadataValue.md(rows_table(rows)),
+            "path": dg.MetadataValue.path(trading.write(session, f"{name}.json", told)),
+            **metadata,
+        },
+    )
