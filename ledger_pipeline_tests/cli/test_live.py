@@ -147,10 +147,10 @@ BAD_LEGS = {
 }
 
 
-@pytest.mark.parametrize("rows, words", BAD_LEGS.values(), ids=list(BAD_LEGS))
-def test_bad_legs_are_refused_in_one_sentence_and_nothing_is_sent(served, legs, rows, words) -> None:
+def test_bad_legs_are_refused_in_one_sentence_and_nothing_is_sent(served, legs) -> None:
     before = told("book", "show")["events"]
-    assert words in refused(2, "orders", "submit", legs(rows), "--execute")
+    for name, (rows, words) in BAD_LEGS.items():
+        assert words in refused(2, "orders", "submit", legs(rows), "--execute"), name
     assert served.admin.requests("POST", "/v2/orders") == []
     kinds = [event["kind"] for event in told("book", "show", "--events", "50")["last_events"]][before:]
     assert set(kinds) <= {"RECONCILED"}
