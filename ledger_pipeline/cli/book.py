@@ -84,7 +84,9 @@ def verify(project: Project, book: str | None, as_json: bool) -> None:
 
     opened = read_book(project, book)
     found = asdict(opened.verify())
-    emit(found, as_json, lambda: click.echo(", ".join(f"{name} {value}" for name, value in found.items())))
+    found = {name: str(value) if name.endswith("_at") else value for name, value in found.items() if name != "head"}
+    found |= {"head": opened.head.hash}
+    emit(found, as_json, lambda: _lines(found))
 
 
 @book.command()
@@ -180,16 +182,21 @@ def _amount(option: str, text: str | None) -> Any:
         raise InputError(f"{option} is {text!r}; it must be a decimal number such as -1.25.") from None
 
 
+def _lines(told: dict[str, Any]) -> None:
+    for name, value in told.items():
+        click.echo(f"{name:<18}{'-' if value is None else value}")
+
+
 def _show(told: dict[str, Any]) -> None:
-    for name in ("book", "place", "environment", "account_id", "events", "commits", "head", "cash", "open_orders"):
-        click.echo(f"{name:<16}{'-' if told[name] is None else told[name]}")
+    shown = ("book", "place", "environment", "account_id", "events", "commits", "head", "cash", "open_orders")
+    _lines({name: told[name] for name in shown})
     last = told["last_reconciled"]
     click.echo(
-        f"{'reconciled':<16}" + (f"{last['at']} {'clean' if last['clean'] else 'NOT CLEAN'}" if last else "never")
+        f"{'reconciled':<18}" + (f"{last['at']} {'clean' if last['clean'] else 'NOT CLEAN'}" if last else "never")
     )
     for name in told["breaks"]:
-        click.echo(f"{'break':<16}{name}")
+        click.echo(f"{'break':<18}{name}")
     for scope, why in told["halts"].items():
-        click.echo(f"{'halted':<16}{scope} by {why.get('by')}: {why.get('reason')}")
+        click.echo(f"{'halted':<18}{scope} by {why.get('by')}: {why.get('reason')}")
     if told["positions"]:
         table(list(told["positions"][0]), [list(row.values()) for row in told["positions"]])
