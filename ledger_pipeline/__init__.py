@@ -52,6 +52,8 @@ _PUBLIC = {
     "adopt": "ledger_pipeline.trading.adopt",
     "Leg": "ledger_pipeline.trading.legs",
     "execute": "ledger_pipeline.trading.executor",
+    "cancel": "ledger_pipeline.trading.cancel",
+    "replace": "ledger_pipeline.trading.cancel",
     "reconcile": "ledger_pipeline.trading.reconcile",
     "collect": "ledger_pipeline.trading.ingest",
     "override": "ledger_pipeline.trading.override",

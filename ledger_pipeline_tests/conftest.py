@@ -51,16 +51,24 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return _lead(projects.make_project(tmp_path / "project", projects.EXPERIMENTS), monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def running_exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A local exchange for all tests of this process; each begins it again."""
+    place = tmp_path_factory.mktemp("exchange")
+    with exchange(place, symbols="VTI=250,VXUS=60", at=NOON, cash=10_000) as running:
+        yield running
+
+
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A local exchange at noon of a Monday, with VTI at 250, VXUS at 60 and 10,000 in cash; this process has its keys
+def served(running_exchange: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """The local exchange at noon of a Monday, with VTI at 250, VXUS at 60 and 10,000 in cash; this process has its keys
     and its address.
     """
-    with exchange(tmp_path / "exchange", symbols="VTI=250,VXUS=60", at=NOON, cash=10_000) as running:
-        for name, value in running.environ.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", running.url)
-        yield running
+    running_exchange.since = running_exchange.admin.reset()
+    for name, value in running_exchange.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", running_exchange.url)
+    return running_exchange
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def _symbols(request: Request) -> list[str]:
 
 
 async def get_bars(request: Request) -> Response:
+    """Bars of several symbols, by symbol and time, page by page."""
     exchange, query = exchange_of(request), request.query_params
     timeframe = query.get("timeframe", "")
     length = exchange.store.get("bar_length")
@@ -158,16 +159,19 @@ def _latest(exchange: Exchange, symbols: list[str]) -> dict[str, Any]:
 
 
 async def latest_trades(request: Request) -> Response:
+    """The last price of each symbol, as a trade."""
     found = _latest(exchange_of(request), _symbols(request))
     return reply({"trades": {symbol: wire.trade_json(price) for symbol, price in found.items()}})
 
 
 async def latest_quotes(request: Request) -> Response:
+    """The last price of each symbol, as a quote without a spread."""
     found = _latest(exchange_of(request), _symbols(request))
     return reply({"quotes": {symbol: wire.quote_json(price) for symbol, price in found.items()}})
 
 
 async def latest_bars(request: Request) -> Response:
+    """The last bar of each symbol that has ended."""
     exchange = exchange_of(request)
     found = {symbol: _recent(exchange, symbol) for symbol in _symbols(request)}
     daily = exchange.store.get("bar_length") in (None, "1Day")
@@ -179,6 +183,7 @@ def _recent(exchange: Exchange, symbol: str) -> list[Bar]:
 
 
 async def snapshots(request: Request) -> Response:
+    """Last trade, quote and bars of each symbol."""
     exchange = exchange_of(request)
     daily = exchange.store.get("bar_length") in (None, "1Day")
     rows = {}

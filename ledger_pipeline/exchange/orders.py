@@ -6,7 +6,7 @@ order belongs to one session (its date): the one in which it may be filled and a
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -70,8 +70,9 @@ class Order:
         return max(ZERO, shares((self.notional - self.filled_value) / price))
 
 
+_FIELDS = tuple(item.name for item in fields(Order))
 _DECIMALS = ("quantity", "notional", "limit_price", "filled", "filled_value", "cash_moved")
-_TIMES = tuple(item.name for item in fields(Order) if item.name.endswith("_at"))
+_TIMES = tuple(name for name in _FIELDS if name.endswith("_at"))
 _CLOSED_BY = {
     "canceled": "canceled_at",
     "expired": "expired_at",
@@ -114,7 +115,7 @@ def without_fill(order: Order, quantity: Decimal, price: Decimal, cash: Decimal,
 
 def to_row(order: Order) -> dict[str, Any]:
     """The order as JSON values: decimal strings, microseconds."""
-    row = asdict(order)
+    row = {name: getattr(order, name) for name in _FIELDS}
     for name in _DECIMALS:
         row[name] = text(row[name])
     for name in _TIMES:

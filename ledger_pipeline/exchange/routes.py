@@ -80,11 +80,13 @@ def visible(exchange: Exchange, order: Order | None) -> Order | None:
 
 
 async def post_order(request: Request) -> Response:
+    """Submit an order."""
     body = await body_of(request)
     return reply(exchange_of(request).submit(body))
 
 
 async def get_orders(request: Request) -> Response:
+    """Orders by status, time, id, symbol and side; open ones, newest first, fifty of them, when nothing is said."""
     exchange, query = exchange_of(request), request.query_params
     where, values = ["1 = 1"], []
     status = query.get("status", "open")
@@ -120,6 +122,7 @@ async def get_orders(request: Request) -> Response:
 
 
 async def get_order(request: Request) -> Response:
+    """One order by its id."""
     exchange, order_id = exchange_of(request), request.path_params["order_id"]
     order = visible(exchange, exchange.store.order(order_id))
     if order is None:
@@ -128,6 +131,7 @@ async def get_order(request: Request) -> Response:
 
 
 async def get_order_by_client_id(request: Request) -> Response:
+    """One order by its client_order_id."""
     exchange, client_order_id = exchange_of(request), request.query_params.get("client_order_id", "")
     order = visible(exchange, exchange.store.order_by_client_id(client_order_id))
     if order is None:
@@ -136,15 +140,18 @@ async def get_order_by_client_id(request: Request) -> Response:
 
 
 async def patch_order(request: Request) -> Response:
+    """Replace an order."""
     return reply(exchange_of(request).replace(request.path_params["order_id"], await body_of(request)))
 
 
 async def delete_order(request: Request) -> Response:
+    """Cancel an order: 204 without a body."""
     exchange_of(request).cancel(request.path_params["order_id"])
     return Response(status_code=204)
 
 
 async def delete_orders(request: Request) -> Response:
+    """Cancel every open order: 207 and a row for each."""
     return reply(_cancel_all(exchange_of(request)), 207)
 
 
@@ -157,6 +164,7 @@ def _cancel_all(exchange: Exchange) -> list[dict[str, Any]]:
 
 
 async def get_account(request: Request) -> Response:
+    """The account."""
     exchange = exchange_of(request)
     flags = exchange.account | {"accrued_fees": exchange.store.get("owed_fees", "0")}
     return reply(
@@ -172,6 +180,7 @@ async def get_account(request: Request) -> Response:
 
 
 async def get_configurations(request: Request) -> Response:
+    """The account's configuration; suspend_trade is the broker's own kill switch."""
     return reply(_configurations(exchange_of(request)))
 
 
@@ -180,6 +189,7 @@ def _configurations(exchange: Exchange) -> dict[str, Any]:
 
 
 async def patch_configurations(request: Request) -> Response:
+    """Change the configuration."""
     exchange, body = exchange_of(request), await body_of(request)
     known = _configurations(exchange)
     if not isinstance(body, dict):
@@ -205,6 +215,7 @@ def _position(exchange: Exchange, symbol: str) -> dict[str, Any]:
 
 
 async def get_positions(request: Request) -> Response:
+    """All positions."""
     exchange = exchange_of(request)
     return reply([_position(exchange, holding.symbol) for holding in exchange.store.holdings()])
 
@@ -218,11 +229,13 @@ def _held(exchange: Exchange, key: str) -> str:
 
 
 async def get_position(request: Request) -> Response:
+    """One position by symbol or asset id."""
     exchange = exchange_of(request)
     return reply(_position(exchange, _held(exchange, request.path_params["symbol"])))
 
 
 async def delete_position(request: Request) -> Response:
+    """Sell a position, or a part of it (qty or percentage)."""
     exchange, query = exchange_of(request), request.query_params
     symbol = _held(exchange, request.path_params["symbol"])
     return reply(exchange.submit(_closing(exchange, symbol, query.get("qty"), query.get("percentage"))))
@@ -237,6 +250,7 @@ def _closing(exchange: Exchange, symbol: str, quantity: str | None, percentage: 
 
 
 async def delete_positions(request: Request) -> Response:
+    """Sell all positions: 207 and a row for each."""
     exchange = exchange_of(request)
     if request.query_params.get("cancel_orders", "").lower() == "true":
         _cancel_all(exchange)
@@ -251,6 +265,7 @@ async def delete_positions(request: Request) -> Response:
 
 
 async def get_activities(request: Request) -> Response:
+    """Activities by kind and time, page by page; page_token is the last id of the page before."""
     exchange, query = exchange_of(request), request.query_params
     where, values = ["visible <= ?"], [time.time()]
     kinds = request.path_params.get("kind") or query.get("activity_types")
@@ -289,12 +304,14 @@ async def get_activities(request: Request) -> Response:
 
 
 async def get_clock(request: Request) -> Response:
+    """The clock."""
     exchange = exchange_of(request)
     now, sessions = exchange.now, exchange.sessions
     return reply(wire.clock_json(now, sessions.at(now), sessions.next_open(now), sessions.next_close(now)))
 
 
 async def get_calendar(request: Request) -> Response:
+    """Sessions from start to end."""
     exchange, query = exchange_of(request), request.query_params
     year = exchange.now.year
     first, last = query.get("start", f"{year - 1}-01-01")[:10], query.get("end", f"{year + 1}-12-31")[:10]
@@ -307,6 +324,7 @@ async def get_calendar(request: Request) -> Response:
 
 
 async def get_assets(request: Request) -> Response:
+    """All assets, by status and class."""
     query = request.query_params
     rows = exchange_of(request).store.assets()
     status, kind = query.get("status"), query.get("asset_class")
@@ -314,6 +332,7 @@ async def get_assets(request: Request) -> Response:
 
 
 async def get_asset(request: Request) -> Response:
+    """One asset by symbol or id."""
     known = exchange_of(request).store.asset(request.path_params["symbol"])
     if known is None:
         raise refusals.not_found(f"asset not found for {request.path_params['symbol']}")

@@ -241,7 +241,8 @@ def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
     config = uvicorn.Config(
         front, http=lines.protocol(), ws="websockets-sansio", loop="asyncio", lifespan="off", log_level="error",
-        access_log=False, timeout_graceful_shutdown=1, server_header=False, ws_ping_interval=None,
+        access_log=False, server_header=False, ws_ping_interval=None, timeout_graceful_shutdown=1,
+        timeout_keep_alive=300,  # a connection that is closed just as a client reuses it would look like a fault
     )  # fmt: skip
     server = _Server(config, ready)
     if options.until_stdin_closes:

@@ -131,18 +131,9 @@ class Store:
 
     def save_order(self, order: Order) -> None:
         """Insert or replace an order."""
-        self.db.execute(
-            "insert or replace into orders values (?, ?, ?, ?, ?, ?, ?)",
-            (
-                order.id,
-                order.client_order_id,
-                order.number,
-                order.is_open,
-                order.symbol,
-                to_row(order)["submitted_at"],
-                json.dumps(to_row(order)),
-            ),
-        )
+        row = to_row(order)
+        values = (order.id, order.client_order_id, order.number, order.is_open, order.symbol, row["submitted_at"])
+        self.db.execute("insert or replace into orders values (?, ?, ?, ?, ?, ?, ?)", (*values, json.dumps(row)))
 
     def order(self, order_id: str) -> Order | None:
         """The order with this id."""

@@ -135,7 +135,7 @@ class Stream:
             data = message.get("text") or message.get("bytes") or b""
             try:
                 request = json.loads(data)
-                action, details = request["action"], request.get("data") or request
+                action, details = request["action"], dict(request.get("data") or request)
             except (ValueError, KeyError, TypeError, AttributeError):
                 await connection.queue.put({"stream": "error", "data": {"error": "invalid message"}})
                 continue

@@ -57,7 +57,7 @@ def open_book(
     live). Raises RefusedError when the book is bound to another one, IntegrityError naming the seq when the log is not
     as it was written, NotFoundError when a book is to be read that is not there, StorageError when it cannot be read.
     """
-    name = check_id("book", book if book is not None else os.fspath(url).rstrip("/").rpartition("/")[2])
+    name = check_id("book", book if book is not None else str(url).rstrip("/").rpartition("/")[2])
     return Book(Log(open_store(url), name, clock=clock), account, environment, read_only)
 
 
@@ -75,6 +75,7 @@ class Book(Operations):
         self._recent: list[Event] = []
         self.state = BookState(self.name)
         self._subscribers = Subscribers()
+        self._broken: IntegrityError | None = None
         start = self._start()
         self.refresh()
         if read_only and not log.head.seq:
@@ -108,7 +109,8 @@ class Book(Operations):
         Raises RefusedError when an event is not allowed in this state or the book is read-only, StorageError when it
         cannot be stored or the outcome is unknown; `refresh` or a new decision then sees what is there.
         """
-        decide = events if callable(events) else lambda state: events
+        fixed = () if callable(events) else tuple(events)
+        decide = events if callable(events) else lambda state: fixed
         with self._lock:
             if self.read_only:
                 raise RefusedError(f"book {self.name!r} was opened to be read; open it for writing to append.")
@@ -146,8 +148,12 @@ class Book(Operations):
                 yield event
 
     def ledger(self) -> Ledger:
-        """All events as the columnar Ledger of a backtest, amounts as float64."""
-        return table.ledger_of_table(self._exact())
+        """All events as the columnar Ledger of a backtest, amounts as float64, in the order of (occurred_at, seq).
+
+        Folds go through time, and a fill that was read late occurred before the events that were appended before it;
+        `events` gives them in the order of seq.
+        """
+        return table.ledger_of_table(table.in_time(self._exact()))
 
     def verify(self) -> Verification:
         """Read every commit anew and compare what follows from them with what this book holds.
@@ -199,13 +205,19 @@ class Book(Operations):
         return start.head.events
 
     def _read_on(self) -> None:
+        if self._broken is not None:
+            raise self._broken
         for commit in self._log.follow():
             self._take(commit)
         self._check_bound()
 
     def _take(self, commit: Commit) -> None:
-        for event in commit.events:
-            self.state.apply(event)
+        try:
+            for event in commit.events:
+                self.state.apply(event)
+        except IntegrityError as error:  # stored without this check; the state is no longer that of the head
+            self._broken = IntegrityError(f"commit {commit.seq} of book {self.name!r}: {error}")
+            raise self._broken from None
         self._recent.extend(commit.events)
         if len(self._recent) >= _IN_COLUMNS:
             self._columns.append(table.table_of(self._recent))

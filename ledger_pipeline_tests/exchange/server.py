@@ -51,7 +51,7 @@ class Admin:
         data = None if body is None else json.dumps(body, default=str).encode()
         request = urllib.request.Request(self.url + path, data=data, method=verb)
         try:
-            with _OPENER.open(request, timeout=20) as answer:
+            with _OPENER.open(request, timeout=60) as answer:
                 return json.loads(answer.read(), parse_float=Decimal)
         except urllib.error.HTTPError as error:
             raise AdminError(error.code, error.read().decode()) from None
@@ -168,6 +168,11 @@ class Served:
     arguments: list[str] = field(repr=False)
     key: str = KEY
     secret: str = SECRET
+    since: int = 0  # where in the record a test on a shared exchange begins
+
+    def sent(self, verb: str = "POST", path: str = "/v2/orders") -> list[dict[str, Any]]:
+        """The requests with this verb and path since the test began."""
+        return [row for row in self.admin.record("request", after=self.since) if row["key"] == f"{verb} {path}"]
 
     @property
     def environ(self) -> dict[str, str]:

@@ -61,7 +61,7 @@ def test_kill_9_at_random_times_loses_no_accepted_order_and_halves_none(tmp_path
     chance = random.Random(7)
     with exchange(tmp_path, cash=1_000_000) as served:
         answered: list[str] = []
-        for round_ in range(4):
+        for round_ in range(3):
             stop = threading.Event()
 
             def submit(stop: threading.Event = stop, round_: int = round_) -> None:
@@ -93,7 +93,7 @@ def test_kill_9_at_random_times_loses_no_accepted_order_and_halves_none(tmp_path
         client = served.trading()
         orders, fills = everything(client), activities(client, "FILL")
         assert set(answered) <= {order.client_order_id for order in orders} and len(answered) > 20
-        assert len(orders) - len(answered) <= 4
+        assert len(orders) - len(answered) <= 3
         assert {order.status for order in orders} == {"filled"}
         assert sorted(fill["order_id"] for fill in fills) == sorted(str(order.id) for order in orders)
         assert held(client)["VTI"] == sum(Decimal(fill["qty"]) for fill in fills)

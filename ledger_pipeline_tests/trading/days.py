@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.log.log import Log
 from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.executor import Execution, execute
-from ledger_pipeline.trading.legs import Leg
+from ledger_pipeline.trading.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.trading.fake import FakeBroker
 
@@ -222,3 +222,34 @@ class Failing:
         if self.left == 0:
             self.struck = operation
             raise self.error(operation)
+
+
+TODAY = date(2026, 1, 5)  # the session of fake.START
+TWO = [buy("VTI", "676"), buy("VXUS", "324")]
+SWAP = [buy("VTI", "600"), sell("BND", "3", strategy="UNATTRIBUTED")]
+
+
+def made(tmp_path: Path, **broker: Any) -> Day:
+    """A day whose broker has faults only after the book was opened and reconciled."""
+    faults = broker.pop("faults", ())
+    day = Day(FakeBroker(**broker), tmp_path).begin()
+    day.broker.witness = intents_seen(day)
+    day.broker.calls.clear()
+    day.broker.faults = faults
+    return day
+
+
+def order_id(symbol: str, side: str = "BUY", attempt: int = 1, place: int = 0) -> str:
+    return client_order_id("test", POLICY, TODAY, symbol, side, attempt, place)
+
+
+def kinds(day: Day, symbol: str | None = None) -> list[str]:
+    return [event.kind for event in day.events() if event.order_id and symbol in (None, event.symbol)]
+
+
+def posts(day: Day) -> list[tuple[str, str, bool]]:
+    return [(post.request.side, post.request.symbol, post.effect) for post in day.broker.posts]
+
+
+def codes(day: Day, kind: str = "BLOCKED") -> list[tuple[str | None, tuple[str, ...]]]:
+    return [(event.symbol, event.reasons) for event in day.events(kind)]

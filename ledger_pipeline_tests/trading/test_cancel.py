@@ -15,9 +15,8 @@ from ledger_pipeline.ledger.orders import Order
 from ledger_pipeline.trading import halts
 from ledger_pipeline.trading.cancel import cancel, replace
 from ledger_pipeline.trading.executor import BLOCKED, DONE, NO_ACTION, OPEN, Execution
-from ledger_pipeline_tests.trading.days import Day, Failing, buy, checked, sell
+from ledger_pipeline_tests.trading.days import Day, Failing, buy, checked, codes, kinds, made, order_id, sell
 from ledger_pipeline_tests.trading.fake import Crash, Fault, Step
-from ledger_pipeline_tests.trading.test_executor import codes, kinds, made, order_id
 
 D = Decimal
 RESTING = (Step(after=0.5, share=D("0.25")), Step("new", after=1))  # a quarter, then nothing

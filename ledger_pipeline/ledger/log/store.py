@@ -56,7 +56,7 @@ def open_store(url: str | os.PathLike) -> ObjectStore:
 
     InputError for any other kind of URL.
     """
-    text = os.fspath(url) if isinstance(url, os.PathLike) else str(url)
+    text = str(url)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme == "s3":
         from ledger_pipeline.ledger.log.s3 import S3Store

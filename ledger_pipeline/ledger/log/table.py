@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,6 +53,14 @@ def selected(table: pa.Table, after: int, kinds: Sequence[str] | None) -> pa.Tab
     if kinds is None:
         return rows
     return rows.filter(pc.is_in(rows.column("kind").cast(pa.string()), pa.array(list(kinds), pa.string())))
+
+
+def in_time(table: pa.Table) -> pa.Table:
+    """A table of EXACT_SCHEMA in the order of occurred_at, and of seq where that is the same."""
+    moments = table.column("occurred_at").cast(pa.int64()).to_numpy()
+    if (moments[1:] >= moments[:-1]).all():
+        return table
+    return table.take(np.argsort(moments, kind="stable"))
 
 
 def events_of(table: pa.Table) -> Iterator[Event]:
