@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from ledger_pipeline.errors import InputError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.ledger.book import Book, open_book
 from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.folds import fills, reconstruct
-from ledger_pipeline.ledger.log.log import LostRace
+from ledger_pipeline.ledger.log.log import Log, LostRace
 from ledger_pipeline.ledger.notifications import Notification
 from ledger_pipeline_tests.ledger.log.lives import life, order_events
-from ledger_pipeline_tests.ledger.log.samples import NOON, clock, deposit
+from ledger_pipeline_tests.ledger.log.samples import NOON, clock, deposit, given
 
 
 def opened(tmp_path: Path, **options) -> Book:
@@ -153,6 +153,33 @@ def test_events_that_became_wrong_while_others_were_first_are_refused(tmp_path: 
     assert [event.kind for event in opened(tmp_path).events()] == ["ORDER_INTENDED"]
 
 
+def test_events_that_can_be_read_only_once_survive_a_lost_race(tmp_path: Path, monkeypatch):
+    one, two = opened(tmp_path), opened(tmp_path)
+    append = two._log.append
+
+    def beaten(events):
+        if one.head.seq == 0:
+            one.append([deposit(1)])
+        return append(events)
+
+    monkeypatch.setattr(two._log, "append", beaten)
+    assert len(two.append(deposit(number) for number in (2, 3))) == 2
+    assert names(two) == ["d1", "d2", "d3"]
+
+
+def test_a_commit_that_no_book_would_have_stored_stops_for_good(tmp_path: Path):
+    """A fill of an order that was never intended, written past the book."""
+    book = opened(tmp_path)
+    book.append([deposit(1)])
+    log = Log.open(tmp_path / "books" / "paper", "paper")
+    log.append(given([order_events(0)[3]], "paper", after=1))
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="commit 2 of book 'paper': event 2: FILLED"):
+            book.append([deposit(2)])
+        with pytest.raises(IntegrityError, match="commit 2"):
+            opened(tmp_path)
+
+
 def test_the_race_that_is_always_lost_ends(tmp_path: Path, monkeypatch):
     book = opened(tmp_path)
 
@@ -268,6 +295,18 @@ def test_the_folds_of_a_backtest_read_a_book(tmp_path: Path):
     assert found.positions == {"VTI": 1.5, "VXUS": 1.5, "BND": 1.5}
     assert found.cash == pytest.approx(148.845) == float(book.state.cash)
     assert list(fills(book.ledger())["fee"]) == [0.01] * 3
+
+
+def test_the_ledger_is_in_the_order_of_time_and_the_events_in_that_of_seq(tmp_path: Path):
+    """Appended at 12:02, 12:00, 12:02, 12:01: what came late is where it belongs, equal times stay in their order."""
+    book = opened(tmp_path)
+    for number, minutes in enumerate((2, 0, 2, 1), 1):
+        book.append([deposit(number, NOON + timedelta(minutes=minutes))])
+    assert book.ledger().numbers("seq").tolist() == [2, 4, 1, 3]
+    assert [event.seq for event in book.events()] == [1, 2, 3, 4]
+    book.checkpoint()
+    assert opened(tmp_path).ledger().head == book.ledger().head
+    assert reconstruct(book.ledger(), NOON + timedelta(minutes=1)).cash == 2 + 4
 
 
 def test_times_are_utc_however_they_were_given(tmp_path: Path):
