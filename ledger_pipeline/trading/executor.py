@@ -81,7 +81,7 @@ def execute(
     book: Book,
     broker: Broker,
     *,
-    policy: str,
+    policy: str = "manual",
     session: date | None = None,
     guards: Sequence[Guard] = (),
     timeout: float = TIMEOUT,
