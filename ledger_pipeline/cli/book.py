@@ -102,7 +102,10 @@ def verify(project: Project, book: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def export(project: Project, path: str, form: str | None, day: str | None, book: str | None, as_json: bool) -> None:
-    """Write the events to a file for people or other programs. Example: ledger-pipeline book export book.xlsx"""
+    """Write the events to a file for people or other programs.
+
+    Example: ledger-pipeline book export book.xlsx --day 2026-01-05
+    """
     from ledger_pipeline.trading.desk import read_book
 
     chosen = form or path.rpartition(".")[2].lower()

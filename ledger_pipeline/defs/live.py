@@ -144,7 +144,16 @@ def session_orders(
     legs = [leg_from_json(row) for row in config.legs]
     with trading.desk() as desk:
         _only_now(desk, context.partition_key, "a past session sends no order")
-        done = execute(legs, desk.book, desk.broker, policy=config.policy, session=desk.session, on_progress=tell)
+        done = execute(
+            legs,
+            desk.book,
+            desk.broker,
+            policy=config.policy,
+            session=desk.session,
+            timeout=config.timeout,
+            root=trading.root,
+            on_progress=tell,
+        )
         told = done.to_json()
         path = trading.write(context.partition_key, f"orders_{config.policy}.json", told)
     return dg.MaterializeResult(

@@ -92,7 +92,7 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
     try:
         with trading.desk() as desk:
             state, session = desk.book.state, desk.session.isoformat()
-            news = news_events(state, read_news(state, desk.broker))
+            news = list(news_events(state, read_news(state, desk.broker)))
     except LedgerPipelineError as error:
         return dg.SkipReason(f"cannot ask: {error}")
     if not news:

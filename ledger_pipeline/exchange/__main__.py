@@ -16,7 +16,9 @@ DEFAULT_STATE = Path("data") / "exchange"
 HELP = """A broker on this machine that speaks Alpaca's protocol: the unmodified alpaca-py clients talk to it.
 
 Trading and data API: the url that is printed when it is ready. Stream: the stream URL. Keys: the environment variables
-EXCHANGE_KEY and EXCHANGE_SECRET, else local and local-secret. Its clock stands still until it is advanced."""
+EXCHANGE_KEY and EXCHANGE_SECRET, else local and local-secret. Its clock stands still until it is advanced.
+
+Example: ledger-pipeline exchange serve --snapshot demo --start 2012-01-05T15:00:00Z --port 8765 --admin-port 8766"""
 
 
 def serve_options(command: Callable[..., Any]) -> Callable[..., Any]:

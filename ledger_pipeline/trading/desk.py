@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BrokerError, NotFoundError
+from ledger_pipeline.errors import BrokerError, NotFoundError, RefusedError
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.ledger.book import Book, open_book
 from ledger_pipeline.trading.connect import connect
@@ -86,6 +86,11 @@ def open_desk(
         bound = open_book(url, read_only=True).state.environment
     except NotFoundError:
         bound = None
+    if target and bound and target != bound:  # before the other broker hears of it
+        raise RefusedError(
+            f"the book at {url} belongs to environment {bound}, not {target}; open the book of that environment, or a "
+            "new one."
+        )
     broker = connect(target or bound or "exchange", url=exchange_url, deployment_mode=deployment_mode)
     try:
         clock = broker.clock()

@@ -78,11 +78,16 @@ class Gate:
             symbol=order.symbol if order else None,
         )
 
+    def stopped(self, state: BookState, order: Order) -> tuple[str, ...]:
+        """The kill switch and what the book says of itself, for the moment in which a submit is recorded: another
+        process may have opened a break since the gate was passed.
+        """
+        return self.halted(state, order) + halts.record_reasons(state, _covers(order))
+
     def reasons(
         self, state: BookState, moment: Moment, order: Order | None = None, time_in_force: str = "day"
     ) -> tuple[str, ...]:
         """Why `order` may not be sent; without one, why no order at all of this time_in_force may be."""
-        covered = (lambda scope: halts.covers(scope, order.strategy, order.symbol)) if order else _whole_account
         return (
             *self.halted(state, order),
             *account_reasons(state, self.broker.environment, moment.account),
@@ -94,12 +99,14 @@ class Gate:
                 self.limits.close_margin,
                 order.deadline if order else None,
             ),
-            *halts.reconciliation_reasons(state, moment.clock.now, self.limits.reconciled_within, covered),
+            *halts.reconciliation_reasons(state, moment.clock.now, self.limits.reconciled_within, _covers(order)),
         )
 
 
-def _whole_account(scope: str) -> bool:
-    return halts.covers(scope, None, None)
+def _covers(order: Order | None) -> Callable[[str], bool]:
+    """Whether a scope covers an order; without one, the whole account."""
+    strategy, symbol = (order.strategy, order.symbol) if order else (None, None)
+    return lambda scope: halts.covers(scope, strategy, symbol)
 
 
 def account_reasons(state: BookState, environment: str, account: Account) -> tuple[str, ...]:

@@ -164,6 +164,19 @@ def reconciliation_reasons(
     `now` is the broker's time. Only breaks of a scope for which `covered` is true count, so that a break of one symbol
     does not stop the others.
     """
+    reasons, last = record_reasons(state, covered), state.last_reconciled
+    age = timedelta(0) if last is None else now - last.occurred_at
+    if age <= within:
+        return reasons
+    return (
+        *reasons,
+        f"NOT_RECONCILED: the last reconciliation is {age.total_seconds() / 60:.0f} minutes old; "
+        f"{within.total_seconds() / 60:.0f} are allowed",
+    )
+
+
+def record_reasons(state: BookState, covered: Callable[[str], bool]) -> tuple[str, ...]:
+    """What of `reconciliation_reasons` the book says by itself, whatever the time is."""
     reasons = [
         f"BREAK: {break_id} is open and halts {event.payload.get('scope', 'everything')}"
         for break_id, event in state.breaks.items()
@@ -176,12 +189,6 @@ def reconciliation_reasons(
         reasons.append("NOT_RECONCILED: the last reconciliation was not clean")
     if state.overridden_seq > last.seq:
         reasons.append("NOT_RECONCILED: the book was overridden since the last reconciliation")
-    age = now - last.occurred_at
-    if age > within:
-        reasons.append(
-            f"NOT_RECONCILED: the last reconciliation is {age.total_seconds() / 60:.0f} minutes old; "
-            f"{within.total_seconds() / 60:.0f} are allowed"
-        )
     return tuple(reasons)
 
 

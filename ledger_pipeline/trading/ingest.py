@@ -195,7 +195,7 @@ class _Batch:
         """A fill of an order of the book, or the break that a fill of anything else is."""
         order = self.order_of(fill.broker_order_id)
         if order is None:
-            return self._foreign(fill)
+            return () if self._may_be_ours(fill) else self._foreign(fill)
         wrong = self._cannot_be(order, fill)
         if wrong:
             found = Break("fill_refused", fill.id, book=wrong, broker=_told(fill), symbol=fill.symbol)
@@ -240,6 +240,16 @@ class _Batch:
             if amount <= 0 or amount != amount.quantize(GRAIN):
                 return f"amounts are more than zero and have at most nine decimals, and {shown(amount)} is none"
         return ""
+
+    def _may_be_ours(self, fill: FillActivity) -> bool:
+        """Whether nobody can say yet whose fill this is: the broker lists no order for it, and one of ours may be at
+        the broker without being shown. It is left for a later reading, when that is known.
+        """
+        return self.news.strangers.get(fill.broker_order_id) is None and any(
+            order.status in ("SUBMITTED", "UNKNOWN") and self.news.orders.get(order.order_id) is None
+            for order in self.state.open_orders()
+            if (order.symbol, order.side) == (fill.symbol, fill.side) and order.broker_order_id is None
+        )
 
     def _foreign(self, fill: FillActivity) -> tuple[Event, ...]:
         found = self.news.strangers.get(fill.broker_order_id)

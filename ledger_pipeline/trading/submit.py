@@ -123,14 +123,14 @@ def no_trade(
 def send(sender: Sender, order: Order) -> None:
     """Submit an order that is INTENDED or UNKNOWN, once, and record the answer. The gate has been passed just now.
 
-    Nothing is sent when another process has moved the order on, or the kill switch was set since.
+    Nothing is sent when another process has moved the order on, or the kill switch was set or a break opened since.
     """
     asked = sender.monotonic()
     from_status = order.status
 
     def decide(state: BookState) -> list[Event]:
         current = state.orders[order.order_id]
-        if current.status != from_status or current.broker_order_id or sender.gate.halted(state, current):
+        if current.status != from_status or current.broker_order_id or sender.gate.stopped(state, current):
             return []
         return [order_event("ORDER_SUBMITTED", current, sender.now())]
 

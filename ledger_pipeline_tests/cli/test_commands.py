@@ -32,7 +32,9 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
-        "sql", "demo", "ui",
+        "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange fault", "book adopt", "book show",
+        "book verify", "book export", "book checkpoint", "book override", "reconcile", "orders submit", "orders cancel",
+        "positions", "halt", "resume",
     }  # fmt: skip
 
 
@@ -47,7 +49,9 @@ def test_help_shows_an_example_and_json_is_everywhere(path) -> None:
 
 def test_help_tells_the_exit_codes() -> None:
     text = " ".join(call("--help").stdout.split())
-    assert "0 ok" in text and "2 bad input, 3 refused, 4 not found, 5 integrity failure, 130 interrupted" in text
+    for told_ in ("0 ok", "2 bad input", "3 refused or blocked", "4 not found", "5 integrity failure", "6 broker error"):
+        assert told_ in text
+    assert "7 reconciliation break, 130 interrupted" in text
 
 
 def test_every_command_prints_json_and_a_table(small, tmp_path) -> None:

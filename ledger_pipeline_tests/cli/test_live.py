@@ -182,7 +182,8 @@ def test_the_book_of_another_account_is_refused(traded, served, tmp_path, monkey
 
 def test_a_host_that_is_not_the_brokers_is_refused(traded) -> None:
     assert "no local exchange" in refused(2, "reconcile", "--exchange-url", "http://example.com")
-    assert "live trading is not enabled" in refused(3, "reconcile", "--broker", "live")
+    assert "belongs to environment exchange" in refused(3, "reconcile", "--broker", "live")
+    assert "live trading is not enabled" in refused(3, "reconcile", "--broker", "live", "--book", "another")
 
 
 @pytest.mark.parametrize("change", ["flipped", "removed", "added"])

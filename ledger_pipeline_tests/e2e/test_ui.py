@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from ledger_pipeline_tests.projects import COMMAND, copied, environment, seal
+from ledger_pipeline_tests.projects import COMMAND, command, copied, environment, seal
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -29,9 +29,10 @@ FLAGS = [
 ]
 ASSETS = (
     "raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
-    "comparison_report",
+    "comparison_report", "broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders",
+    "live_positions",
 )  # fmt: skip
-GROUPS = ("market", "strategy", "features", "runs", "results", "reports")
+GROUPS = ("market", "strategy", "features", "runs", "results", "reports", "live")
 RUN = "buy_and_hold|demo"
 
 
@@ -82,7 +83,7 @@ def ui(demo, tmp_path_factory) -> Iterator[Ui]:
     running = Ui(project, port)
     try:
         loaded = "{repositoriesOrError{... on RepositoryConnection{nodes{name}}}}"
-        wait("loading", lambda: running.ask(loaded)["repositoriesOrError"].get("nodes"), 60)
+        wait("loading", lambda: running.ask(loaded)["repositoriesOrError"].get("nodes"), 180)
         yield running
     finally:
         stop(process)
@@ -129,6 +130,27 @@ def test_the_graph_shows_every_asset(ui, page) -> None:
         expect(graph.get_by_text(name, exact=True).first).to_be_visible()
     shot(page, ui, "graph")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_session_of_a_book_is_read_in_the_browser(ui, page, served) -> None:
+    legs = ui.project.root / "legs.json"
+    legs.write_text('[{"symbol": "VTI", "side": "BUY", "strategy": "core", "notional": "676.00"}]')
+    for words in (
+        ["book", "adopt", "--by", "Ada Byron", "--reason", "first use"],
+        ["orders", "submit", str(legs), "--execute"],
+    ):
+        done = command(ui.project, *words)
+        assert done.returncode == 0, done.stderr
+    page.goto(f"{ui.address}/assets/reconciliation?view=partitions&partition=2026-01-05")
+    expect(page.get_by_text("Reconciliation of book local", exact=False).first).to_be_visible()
+    expect(page.get_by_text("clean", exact=True).first).to_be_visible()
+    shot(page, ui, "reconciliation")
+    page.goto(f"{ui.address}/assets/session_orders?view=partitions&partition=2026-01-05")
+    expect(page.get_by_text("2.704", exact=True).first).to_be_visible()
+    expect(page.get_by_text("FILLED", exact=True).first).to_be_visible()
+    shot(page, ui, "orders")
+    page.goto(f"{ui.address}/assets/live_positions?view=partitions&partition=2026-01-05")
+    expect(page.get_by_text("9324", exact=True).first).to_be_visible()
 
 
 def test_a_run_shows_its_picture_hashes_and_checks(ui, page, demo) -> None:
