@@ -49,7 +49,14 @@ def test_help_shows_an_example_and_json_is_everywhere(path) -> None:
 
 def test_help_tells_the_exit_codes() -> None:
     text = " ".join(call("--help").stdout.split())
-    for told_ in ("0 ok", "2 bad input", "3 refused or blocked", "4 not found", "5 integrity failure", "6 broker error"):
+    for told_ in (
+        "0 ok",
+        "2 bad input",
+        "3 refused or blocked",
+        "4 not found",
+        "5 integrity failure",
+        "6 broker error",
+    ):
         assert told_ in text
     assert "7 reconciliation break, 130 interrupted" in text
 
