@@ -1,4 +1,4 @@
-"""book adopt | show | verify | export | checkpoint | override."""
+"""book adopt | show | verify | export | checkpoint | override | bust | correct."""
 
 from __future__ import annotations
 
@@ -122,11 +122,7 @@ def checkpoint(project: Project, book: str | None, as_json: bool) -> None:
 
     Example: ledger-pipeline book checkpoint
     """
-    from ledger_pipeline.ledger.book import open_book
-    from ledger_pipeline.trading.desk import book_url, read_book
-
-    read_book(project, book)
-    place = open_book(book_url(project, book)).checkpoint()
+    place = _writable(project, book).checkpoint()
     emit({"checkpoint": place}, as_json, lambda: click.echo(place))
 
 
@@ -157,14 +153,10 @@ def override(
 
     Example: ledger-pipeline book override cash --cash -1.25 --by "Ada Byron" --reason "wire fee, statement of 5 May"
     """
-    from ledger_pipeline.ledger.book import open_book
-    from ledger_pipeline.trading.desk import book_url, read_book
     from ledger_pipeline.trading.override import override as answer
-    from ledger_pipeline.trading.views import event_row
 
-    read_book(project, book)
     done = answer(
-        open_book(book_url(project, book)),
+        _writable(project, book),
         by=by,
         reason=reason,
         break_id=break_id,
@@ -172,8 +164,85 @@ def override(
         position=None if position is None else (position[0], position[1], _amount("--position", position[2])),
         price=_amount("--price", price),
     )
-    rows = [event_row(event) for event in done]
-    emit(rows, as_json, lambda: table(list(rows[0]), [list(row.values()) for row in rows]))
+    _appended(done, as_json)
+
+
+@book.command()
+@click.argument("order_id")
+@click.argument("fill_id")
+@person_options
+@book_option
+@json_option
+@click.pass_obj
+def bust(project: Project, order_id: str, fill_id: str, by: str, reason: str, book: str | None, as_json: bool) -> None:
+    """Record that the broker took a fill back: its shares and its cash go the other way. Then override the break that
+    the broker's row opened, and reconcile.
+
+    Example: ledger-pipeline book bust ORDER_ID FILL_ID --by "Ada Byron" --reason "clearly erroneous, notice 12"
+    """
+    done = _writable(project, book).bust_fill(order_id, fill_id, reason=f"{reason} ({by})")
+    _appended(done, as_json)
+
+
+@book.command()
+@click.argument("order_id")
+@click.argument("fill_id")
+@click.option("--new-id", required=True, help="The broker's id of the fill as it now stands.")
+@click.option("--quantity", required=True, help="Shares, as they now stand.")
+@click.option("--price", required=True, help="Price of a share, as it now stands.")
+@person_options
+@book_option
+@json_option
+@click.pass_obj
+def correct(
+    project: Project,
+    order_id: str,
+    fill_id: str,
+    new_id: str,
+    quantity: str,
+    price: str,
+    by: str,
+    reason: str,
+    book: str | None,
+    as_json: bool,
+) -> None:
+    """Record that the broker restated a fill: the old one is taken back and the new one put in its place. Then override
+    the break that the broker's row opened, and reconcile.
+
+    Example: ledger-pipeline book correct ORDER_ID FILL_ID --new-id NEW_ID --quantity 2 --price 251 --by "Ada Byron"
+    --reason "price corrected, notice 13"
+    """
+    fill = {
+        "fill_id": new_id,
+        "quantity": _amount("--quantity", quantity),
+        "price": _amount("--price", price),
+        "source": "broker",
+    }
+    done = _writable(project, book).correct_fill(order_id, fill_id, fill, reason=f"{reason} ({by})")
+    _appended(done, as_json)
+
+
+def _writable(project: Project, book: str | None) -> Any:
+    """The book, which must be there already, to be written."""
+    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.trading.desk import book_url, read_book
+
+    read_book(project, book)
+    return open_book(book_url(project, book))
+
+
+def _appended(events: Any, as_json: bool) -> None:
+    from ledger_pipeline.trading.views import event_row
+
+    rows = [event_row(event) for event in events]
+
+    def render() -> None:
+        if rows:
+            table(list(rows[0]), [list(row.values()) for row in rows])
+        else:
+            click.echo("the book has it already; nothing was appended.")
+
+    emit(rows, as_json, render)
 
 
 def _amount(option: str, text: str | None) -> Any:

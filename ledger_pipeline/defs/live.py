@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import trading_sessions
+from ledger_pipeline.defs.partitions import partitioned_check, trading_sessions
 from ledger_pipeline.defs.resources import TradingResource
 from ledger_pipeline.defs.tables import rows_table
 from ledger_pipeline.defs.versions import code_version
@@ -74,11 +74,12 @@ def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) 
 @dg.asset(
     deps=[broker_account],
     check_specs=[
-        dg.AssetCheckSpec(
+        partitioned_check(
+            "reconciliation",
             "no_breaks",
-            asset="reconciliation",
+            trading_sessions,
+            "The book's orders, fills, positions and cash are the broker's; what trades waits for it.",
             blocking=True,
-            description="The book's orders, fills, positions and cash are the broker's; what trades waits for it.",
         )
     ],
     **_live("json", "trading", "ledger"),

@@ -1,5 +1,7 @@
 """Partitions: a key a snapshot, a key an experiment, a run for every pair of them, and a key a trading session."""
 
+import warnings
+
 import dagster as dg
 
 SNAPSHOTS = "snapshots"
@@ -23,3 +25,14 @@ def parts(key: str) -> tuple[str, str]:
     """
     experiment, snapshot_id = str(key).split("|")
     return snapshot_id, experiment
+
+
+def partitioned_check(
+    asset: str, name: str, partitions: dg.PartitionsDefinition, description: str, *, blocking: bool = False
+) -> dg.AssetCheckSpec:
+    """A check of an asset with a result a partition. Dagster calls partitioned checks a preview and warns at each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")
+        return dg.AssetCheckSpec(
+            name, asset=asset, blocking=blocking, partitions_def=partitions, description=description
+        )

@@ -4,12 +4,11 @@ One step makes all partitions of a back-fill and each materialisation is reporte
 process, each keeps its own data version, metadata and checks, and one that fails leaves the other ninety-nine.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import parts, runs
+from ledger_pipeline.defs.partitions import partitioned_check, parts, runs
 from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.versions import code_version, latest_event, version_tags
 
@@ -80,15 +79,6 @@ MEMBERS = {
 INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
 
 
-def _check(name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
-    """A check of run_ledger with a result a partition. Dagster calls partitioned checks a preview and warns at each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Specifying a partitions_def on an AssetCheckSpec")
-        return dg.AssetCheckSpec(
-            name, asset="run_ledger", blocking=blocking, partitions_def=runs, description=description
-        )
-
-
 class RunConfig(dg.Config):
     """How many cuts the truncation replay makes; each costs about one more run."""
 
@@ -115,13 +105,20 @@ class RunConfig(dg.Config):
         for name, member in MEMBERS.items()
     ],
     check_specs=[
-        _check(
+        partitioned_check(
+            "run_ledger",
             INVARIANTS,
+            runs,
             "Cash + positions = equity at each pulse; P&L, fees, income and flows explain it; "
             "open lots add up to the position; quantities are on the 1e-9 grid.",
             blocking=True,
         ),
-        _check(TRUNCATION, "On a history cut at t the run makes the same ledger up to t: it did not see the future."),
+        partitioned_check(
+            "run_ledger",
+            TRUNCATION,
+            runs,
+            "On a history cut at t the run makes the same ledger up to t: it did not see the future.",
+        ),
     ],
 )
 def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):

@@ -41,7 +41,8 @@ WHAT_TO_DO = {
     "order_overfilled": f"The broker filled more than was asked for: see what to do with it, then {_ANSWER}",
     "fill_refused": f"The fill cannot belong to the order it names: ask the broker, then {_ANSWER}",
     "activity_restated": f"The broker restated an activity: see what changed in cash and positions, then {_ANSWER}",
-    "activity_unrecognized": f"The activity has no meaning here: see what it did to cash and positions, then {_ANSWER}",
+    "activity_unrecognized": "The activity has no meaning here: see what it did to cash and positions. A fill that was "
+    f"taken back or corrected is recorded with `ledger-pipeline book bust` or `book correct`; then {_ANSWER}",
 }
 CLOSES_BY_ITSELF = frozenset({
     "unstable", "unreadable", "account_blocked", "order_lost", "order_fills", "order_alive", "order_unrecognized",

@@ -33,7 +33,7 @@ def test_the_commands_are_these() -> None:
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
         "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange fault", "book adopt", "book show",
-        "book verify", "book export", "book checkpoint", "book override", "reconcile", "orders submit", "orders cancel",
+        "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
         "positions", "halt", "resume",
     }  # fmt: skip
 

@@ -98,6 +98,24 @@ def test_a_break_ends_with_7_blocks_and_is_answered_by_an_override(served, legs)
     assert submit(legs(BUY))["status"] == "DONE"
 
 
+def test_a_fill_that_the_broker_corrects_and_takes_back_is_recorded_by_hand(served, legs) -> None:
+    order = submit(legs(BUY))["orders"][0]["order_id"]
+    (fill,) = [row for row in served.admin.record("activity", after=served.since) if row["doc"].get("type") == "fill"]
+    served.admin.bust(fill["doc"]["id"], qty="2", price="251")
+    broken = {item["kind"]: item for item in told("reconcile", code=7)["breaks"]}
+    assert "book correct" in broken["activity_unrecognized"]["what_to_do"]
+    new = broken["activity_unrecognized"]["break_id"].partition(":")[2]
+    told("book", "correct", order, fill["doc"]["id"], "--new-id", new, "--quantity", "2", "--price", "251", *PERSON)
+    told("book", "override", broken["activity_unrecognized"]["break_id"], *PERSON)
+    assert told("reconcile")["clean"] is True
+    assert told("positions")["positions"][0]["quantity"] == "2"
+    assert told("book", "bust", order, new, *PERSON)[0]["kind"] == "FILL_BUSTED"
+    assert told("book", "bust", order, new, *PERSON) == []
+    assert told("positions")["positions"] == []
+    assert told("reconcile", code=7)["clean"] is False  # the broker did not take that one back
+    assert "no order" in refused(4, "book", "bust", "none", "none", *PERSON)
+
+
 def test_a_book_is_exported_whole_or_by_day(traded, legs) -> None:
     submit(legs(BUY))
     count = told("book", "show")["events"]
