@@ -121,8 +121,13 @@ def fill_draft(
     )
 
 
-def bust_draft(order: Order, fill_id: str, at: datetime, reason: str | None, bust_id: str | None) -> Event:
-    """The FILL_BUSTED event that takes back a fill of `order`: the other side, the same amounts, the fee returned."""
+def bust_draft(
+    order: Order, fill_id: str, at: datetime, reason: str | None, bust_id: str | None, paid: Decimal | None = None
+) -> Event:
+    """The FILL_BUSTED event that takes back a fill of `order`: the other side, the same amounts, the fee returned.
+
+    paid: the cash_delta of the fill as it is in the book, rounded as the broker did; from its amounts when None.
+    """
     fill = next((one for one in order.fills if one.fill_id == fill_id), None)
     if fill is None:
         raise RefusedError(f"order {order.order_id} is {order.status} and has no fill {fill_id!r} to take back.")
@@ -135,7 +140,7 @@ def bust_draft(order: Order, fill_id: str, at: datetime, reason: str | None, bus
         quantity=fill.quantity,
         price=fill.price,
         fee=-fill.fee,
-        cash_delta=fill_cash(side, fill.quantity, fill.price, -fill.fee),
+        cash_delta=fill_cash(side, fill.quantity, fill.price, -fill.fee) if paid is None else -paid,
         fill_id=bust_id,
         payload={"fill": fill_id} | ({"reason": reason} if reason else {}),
     )

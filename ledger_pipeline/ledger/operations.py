@@ -166,7 +166,7 @@ class Operations:
             order = _known(state, order_id)
             if any(fill.fill_id == fill_id for fill in order.busted):
                 return ()
-            return (bust_draft(order, fill_id, at or self._log.clock(), reason, bust_id),)
+            return (bust_draft(order, fill_id, at or self._log.clock(), reason, bust_id, self._paid(fill_id)),)
 
         return self.append(decide)
 
@@ -182,9 +182,16 @@ class Operations:
             new = fill_draft(order, fill, now, corrects=fill_id, reason=reason)
             if same_fill(order, new):
                 return ()
-            return (bust_draft(order, fill_id, new.occurred_at, reason, None), new)
+            return (bust_draft(order, fill_id, new.occurred_at, reason, None, self._paid(fill_id)), new)
 
         return self.append(decide)
+
+    def _paid(self, fill_id: str) -> Decimal | None:
+        """What a fill did to cash, to the cent as it was recorded."""
+        found = (
+            event.cash_delta for event in self.events(kinds=("FILLED", "FILL_CORRECTED")) if event.fill_id == fill_id
+        )
+        return next(found, None)
 
     def get_order(self, order_id: str) -> Order:
         """The order; NotFoundError when the book has none of that id."""

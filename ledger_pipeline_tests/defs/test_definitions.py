@@ -1,4 +1,4 @@
-"""What the graph is: an always-on picture of its assets in text, and what loading it costs."""
+"""What the graph is: an always-on picture of its assets in text, and what loading it imports."""
 
 from __future__ import annotations
 
@@ -35,18 +35,14 @@ live_positions    | live     | json           | sessions              | live_led
 """
 
 LOADING = """
-import json, sys, time, warnings
-started = time.process_time()
+import json, sys, warnings
 import dagster
-imported = time.process_time() - started
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    started = time.process_time()
     import ledger_pipeline.defs.runs  # Dagster's own loading would silence warnings
     from ledger_pipeline.definitions import defs
     dagster.Definitions.validate_loadable(defs())
-    seconds = time.process_time() - started
-print(json.dumps({"seconds": seconds, "dagster": imported, "modules": sorted(sys.modules), "warnings": [str(w.message) for w in caught]}))
+print(json.dumps({"modules": sorted(sys.modules), "warnings": [str(w.message) for w in caught]}))
 """
 
 
@@ -123,16 +119,27 @@ def test_what_writes_a_book_waits_in_its_pool_and_is_never_retried() -> None:
         assert repository.get_job(name).tags["dagster/max_retries"] == "0"
 
 
-def test_definitions_load_quickly_and_without_the_heavy_libraries(fresh) -> None:
+def test_definitions_load_without_the_heavy_libraries(fresh) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADING], env=environment(fresh), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    heavy = ("numba", "matplotlib", "scipy", "ta", "pandera", "exchange_calendars", "pandas", "pyarrow", "bottleneck")
+    heavy = (
+        "numba",
+        "matplotlib",
+        "scipy",
+        "ta",
+        "pandera",
+        "exchange_calendars",
+        "pandas",
+        "pyarrow",
+        "bottleneck",
+        "alpaca",
+        "boto3",
+    )
     assert set(told["modules"]) & set(heavy) == set()
     assert told["warnings"] == []
-    assert told["seconds"] < 2 * told["dagster"]  # of this machine, now: half a second where importing takes one
 
 
 def test_loading_changes_nothing_in_the_project(fresh) -> None:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ledger_pipeline.errors import InputError, NotFoundError, RefusedError
 from ledger_pipeline.ledger.book import Book, open_book
+from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.lifecycle import TERMINAL
 from ledger_pipeline_tests.ledger.live import DETAILS, Clock, a_book, at
 
@@ -365,3 +366,20 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+def test_a_bust_gives_back_the_cash_that_the_fill_took_to_the_cent(tmp_path) -> None:
+    book = open_book(tmp_path / "book", account="a", environment="exchange")
+    book.record_order(
+        "o",
+        {"strategy": "core", "symbol": "VTI", "side": "BUY", "notional": Decimal("100.00"), "session": "2026-01-05"},
+    )
+    intended = book.get_order("o")
+    quantity, price = Decimal("0.399840063"), Decimal("250.11")  # 100.003998... paid as 100.00 by the broker's rounding
+    fill = Event(
+        kind="FILLED", occurred_at=intended.intended_at, strategy="core", symbol="VTI", side="BUY", order_id="o",
+        quantity=quantity, price=price, cash_delta=Decimal("-100.00"), fill_id="f", payload={"source": "broker"},
+    )  # fmt: skip
+    book.append([fill])
+    book.bust_fill("o", "f", reason="busted")
+    assert book.state.cash == 0 and book.state.position("VTI") == 0
