@@ -27,7 +27,6 @@ from ledger_pipeline.ledger.schema import POSITION_KINDS, SCHEMA_VERSION, SIDES,
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
 
-UNATTRIBUTED = "UNATTRIBUTED"  # owns what no strategy does
 ASSET_TYPES = ("STOCK", "ETF", "CRYPTO", "OPTION", "FUTURE")
 KINDS = (*POSITION_KINDS, "DIVIDEND")
 FILL_KINDS = ("FILLED", "FILL_CORRECTED", "FILL_BUSTED")

@@ -8,9 +8,9 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger_pipeline.attribution.entries import ASSET_TYPES, KINDS, UNATTRIBUTED
+from ledger_pipeline.attribution.entries import ASSET_TYPES, KINDS
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.ledger.schema import POSITION_KINDS, SIDES
+from ledger_pipeline.ledger.schema import POSITION_KINDS, SIDES, UNATTRIBUTED
 
 ORDERS = ("occurred_at", "symbol", "strategy")
 TRADE_KINDS = tuple(kind for kind in POSITION_KINDS if kind != "SPLIT")

@@ -17,13 +17,14 @@ from typing import Any
 import pyarrow as pa
 
 from ledger_pipeline.attribution.attribute import Attribution, effective
-from ledger_pipeline.attribution.entries import UNATTRIBUTED, changes
+from ledger_pipeline.attribution.entries import changes
 from ledger_pipeline.attribution.exact import as_money, as_quantity, integers, units
 from ledger_pipeline.attribution.performance import Performance, performance
 from ledger_pipeline.attribution.tables import where
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.ledger.drafts import amount
 from ledger_pipeline.ledger.events import decimal_text, time_text
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ KINDS = (
 )  # fmt: skip
 KIND = {name: code for code, name in enumerate(KINDS)}
 SIDES = ("BUY", "SELL")
+UNATTRIBUTED = "UNATTRIBUTED"  # the strategy of what no strategy is known to own
 POSITION_KINDS = ("OPENED", "FILLED", "SPLIT", "FILL_CORRECTED", "FILL_BUSTED", "OVERRIDDEN")  # change a position
 
 _NAME = pa.dictionary(pa.int32(), pa.string())

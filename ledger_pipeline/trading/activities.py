@@ -17,9 +17,9 @@ from decimal import Decimal
 from typing import Any
 
 from ledger_pipeline.ledger.events import Event, decimal_text
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.breaks import ACCOUNT, Break, opened, recorded_once, shown
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
-from ledger_pipeline.trading.legs import UNATTRIBUTED
 from ledger_pipeline.trading.readings import activity_key
 
 CENT = Decimal("0.01")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.errors import BlockedError, BrokerError, RefusedError
 from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import Broker, Position
-from ledger_pipeline.trading.legs import UNATTRIBUTED
 from ledger_pipeline.trading.override import named
 from ledger_pipeline.trading.readings import OVERLAP, Reading, activity_key, bind, read_stable
 

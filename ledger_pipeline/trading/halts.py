@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from ledger_pipeline.errors import BlockedError, InputError
 from ledger_pipeline.identity import ID_PATTERN
 from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.project import find_project
-from ledger_pipeline.trading.legs import SYMBOL, UNATTRIBUTED
+from ledger_pipeline.trading.legs import SYMBOL
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.identity import check_id, hash_json
 from ledger_pipeline.ledger.events import Event, decimal_text, time_text
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import Broker, OrderRequest
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.orders import Order
 
 SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9./-]{0,14}")
-UNATTRIBUTED = "UNATTRIBUTED"  # the strategy of what was adopted with the account
 QUANTITY_DECIMALS = 9
 NOTIONAL_DECIMALS = 2
 MINIMUM_NOTIONAL = Decimal(1)  # the broker refuses less
