@@ -185,7 +185,6 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
         book = desk.book
     path = trading.path(session, "events.parquet")
     count = book.export(path, "parquet", day=session)
-    of_day = [event for event in book.events() if event.occurred_at.date().isoformat() == session]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(book.head.hash),
         metadata={
@@ -194,7 +193,7 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
             "head": book.head.hash,
             "seq": book.head.seq,
             "appended": len(appended),
-            "events": dg.MetadataValue.md(rows_table([{"kind": kind, "events": n} for kind, n in kinds(of_day)])),
+            "events": dg.MetadataValue.md(rows_table(kinds(book.events(), session))),
             "path": dg.MetadataValue.path(path),
         },
     )

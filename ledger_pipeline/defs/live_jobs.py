@@ -1,7 +1,5 @@
 """When the live assets are made: around each session, when the broker did something, and when somebody asks."""
 
-from datetime import datetime, timedelta
-
 import dagster as dg
 
 from ledger_pipeline.defs.live import (
@@ -18,7 +16,6 @@ from ledger_pipeline.defs.resources import TradingResource
 # Once only is the book's work, not Dagster's; a retry of a run that sends orders would only delay what stopped it.
 _TAGS = {"dagster/max_retries": "0", "dagster/max_runtime": "3600"}
 _NEW_YORK = "America/New_York"
-_BEFORE_OPEN, _AFTER_CLOSE = timedelta(minutes=30), timedelta(minutes=15)
 
 reconcile_session = dg.define_asset_job(
     "reconcile_session",
@@ -52,26 +49,15 @@ submit_orders = dg.define_asset_job(
 )
 def reconcile_around_sessions(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """The reconciliation that is due at this tick, if one is."""
+    from ledger_pipeline.trading.sessions import reconciliation_due
+
     tick = context.scheduled_execution_time
-    hours = session_hours(tick)
-    if hours is None:
-        return dg.SkipReason(f"{tick.date()} is no session of XNYS")
-    opens, closes = hours
-    due = {opens - _BEFORE_OPEN: "before the open", closes + _AFTER_CLOSE: "after the close"}.get(tick)
-    if due is None:
-        return dg.SkipReason(
-            f"this session is open {opens:%H:%M} to {closes:%H:%M} UTC; nothing is due at {tick:%H:%M %Z}"
-        )
+    due, why_not = reconciliation_due("XNYS", tick)
+    if not due:
+        return dg.SkipReason(why_not)
     session = tick.date().isoformat()
     context.instance.add_dynamic_partitions(SESSIONS, [session])
     return dg.RunRequest(run_key=f"{session} {due}", partition_key=session, tags={"due": due.replace(" ", "_")})
-
-
-def session_hours(tick: datetime) -> tuple[datetime, datetime] | None:
-    """Open and close (UTC) of the session of a moment's date in its own zone; None when there is none."""
-    from ledger_pipeline.trading.sessions import exchange_hours
-
-    return exchange_hours("XNYS", tick.date())
 
 
 @dg.sensor(

@@ -19,6 +19,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 CLS_CUTOFF = timedelta(minutes=10)  # before the close: the broker takes no order for the closing auction after that
 GRACE = timedelta(minutes=5)  # after the close, before an order that the broker does not have is given up
 OPG_CUTOFF = timedelta(minutes=2)  # before the open, likewise for the opening auction
+BEFORE_OPEN, AFTER_CLOSE = timedelta(minutes=30), timedelta(minutes=15)  # when a book is reconciled
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ def exchange_hours(calendar: str, session: date) -> tuple[datetime, datetime] | 
         return None
     row = schedule.loc[day]
     return row["open"].to_pydatetime(), row["close"].to_pydatetime()
+
+
+def reconciliation_due(calendar: str, tick: datetime) -> tuple[str, str]:
+    """What is due at a moment (aware, in the exchange's own zone): "before the open", "after the close" or "", and why
+    nothing is.
+    """
+    hours = exchange_hours(calendar, tick.date())
+    if hours is None:
+        return "", f"{tick.date()} is no session of {calendar}"
+    opens, closes = hours
+    if tick == opens - BEFORE_OPEN:
+        return "before the open", ""
+    if tick == closes + AFTER_CLOSE:
+        return "after the close", ""
+    return "", f"the session is open {_shown(hours)}; nothing is due at {tick:%H:%M %Z}"
 
 
 def clock_reasons(clock: BrokerClock, hours: Hours, local: datetime | None, skew: timedelta) -> tuple[str, ...]:

@@ -93,9 +93,10 @@ def event_row(event: Event) -> dict[str, Any]:
     }
 
 
-def kinds(events: Iterable[Event]) -> list[tuple[str, int]]:
-    """How many events there are of each kind, by kind."""
-    return sorted(Counter(event.kind for event in events).items())
+def kinds(events: Iterable[Event], day: str) -> list[dict[str, Any]]:
+    """How many events there are of each kind on a day (UTC, an ISO date), by kind."""
+    counted = Counter(event.kind for event in events if event.occurred_at.date().isoformat() == day)
+    return [{"kind": kind, "events": count} for kind, count in sorted(counted.items())]
 
 
 def book_row(book: Book) -> dict[str, Any]:
