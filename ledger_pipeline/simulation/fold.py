@@ -7,6 +7,7 @@ expires. Actions at the first bar are not posted: the opening is stated as of th
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,49 @@ def fold(inputs: FoldInputs) -> Ledger:
     return _Fold(inputs).run()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One order that a decision asks for: `units` of 1e-9 of a share, or cash to invest; the other one is None."""
+
+    symbol: str
+    side: str
+    units: int | None
+    cash: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a strategy decides at one pulse: orders, sells before buys, and what it remembers afterwards."""
+
+    orders: tuple[Wanted, ...]
+    memory: dict[str, Any]
+
+
+def decide(inputs: FoldInputs, memory: Mapping[str, Any]) -> Decision:
+    """What the strategy decides at the last bar of the grid when `inputs.cash` and `inputs.positions` are what is held
+    then and `memory` is what it remembers: the same view, checks, risk and differences as at a pulse of `fold`.
+
+    Raises StrategyError.
+    """
+    one = _Fold(inputs)
+    count, orders = one.last(canonical_json(dict(memory)).decode())
+    reasons = one.events.reasons.texts
+    return Decision(
+        tuple(
+            Wanted(
+                inputs.grid.symbols[order["symbol"]],
+                "BUY" if order["side"] > 0 else "SELL",
+                int(order["units"]) or None,
+                None if np.isnan(order["cash"]) else float(order["cash"]),
+                tuple(reasons[order["reasons"]].split(",")) if order["reasons"] >= 0 else (),
+            )
+            for order in orders[:count]
+        ),
+        json.loads(one.memory),
+    )
+
+
 class _Fold:
     """The state of one fold: positions, cash, pending orders, and the events so far."""
 
@@ -124,38 +168,9 @@ class _Fold:
                 columns = np.flatnonzero(previous)
                 universe = tuple(grid.symbols[i] for i in columns)
                 everything = len(columns) == self.n
-            if everything:
-                fields, features, held = grid.fields[t].copy(), inputs.features[t].copy(), positions / UNITS
-            else:
-                fields, features, held = (
-                    grid.fields[t][:, columns],
-                    inputs.features[t][:, columns],
-                    positions[columns] / UNITS,
-                )
-            fields.flags.writeable = features.flags.writeable = held.flags.writeable = False
             if past is not None:
                 past.add(times[t], grid.fields[t], grid.split_factor[t])
-            cash = float(book[0])
-            context = Context(
-                universe,
-                cash,
-                cash + value,
-                times[t],
-                inputs.seed,
-                t,
-                fields,
-                features,
-                inputs.feature_names,
-                held,
-                self.memory,
-                past,
-                index,
-            )
-            try:
-                returned = inputs.strategy(context, inputs.params)
-            except Exception as error:
-                raise self._failed(t, error) from error
-            self._decide(t, returned, universe, columns, fields, cash + value, marked[t])
+            self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
         for order in orders[: self.pending]:
             last = len(times) - 1
             events.append(
@@ -171,6 +186,61 @@ class _Fold:
                 payload=int(order["payload"]),
             )
         return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=grid.symbols, times=grid.times)
+
+    def last(self, memory: str) -> tuple[int, np.ndarray]:
+        """Decide at the last bar alone, with what the inputs say is held then; (number of orders, the orders)."""
+        inputs, grid = self.inputs, self.inputs.grid
+        t, columns = len(grid.times) - 1, np.flatnonzero(grid.present[-1])
+        index = {symbol: i for i, symbol in enumerate(grid.symbols)}
+        self.memory, self.book[0] = memory, inputs.cash
+        for symbol, quantity in inputs.positions.items():
+            self.positions[index[symbol]] = int(round(quantity * UNITS))
+        past = Past(len(grid.times), self.n) if inputs.uses_history else None
+        for row in range(len(grid.times)) if past is not None else ():
+            past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
+        marked = marks(grid)[t]
+        self.events.reserve(self.n + 1)
+        value = settle_orders(
+            t, self.orders, 0, grid.fields[t, OPEN], marked, self.positions, self.book, *compile_costs(inputs.costs),
+            inputs.allow_negative_cash, self.outcomes, self.events.rows, self.events.count,
+        )  # fmt: skip
+        universe = tuple(grid.symbols[i] for i in columns)
+        self._pulse(t, universe, columns, columns, value, marked, past, index)
+        return self.pending, self.orders
+
+    def _pulse(
+        self,
+        t: int,
+        universe: tuple[str, ...],
+        chosen: slice | np.ndarray,
+        columns: np.ndarray,
+        value: float,
+        marked: np.ndarray,
+        past: Past | None,
+        index: Mapping[str, int],
+    ) -> None:
+        """Show the strategy the close of bar t, and take in what it returns. `chosen` selects the universe's columns,
+        all of them as a slice, which is copied the fastest.
+        """
+        inputs = self.inputs
+        fields, features, held = (
+            inputs.grid.fields[t][:, chosen].copy(),
+            inputs.features[t][:, chosen].copy(),
+            self.positions[chosen] / UNITS,
+        )
+        fields.flags.writeable = features.flags.writeable = held.flags.writeable = False
+        cash = float(self.book[0])
+        equity = cash + value
+        time = int(inputs.grid.times[t])
+        context = Context(
+            universe, cash, equity, time, inputs.seed, t, fields, features, inputs.feature_names, held, self.memory,
+            past, index,
+        )  # fmt: skip
+        try:
+            returned = inputs.strategy(context, inputs.params)
+        except Exception as error:
+            raise self._failed(t, error) from error
+        self._decide(t, returned, universe, columns, fields, equity, marked)
 
     def _open(self) -> None:
         inputs = self.inputs

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
+from ledger_pipeline.trading.policy import parse_policy
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.small import ended, filled
@@ -79,7 +81,17 @@ def test_buy_and_hold_does_not_buy_twice_or_sell(tmp_path) -> None:
     assert bought(run) == [(1, "A", "BUY", 50.0)]  # B is held from the opening on: all of the half is for A
 
 
-# dca
+# dca: on the days of the calendar 24/7, so that the small prices are sessions
+
+
+def policy(weights: dict, **more) -> dict:
+    """Params of the strategy: a policy of these weights, worked on the first of each month."""
+    targets = [{"symbol": symbol, "targetWeight": weight} for symbol, weight in weights.items()]
+    common = {"version": 1, "drift": {"kind": "none"}, "schedule": {"every": "month", "calendar": "24/7"}}
+    return {"policy": common | {"targets": targets} | more}
+
+
+BAND = {"drift": {"kind": "band", "maxAbsPct": 0.03}}
 
 
 def test_dca_buys_what_is_short_once_a_month_and_never_sells(tmp_path) -> None:
@@ -87,7 +99,7 @@ def test_dca_buys_what_is_short_once_a_month_and_never_sells(tmp_path) -> None:
         tmp_path,
         "dca",
         {"A": [10.0] * 31 + [20.0] * 30, "B": [10.0] * 61},
-        {"weights": {"A": 0.5, "B": 0.5}, "buffer": 0, "minimum": 1},
+        policy({"A": 0.5, "B": 0.5}, **BAND),
         deposits=[{"amount": 500.0, "every": "month"}],
     )
     # January: 1,500 in halves. February: A is worth 1,500, B 750, and 500 are new: 1,375 each is wanted, so B gets all.
@@ -100,7 +112,7 @@ def test_dca_buys_what_is_short_once_a_month_and_never_sells(tmp_path) -> None:
     decided = [row for row in small.events(run, "ORDER_EXPIRED")]
     assert ['"invest":125' in row["payload"] or '"invest":375' in row["payload"] for row in decided] == [True, True]
     assert [row["day"] for row in small.events(run, "DEPOSITED")] == [0, 31, 60]
-    assert reasons(run) == {("A", "BUY", "DCA,UNDERWEIGHT"), ("B", "BUY", "DCA,UNDERWEIGHT")}
+    assert reasons(run) == {(name, "BUY", "UNDERWEIGHT,DCA,CASHFLOW_REBALANCE") for name in "AB"}
 
 
 def test_dca_shares_the_weight_of_what_is_not_listed(tmp_path) -> None:
@@ -108,10 +120,11 @@ def test_dca_shares_the_weight_of_what_is_not_listed(tmp_path) -> None:
         tmp_path,
         "dca",
         {"A": [10.0] * 35, "B": [10.0] * 35, "C": [None] * 20 + [10.0] * 15},
-        {"weights": {"A": 0.4, "B": 0.1, "C": 0.5}, "buffer": 0, "minimum": 1},
+        policy({"A": 0.4, "B": 0.1, "C": 0.5}, allowMissingPrices=True, **BAND),
         deposits=[{"amount": 1000.0, "at": "2024-02-01"}],
     )
-    # 4 to 1 while C is missing; then A and B have 800 and 200 of 2,000, as they should, and C gets the new 1,000
+    # While C is missing, A is short of 40% and B of 10%: 4 to 1. Then A has 800 and B 200 of 2,000, as they should, and
+    # C gets the new 1,000
     assert bought(run) == [(1, "A", "BUY", 80.0), (1, "B", "BUY", 20.0), (32, "C", "BUY", 100.0)]
 
 
@@ -120,7 +133,7 @@ def test_dca_keeps_its_buffer_and_leaves_what_is_below_its_minimum(tmp_path) -> 
         tmp_path,
         "dca",
         {"A": [10.0] * 5, "B": [10.0] * 5},
-        {"weights": {"A": 0.99, "B": 0.01}, "buffer": 100, "minimum": 25},
+        policy({"A": 0.99, "B": 0.01}, cashBufferUsd=100, minOrderUsd=25),
         costs=[{"fixed_fee": 5.0}],
     )
     assert filled(run) == [(1, "A", "BUY", 89.1, 10.0, 5.0)]  # 0.99 x 900; the 9 for B wait
@@ -130,12 +143,31 @@ def test_dca_keeps_its_buffer_and_leaves_what_is_below_its_minimum(tmp_path) -> 
 def test_dca_with_nothing_to_invest(tmp_path) -> None:
     prices = {"A": [10.0] * 4, "B": [10.0] * 4}
     for params in (
-        {"weights": {"A": 1.0}, "buffer": 1000, "minimum": 0},  # no cash beyond the buffer
-        {"weights": {"Z": 1.0}, "buffer": 0, "minimum": 0},
-        {"weights": {"A": 0.0}, "buffer": 0, "minimum": 0},
-        {"weights": {"A": 1.0}, "buffer": 0, "minimum": 5000},
+        policy({"A": 1.0}, cashBufferUsd=1000),  # no cash beyond the buffer
+        policy({"Z": 1.0}),  # which has no price
+        policy({"A": 1.0}, minInvestAmountUsd=5000),
+        policy({"A": 1.0}, schedule={"every": "month", "nth": 9, "calendar": "24/7"}),  # the data end before
     ):
         assert bought(play(tmp_path, "dca", prices, params)) == []
+
+
+def test_dca_says_which_plan_was_behind_a_purchase(tmp_path) -> None:
+    from datetime import UTC, datetime
+
+    from ledger_pipeline.trading.plan import PlanAccount
+
+    params = policy({"A": 0.7, "B": 0.3})
+    run = play(tmp_path, "dca", {"A": [10.0] * 3, "B": [20.0] * 3}, params)
+    account = PlanAccount.of_floats(datetime(2024, 1, 1, tzinfo=UTC), 1000.0, {}, {"A": 10.0, "B": 20.0})
+    made = lp.plan(parse_policy(params["policy"]), account)
+    (decided,) = small.events(run, "DECIDED")
+    assert json.loads(decided["payload"]) == {"memory": {"plan": made.hash}}
+    assert [(leg.symbol, float(leg.notional)) for leg in made.legs] == [("A", 700.0), ("B", 300.0)]
+
+
+def test_a_faulty_policy_is_named(tmp_path) -> None:
+    with pytest.raises(lp.InputError, match=r"params.policy: targets has weights that add up to 0.9"):
+        play(tmp_path, "dca", {"A": [10.0] * 3}, policy({"A": 0.9}))
 
 
 # equal_weights
@@ -313,11 +345,13 @@ def test_sma_long_flat_is_long_above_its_average(tmp_path) -> None:
 # all of them
 
 
-def test_all_are_tier_1_and_have_an_experiment() -> None:
+def test_all_have_an_experiment_and_are_tier_1_but_for_the_planner() -> None:
     loaded, failed = CATALOGUE.experiments()
     assert failed == {}
     assert {made.spec.strategy for made in loaded.values()} == set(CATALOGUE.strategy_names())
-    assert {name: made.preflight.tier for name, made in loaded.items() if made.preflight.tier != 1} == {}
+    assert {name: made.preflight.tier for name, made in loaded.items() if made.preflight.tier != 1} == {
+        "dca_monthly": 2
+    }
     assert all(made.spec.description and made.spec.benchmark for made in loaded.values())
 
 

@@ -1023,6 +1023,15 @@ def test_types_of_the_product_may_be_named_and_nothing_else_of_it() -> None:
     assert found(body("import ledger_pipeline.strategy.source as s; s.compile_source")) == {(2, "outside")}
 
 
+def test_the_planner_may_be_called_by_its_name_and_nothing_beside_it() -> None:
+    text = "from ledger_pipeline.trading.dca import targets_of\n" + body("y = targets_of(ctx, params['policy'])")
+    assert preflight(text).tier == 2
+    for other in ("account_of", "parse_policy", "targets_of, load_json"):
+        assert preflight(text.replace("import targets_of", f"import {other}")).tier == 3
+    assert preflight(body("import ledger_pipeline.trading.dca as dca")).tier == 3
+    assert preflight(text + "    targets_of.cache = {}\n").tier == 3
+
+
 def test_require_names_every_reason_by_line_with_its_text() -> None:
     text = body("import os\nx = open('a')\nparams['n'] = 1")
     with pytest.raises(RefusedError) as refusal:

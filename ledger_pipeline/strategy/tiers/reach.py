@@ -161,7 +161,7 @@ def path_finding(path: str, *, complete: bool) -> Finding | None:
     root, *rest = path.split(".")
     if root == "numpy":
         return _numpy_finding(rest, complete)
-    if root == "ledger_pipeline" and set(rest) <= rules.PRODUCT_TYPES:
+    if root == "ledger_pipeline" and (set(rest) <= rules.PRODUCT_TYPES or path in rules.PRODUCT_FUNCTIONS):
         return None
     if root in rules.REFUSED_MODULES:
         code, why = rules.REFUSED_MODULES[root]

@@ -193,6 +193,7 @@ REFUSED_MODULES: dict[str, tuple[str, str]] = {
     "ledger_pipeline": ("outside", "is the product itself; a strategy sees it through ctx (its types may be named)"),
 }
 PRODUCT_TYPES = frozenset({"strategy", "context", "targets", "Context", "Targets", "History"})  # for annotations
+PRODUCT_FUNCTIONS = frozenset({"ledger_pipeline.trading.dca.targets_of"})  # pure: they see what ctx and params hold
 # Names below an installed package that are such modules, or packages of downloads.
 _ORDINARY_WORDS = frozenset({"time", "code", "types", "trace", "profile", "queue", "select", "click"})
 REFUSED_PARTS = (frozenset(REFUSED_MODULES) - _ORDINARY_WORDS) | frozenset(
