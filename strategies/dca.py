@@ -1,4 +1,4 @@
-"""Dollar-cost averaging by a policy: when it is due, new cash goes where the weights are short; nothing is ever sold."""
+"""Dollar-cost averaging by a policy: new cash goes where the weights are short, nothing is ever sold."""
 
 from ledger_pipeline.trading.dca import targets_of
 

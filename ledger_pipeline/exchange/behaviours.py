@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTED, OBSERVED, ASSUMED = "documented", "observed", "assumed"
 
 BEHAVIOURS: tuple[tuple[str, str], ...] = (
-    (DOCUMENTED, "Field names and forms of orders, positions, account, activities, clock, calendar, assets and bars."),
+    (DOCUMENTED, "Fields and forms of orders, positions, account, activities, clock, calendar, assets, bars, actions."),
     (DOCUMENTED, "Day, opg and cls orders; opg until 9:28 and cls until 15:50, unfilled ones are canceled."),
     (DOCUMENTED, "An order sent while the market is closed is accepted and released at the next open."),
     (DOCUMENTED, "client_order_id: 128 characters at most, unique in the account."),
@@ -41,6 +41,7 @@ BEHAVIOURS: tuple[tuple[str, str], ...] = (
     (ASSUMED, "The qty of a PATCH is the whole wanted; what was filled before is taken off the new order."),
     (ASSUMED, "Regulatory fees: 27.80 a million dollars sold and 0.000166 a share, off unless set."),
     (ASSUMED, "An unknown symbol is 422, code 42210000; codes of blocked accounts and malformed bodies."),
+    (ASSUMED, "Corporate actions are told from their ex-date on; only splits and cash dividends are there."),
     (ASSUMED, "Extended hours are accepted on limit orders and mean nothing here."),
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 
 from ledger_pipeline.errors import InputError, RefusedError, StorageError
 from ledger_pipeline.exchange import corporate, prices, refusals
+from ledger_pipeline.exchange.action_routes import action_routes
 from ledger_pipeline.exchange.admin import Operator, admin_app
 from ledger_pipeline.exchange.data_routes import data_routes
 from ledger_pipeline.exchange.engine import Exchange
@@ -175,7 +176,7 @@ class Front:
             await self.stream.serve(socket)
 
         app = Starlette(
-            routes=[*routes(), *data_routes(), WebSocketRoute("/stream", stream)],
+            routes=[*routes(), *data_routes(), *action_routes(), WebSocketRoute("/stream", stream)],
             exception_handlers={404: _unknown, 405: _unknown},
         )
         self.gate = Gate(app, exchange, options.key, options.secret, lines)

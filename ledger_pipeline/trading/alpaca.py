@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from alpaca.data.historical import StockHistoricalDataClient
+from alpaca.data.historical.corporate_actions import CorporateActionsClient
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
@@ -64,8 +65,9 @@ _log = logging.getLogger(__name__)
 class AlpacaBroker:
     """The Broker behind `endpoint`. For one thread; close it when done (or use it in a `with`).
 
-    `feed` is the market data feed of last trades. `authorised_within`: seconds after which a stream that did not come
-    up is given up and updates are polled for.
+    `feed` is the market data feed of last trades; `data` and `actions` are the connections that bars and corporate
+    actions are fetched through (`market.sources.alpaca`). `authorised_within`: seconds after which a stream that did
+    not come up is given up and updates are polled for.
     """
 
     def __init__(
@@ -93,6 +95,8 @@ class AlpacaBroker:
 
         self._trading = connection(trading, endpoint.trading)
         self.data = connection(market, endpoint.data)
+        actions = CorporateActionsClient(keys.key, keys.secret, raw_data=True, url_override=endpoint.data)
+        self.actions = connection(actions, endpoint.data)
         self._updates = Updates(endpoint.stream, keys, authorised_within)
 
     def __repr__(self) -> str:
@@ -207,6 +211,7 @@ class AlpacaBroker:
         self._updates.close()
         self._trading.close()
         self.data.close()
+        self.actions.close()
 
 
 def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderRequest:

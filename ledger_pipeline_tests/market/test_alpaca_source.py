@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from alpaca.data.historical.corporate_actions import CorporateActionsClient
+from alpaca.data.requests import CorporateActionsRequest
 
 from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.market import snapshot
@@ -14,6 +16,7 @@ from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.sources import alpaca
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline_tests.exchange.server import exchange
+from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.trading import wire
 from ledger_pipeline_tests.trading.wire import Reply, broker_at, js, serving
 
@@ -239,3 +242,88 @@ def test_bars_of_the_local_exchange_are_those_of_its_snapshot(tmp_path):
     again = snapshot.seal(bars, snapshot_id="again", root=tmp_path, source=source)
     assert again.manifest["content"]["bars"] == sealed.manifest["content"]["bars"]
     assert source["host"] == served.url and source["missing_sessions"] == {}
+
+
+# Corporate actions
+
+
+def announced(**groups: list[dict[str, Any]]) -> Any:
+    def respond(request: wire.Request) -> Reply:
+        assert request.path == "/v1/corporate-actions"
+        return js({"corporate_actions": groups, "next_page_token": None})
+
+    return respond
+
+
+def actions(respond: Any, symbols: Any = ("VTI",)) -> Any:
+    with serving(respond) as stub, broker_at(stub.url) as broker:
+        return alpaca.fetch_actions(symbols, START, END, connection=broker.actions)
+
+
+SPLIT = {"symbol": "VTI", "new_rate": 2, "old_rate": 1, "process_date": "2026-03-04", "ex_date": "2026-03-04"}
+DIVIDEND = {"symbol": "VTI", "rate": 0.91, "special": False, "foreign": False, "ex_date": "2026-03-10"}
+
+
+def test_splits_and_dividends_worked_by_hand():
+    found = actions(
+        announced(
+            cash_dividends=[DIVIDEND],
+            forward_splits=[SPLIT],
+            reverse_splits=[SPLIT | {"symbol": "BND", "new_rate": 1, "old_rate": 4}],
+            stock_dividends=[{"symbol": "BND", "rate": 0.05, "ex_date": "2026-03-12"}],
+        ),
+        ["VTI", "BND"],
+    )
+    assert [tuple(row) for row in found.itertuples(index=False)] == [
+        ("BND", pd.Timestamp("2026-03-04", tz="UTC"), "SPLIT", 0.25),
+        ("BND", pd.Timestamp("2026-03-12", tz="UTC"), "SPLIT", 1.05),
+        ("VTI", pd.Timestamp("2026-03-04", tz="UTC"), "SPLIT", 2.0),
+        ("VTI", pd.Timestamp("2026-03-10", tz="UTC"), "DIVIDEND", 0.91),
+    ]
+
+
+def test_no_actions_are_an_empty_table_of_the_same_columns():
+    found = actions(announced())
+    assert found.empty and str(found["ex_date"].dtype) == "datetime64[us, UTC]" and found["value"].dtype == "float64"
+
+
+@pytest.mark.parametrize("kind", ["spin_offs", "stock_mergers", "name_changes", "unit_splits", "something_new"])
+def test_an_action_that_is_neither_is_refused_by_name(kind):
+    with pytest.raises(RefusedError, match="of VTI, which changes what its shares are"):
+        actions(announced(**{kind: [{"source_symbol": "VTI", "ex_date": "2026-03-04"}]}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"symbol": "VTI", "rate": None, "ex_date": "2026-03-04"},
+        {"symbol": "VTI", "rate": -1, "ex_date": "2026-03-04"},
+        {"symbol": "VTI", "rate": 1, "ex_date": "soon"},
+        {"symbol": "OTHER", "rate": 1, "ex_date": "2026-03-04"},
+        {"rate": 1, "ex_date": "2026-03-04"},
+        "text",
+    ],
+)
+def test_an_action_that_cannot_be_read_is_an_error(row):
+    with pytest.raises(BrokerError):
+        actions(announced(cash_dividends=[row]))
+
+
+def test_the_exchange_tells_the_actions_of_its_snapshot(monkeypatch, tmp_path):
+    """Real splits and dividends through the real client; nothing after the exchange's day."""
+    demo = snapshot.open_snapshot("demo", root=CHECKOUT / "snapshots")
+    with exchange(tmp_path, snapshot=CHECKOUT / "snapshots" / "demo", at="2005-03-01T15:00:00Z") as served:
+        for name, value in served.environ.items():
+            monkeypatch.setenv(name, value)
+        with connect("exchange", url=served.url) as broker:
+            span = date(2000, 1, 1), date(2013, 1, 1)
+            found = alpaca.fetch_actions(demo.symbols, *span, connection=broker.actions)
+        client = CorporateActionsClient(served.key, served.secret, url_override=served.url)
+        client._session.trust_env = False
+        told = client.get_corporate_actions(CorporateActionsRequest(symbols=["AAPL"], start=span[0], end=span[1]))
+    known = demo.actions[demo.actions["ex_date"] <= "2005-03-01"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, known[found.columns], check_dtype=False)
+    assert [(row.ex_date.isoformat(), row.new_rate, row.old_rate) for row in told.data["forward_splits"]] == [
+        ("2000-06-21", 2, 1),
+        ("2005-02-28", 2, 1),
+    ]

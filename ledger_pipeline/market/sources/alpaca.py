@@ -1,16 +1,16 @@
-"""Daily bars from Alpaca, as a table that can be sealed and a record of where it comes from.
+"""Daily bars and corporate actions from Alpaca, as tables that can be sealed and a record of where they come from.
 
 Only raw prices are fetched: an adjusted history is restated after every split and dividend, and so it is no sealed
 fact. Nothing is filled in and nothing is left out silently. A symbol without bars, a session that is not over, a bar on
 a day without a session and a session without a bar are errors that name it.
 
-The request goes through a connection that the trading room makes (`connect(...).data`): its care with time-outs,
-addresses and keys is the same for prices as for orders.
+The requests go through connections that the trading room makes (`connect(...).data` and `.actions`): its care with
+time-outs, addresses and keys is the same for prices as for orders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ FEEDS = ("sip", "iex", "otc", "boats")
 ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 BARS_A_PAGE, SYMBOLS_A_REQUEST, MOST_PAGES = 10_000, 100, 10_000
 SETTLED_AFTER = timedelta(minutes=20)  # after the close; until then the feed may still restate the bar
+ACTIONS_A_PAGE = 1000
 _NUMBERS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
 
@@ -84,7 +85,10 @@ def fetch_bars(
     pages = 0
     for first in range(0, len(wanted), SYMBOLS_A_REQUEST):
         part = wanted[first : first + SYMBOLS_A_REQUEST]
-        pages += _read_pages(connection, parameters | {"symbols": ",".join(part)}, rows)
+        for answer in _pages(connection, "/stocks/bars", parameters | {"symbols": ",".join(part)}, "bars"):
+            pages += 1
+            for symbol, found in _by_symbol(answer).items():
+                rows.setdefault(symbol, []).extend(found)
     unknown = [symbol for symbol in wanted if not rows.get(symbol)]
     if unknown:
         raise NotFoundError(
@@ -114,6 +118,59 @@ def fetch_bars(
     }
 
 
+def fetch_actions(symbols: Sequence[str], start: date, end: date, *, connection: Connection) -> pd.DataFrame:
+    """Splits and cash dividends of `symbols` with an ex-date from `start` to `end`, both included: symbol, ex_date
+    (datetime64[us, UTC]), kind (SPLIT: new shares for an old one; DIVIDEND: dollars a share), value, as
+    `market.bars.normalise_actions` takes them.
+
+    InputError for symbols that cannot be; RefusedError for an action that is neither (a merger, a spin-off, a new
+    name), since what it does to the shares cannot be told from here; BrokerError when they cannot be read.
+    """
+    wanted = _checked_symbols(symbols)
+    rows: list[tuple[str, str, str, float]] = []
+    for first in range(0, len(wanted), SYMBOLS_A_REQUEST):
+        parameters = {
+            "symbols": ",".join(wanted[first : first + SYMBOLS_A_REQUEST]),
+            "start": f"{start:%Y-%m-%d}",
+            "end": f"{end:%Y-%m-%d}",
+            "limit": ACTIONS_A_PAGE,
+        }
+        for answer in _pages(connection, "/corporate-actions", parameters, "corporate actions"):
+            groups = answer.get("corporate_actions") or {}
+            if not isinstance(groups, dict):
+                raise BrokerError(
+                    "the broker's corporate actions cannot be read: they are no lists by type; try again."
+                )
+            rows += [_action(name, row, wanted) for name, part in groups.items() for row in part or ()]
+    table = pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])
+    table["ex_date"] = pd.to_datetime(table["ex_date"], utc=True).astype("datetime64[us, UTC]")
+    table["value"] = table["value"].astype("float64")
+    return table.sort_values(["symbol", "ex_date", "kind"], ignore_index=True)
+
+
+def _action(name: str, row: Any, wanted: list[str]) -> tuple[str, str, str, float]:
+    """An action of the group `name` as (symbol, ex_date, kind, value)."""
+    try:
+        if name == "cash_dividends":
+            kind, value = "DIVIDEND", float(row["rate"])
+        elif name in ("forward_splits", "reverse_splits"):
+            kind, value = "SPLIT", float(row["new_rate"]) / float(row["old_rate"])
+        elif name == "stock_dividends":
+            kind, value = "SPLIT", 1.0 + float(row["rate"])
+        else:
+            who = next((str(text) for key, text in sorted(row.items()) if key.endswith("symbol")), "a symbol")
+            raise RefusedError(
+                f"the broker announces {name.rstrip('s').replace('_', ' ')} of {who[:20]}, which changes what its "
+                "shares are; see what it does, and seal a snapshot that begins after it."
+            )
+        symbol, ex_date = str(row["symbol"]), date.fromisoformat(row["ex_date"])
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise BrokerError(f"the broker's {name} cannot be read ({type(error).__name__}: {error}); try again.") from None
+    if symbol not in wanted or not 0 < value < float("inf"):
+        raise BrokerError(f"the broker sent {name} of {symbol[:20]!r} at {value}, which cannot be; try again.")
+    return symbol, ex_date.isoformat(), kind, value
+
+
 def _checked_symbols(symbols: Sequence[str]) -> list[str]:
     given = [symbols] if isinstance(symbols, str) else list(symbols)
     for symbol in given:
@@ -138,25 +195,26 @@ def _check_over(calendar: str, open_days: pd.DatetimeIndex, now: datetime) -> No
         )
 
 
-def _read_pages(connection: Connection, parameters: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> int:
-    """Read all pages into `rows` and return how many they were; BrokerError when they do not come to an end."""
+def _pages(connection: Connection, path: str, parameters: dict[str, Any], what: str) -> Iterator[dict[str, Any]]:
+    """The answers of all pages; BrokerError when they do not come to an end."""
     seen: set[str] = set()
     token: str | None = None
     for page in range(1, MOST_PAGES + 1):
-        answer = connection.get("/stocks/bars", parameters | ({"page_token": token} if token else {}))
-        for symbol, part in _by_symbol(answer).items():
-            rows.setdefault(symbol, []).extend(part)
+        answer = connection.get(path, parameters | ({"page_token": token} if token else {}))
+        if not isinstance(answer, dict):
+            raise BrokerError(f"the broker's {what} cannot be read: the answer is no object; try again.")
+        yield answer
         token = answer.get("next_page_token")
         if not token:
-            return page
+            return
         if not isinstance(token, str) or token in seen:
-            raise BrokerError(f"the broker sent the same page of bars again after {page} pages; try again.")
+            raise BrokerError(f"the broker sent the same page of {what} again after {page} pages; try again.")
         seen.add(token)
-    raise BrokerError(f"the broker has more than {MOST_PAGES:,} pages of bars; ask for fewer symbols at once.")
+    raise BrokerError(f"the broker has more than {MOST_PAGES:,} pages of {what}; ask for fewer symbols at once.")
 
 
-def _by_symbol(answer: Any) -> dict[str, list[dict[str, Any]]]:
-    found = answer.get("bars", 0) if isinstance(answer, dict) else 0
+def _by_symbol(answer: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found = answer.get("bars", 0)
     if found is None:  # how a page without bars is written
         return {}
     if not isinstance(found, dict) or not all(isinstance(part, list) for part in found.values()):
