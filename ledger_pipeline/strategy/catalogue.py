@@ -9,13 +9,11 @@ A file whose name starts with '_' is none of these. An error names the file, the
 
 from __future__ import annotations
 
-import re
 import traceback
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -32,8 +30,7 @@ from ledger_pipeline.strategy.experiment import (
     key_of,
 )
 from ledger_pipeline.strategy.preflight import preflight
-
-Place = tuple[int | str, ...]
+from ledger_pipeline.strategy.yaml_files import at, read_yaml, shown
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,15 @@ class Catalogue:
         try:
             source = self.strategy_path(spec.strategy)
         except (InputError, NotFoundError) as error:
-            raise type(error)(f"{_at(path, tree, ('strategy',))}: {error}") from None
+            raise type(error)(f"{at(path, tree, ('strategy',))}: {error}") from None
         checked = preflight(source)
         named = {str(feature.get("indicator")) for feature in spec.features.values()}
         try:
             return assemble(name, checked, spec, self.indicators(named))
         except SpecError as error:
-            raise InputError(f"{_at(path, tree, error.place)}: {error}") from None
+            raise InputError(f"{at(path, tree, error.place)}: {error}") from None
         except RefusedError as error:
-            raise RefusedError(f"{_shown(source)}: {error}") from None
+            raise RefusedError(f"{shown(source)}: {error}") from None
 
     def indicator_names(self) -> list[str]:
         """Names of the user's indicator files, sorted."""
@@ -118,105 +115,30 @@ def load_indicator(path: Path) -> Indicator:
         # the user's own code, executed from the text that is hashed
         exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
     except UnicodeDecodeError:
-        raise InputError(f"{_shown(path)} is not UTF-8 text.") from None
+        raise InputError(f"{shown(path)} is not UTF-8 text.") from None
     except SyntaxError as error:
-        raise InputError(f"{_shown(path)}, line {error.lineno}: {error.msg}.") from None
+        raise InputError(f"{shown(path)}, line {error.lineno}: {error.msg}.") from None
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = f", line {lines[-1]}," if lines else ""
-        raise InputError(f"{_shown(path)}{line} could not be loaded: {type(error).__name__}: {error}.") from None
+        raise InputError(f"{shown(path)}{line} could not be loaded: {type(error).__name__}: {error}.") from None
     function = getattr(module, path.stem, None)
     if not isinstance(function, types.FunctionType) or not hasattr(module, "BASIS") or not hasattr(module, "WARMUP"):
         raise InputError(
-            f"{_shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and "
+            f"{shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and "
             "WARMUP (bars)."
         )
     try:
         return user_indicator(function, basis=module.BASIS, warmup=module.WARMUP, text=text)
     except InputError as error:
-        raise InputError(f"{_shown(path)}: {error}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of a plain scalar. YAML 1.1 reads the tickers ON and NO as truth values, 1e-3 as a text, 010 as
-    eight, 12:30 as 750 and a date as something that is no JSON.
-    """
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag.rsplit(":")[-1] in ("null", "merge")]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|false|False", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", "-+0123456789"),
-    ("float", r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf)|\.nan", "-+.0123456789"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
+        raise InputError(f"{shown(path)}: {error}") from None
 
 
 def read_spec(path: Path) -> tuple[ExperimentSpec, yaml.Node]:
     """The checked content of an experiment file, and its tree; InputError naming file, line and key."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree = yaml.compose(text, Loader=_Loader)
-        _check_keys(tree, path, [])
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{_shown(path)}{at}: {getattr(error, 'problem', None) or 'not readable as YAML'}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{_shown(path)} is not UTF-8 text.") from None
-    if not isinstance(values, Mapping):
-        raise InputError(f"{_shown(path)}: an experiment is a mapping with at least the keys strategy and costs.")
+    values, tree = read_yaml(path, "an experiment is a mapping with at least the keys strategy and costs")
     try:
         return ExperimentSpec.model_validate(values), tree
     except ValidationError as error:
         place, message = first_error(error)
-        raise InputError(f"{_at(path, tree, place)}: {key_of(place)} {message}.") from None
-
-
-def _check_keys(node: Any, path: Path, above: list[Any]) -> None:
-    """Refuse keys that stand twice or are no text, and a node that holds itself."""
-    if any(node is one for one in above):
-        raise InputError(f"{_shown(path)}, line {node.start_mark.line + 1}: the alias leads back to where it stands.")
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, _ in node.value:
-            at = f"{_shown(path)}, line {key.start_mark.line + 1}"
-            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise InputError(f"{at}: the key {key.value!r} is not read as a text; put it in quotes.")
-            if key.value in seen:
-                raise InputError(f"{at}: the key {key.value!r} stands twice.")
-            seen.add(key.value)
-    children = (
-        [value for _, value in node.value]
-        if isinstance(node, yaml.MappingNode)
-        else node.value
-        if isinstance(node, yaml.SequenceNode)
-        else []
-    )
-    for child in children:
-        _check_keys(child, path, [*above, node])
-
-
-def _at(path: Path, tree: yaml.Node, place: Place) -> str:
-    """File and line of the key that a place leads to, as far as it leads."""
-    node, line = tree, tree.start_mark.line + 1
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            match = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not match:
-                break
-            line, node = match[0][0].start_mark.line + 1, match[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return f"{_shown(path)}, line {line}"
-
-
-def _shown(path: Path) -> str:
-    return "/".join(path.parts[-3:] if path.parent.name in ("experiments", "indicators") else path.parts[-2:])
+        raise InputError(f"{at(path, tree, place)}: {key_of(place)} {message}.") from None
