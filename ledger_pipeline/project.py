@@ -29,6 +29,11 @@ class Project:
         return self.root / "snapshots"
 
     @property
+    def live_snapshots(self) -> Path:
+        """The bars that strategies decided on live, sealed: one snapshot a deployment and session."""
+        return self.snapshots / "live"
+
+    @property
     def strategies(self) -> Path:
         """Strategies, user indicators and experiments."""
         return self.root / "strategies"

@@ -27,7 +27,9 @@ NOT_INPUTS = frozenset(
     "label tags archived ledger ledger_head ledger_hash run run_id run_hash events pulses rows row_counts metrics "
     "duration duration_s duration_seconds started_at finished_at created_at sealed_at".split()
 )
-AREAS = tuple("snapshot strategy params features universe opening deposits costs risk cash_rule seed tier".split())
+AREAS = tuple(
+    "snapshot strategy params features universe opening deposits costs risk cash_rule cash_rounding seed tier".split()
+)
 PART_OF = {"captured": "strategy", "strategy_function": "strategy", "strategy_text": "strategy", "tier_reasons": "tier"}
 FOLLOWS = (
     "hash",

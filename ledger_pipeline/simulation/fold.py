@@ -25,7 +25,7 @@ from ledger_pipeline.market.grid import OPEN, Grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked
 from ledger_pipeline.simulation.costs import compile_costs
-from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders
+from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders, to_cents
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.strategy.context import Context, Past
 from ledger_pipeline.strategy.targets import Targets
@@ -63,6 +63,7 @@ class FoldInputs:
     costs: tuple[Mapping[str, float], ...] = ()
     risk: tuple[str | Mapping[str, float], ...] = ()
     allow_negative_cash: bool = False
+    whole_cents: bool = False
     uses_history: bool = False
     seed: int = 0
     book: str = "backtest"
@@ -161,7 +162,7 @@ class _Fold:
                 events.reserve(self.n + 1)
             value = settle_orders(
                 t, orders, self.pending, opens[t], marked[t], positions, book, codes, amounts,
-                inputs.allow_negative_cash, self.outcomes, events.rows, events.count,
+                inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, events.rows, events.count,
             )  # fmt: skip
             if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
                 previous = grid.present[t]
@@ -202,7 +203,7 @@ class _Fold:
         self.events.reserve(self.n + 1)
         value = settle_orders(
             t, self.orders, 0, grid.fields[t, OPEN], marked, self.positions, self.book, *compile_costs(inputs.costs),
-            inputs.allow_negative_cash, self.outcomes, self.events.rows, self.events.count,
+            inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, self.events.rows, self.events.count,
         )  # fmt: skip
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
@@ -274,6 +275,7 @@ class _Fold:
         if action.kind == "DIVIDEND":
             if held:
                 cash = held / UNITS * action.value
+                cash = to_cents(cash) if self.inputs.whole_cents else cash
                 self.events.append(
                     KIND["DIVIDEND"],
                     action.t,

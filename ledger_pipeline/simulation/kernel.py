@@ -120,8 +120,30 @@ def _bought(cash, price):  # pragma: no cover - compiled
 
 
 @numba.njit(cache=True)
+def to_cents(amount):  # pragma: no cover - compiled
+    """Cash in whole cents, as a broker books it: the nearest, halves away from zero. What is a half but for the last
+    digits of a binary fraction counts as one.
+    """
+    cents = np.floor(abs(amount) * 100.0 + 0.5 + 1e-7)
+    return np.sign(amount) * cents / 100.0
+
+
+@numba.njit(cache=True)
 def settle_orders(
-    t, orders, n_orders, opens, marks, positions, book, codes, amounts, allow_negative, outcomes, events, count
+    t,
+    orders,
+    n_orders,
+    opens,
+    marks,
+    positions,
+    book,
+    codes,
+    amounts,
+    allow_negative,
+    whole_cents,
+    outcomes,
+    events,
+    count,
 ):  # pragma: no cover - compiled
     """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the
     positions.
@@ -179,6 +201,9 @@ def settle_orders(
         if order.units == 0:  # never more than was to be invested, not even by a rounding error
             worth = min(worth, order.cash)
         cash_delta = -order.side * worth - fee
+        if whole_cents:  # what rounding adds or takes is a part of the fee, so that price, fee and cash agree
+            cash_delta = to_cents(cash_delta)
+            fee = -order.side * worth - cash_delta
         if order.side > 0 and not allow_negative and book[0] + cash_delta < 0.0:
             _settle(
                 event,

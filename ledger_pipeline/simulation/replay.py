@@ -81,6 +81,7 @@ def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = 
                 name: told[name]
                 for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")
             },
+            "cash_rounding": told.get("cash_rounding", "exact"),
         }
     )
     experiment = assemble(told["name"], preflight(source), spec, indicators)

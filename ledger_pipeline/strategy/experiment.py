@@ -84,6 +84,7 @@ class ExperimentSpec(_Strict):
     risk: list[Any] = Field(default_factory=list)
     universe: tuple[str, ...] | None = None
     cash_rule: Literal["require", "allow_negative"] = "require"
+    cash_rounding: Literal["exact", "cents"] = "exact"
     seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
     description: str | None = None
@@ -175,6 +176,7 @@ class Experiment:
             "risk": list(self.risk),
             "universe": None if spec.universe is None else list(spec.universe),
             "cash_rule": spec.cash_rule,
+            **({} if spec.cash_rounding == "exact" else {"cash_rounding": spec.cash_rounding}),
         }
 
     @functools.cached_property
@@ -194,6 +196,7 @@ def experiment(
     risk: Sequence[Any] = (),
     universe: Sequence[str] | None = None,
     cash_rule: str = "require",
+    cash_rounding: str = "exact",
     seed: int = 0,
     benchmark: str | None = None,
     name: str | None = None,
@@ -224,6 +227,7 @@ def experiment(
         "strategy": called,
         "costs": plain(costs),
         "cash_rule": cash_rule,
+        "cash_rounding": cash_rounding,
         "seed": plain(seed),
         "benchmark": benchmark,
         "description": description,

@@ -83,6 +83,7 @@ def execute(
     *,
     policy: str = "manual",
     session: date | None = None,
+    decided: Event | None = None,
     guards: Sequence[Guard] = (),
     timeout: float = TIMEOUT,
     on_progress: Callable[[str], None] | None = None,
@@ -97,9 +98,10 @@ def execute(
     """Work the legs that `policy` decided for `session` (a date in New York; today by the broker's clock when left
     out) until all orders are settled, nothing more may be sent, or `timeout` seconds have passed.
 
-    guards: each is asked (order, state, account) before its submit and returns reasons to block. on_progress is told
-    sentences. root and environment say where the kill switch is looked for, `now` and `monotonic` are this machine's
-    clocks; the local exchange has a clock of its own, which stands in for `now`.
+    decided: the event that says why, appended in one commit with the intents. guards: each is asked (order, state,
+    account) before its submit and returns reasons to block. on_progress is told sentences. root and environment say
+    where the kill switch is looked for, `now` and `monotonic` are this machine's clocks; the local exchange has a clock
+    of its own, which stands in for `now`.
 
     Raises InputError for a leg that no broker would take, RefusedError when this decision was made with other legs,
     IntegrityError for the broker of another account or environment, BrokerError when the broker cannot be read at the
@@ -117,7 +119,7 @@ def execute(
         book, broker, day, limits=limits, pace=pace, root=root, environment=environment, now=now, monotonic=monotonic
     )
     if not orders_of(book.state, policy, day):
-        stopped = _begin(sender, legs, policy, day)
+        stopped = _begin(sender, legs, policy, day, decided)
         if stopped is not None:
             return stopped
     _check_same(book, legs, policy, day)
@@ -184,7 +186,9 @@ def intents(legs: Sequence[Leg], sender: Sender, policy: str, session: date) -> 
     ]
 
 
-def _begin(sender: Sender, legs: tuple[Leg, ...], policy: str, session: date) -> Execution | None:
+def _begin(
+    sender: Sender, legs: tuple[Leg, ...], policy: str, session: date, decided: Event | None
+) -> Execution | None:
     """Write the intents; or say why nothing is to be done, and return that."""
     decision = decision_id(policy, session)
     if not legs:
@@ -198,7 +202,7 @@ def _begin(sender: Sender, legs: tuple[Leg, ...], policy: str, session: date) ->
     if blocked:
         sender.book.append([no_trade("BLOCKED", sender.now(), blocked, decision=decision)])
         return Execution(decision, session, (), blocked, BLOCKED)
-    events = intents(legs, sender, policy, session)
+    events = [*([decided] if decided else []), *intents(legs, sender, policy, session)]
     crash_point("before_intent")
     sender.book.append(lambda state: [] if orders_of(state, policy, session) else events)
     crash_point("after_intent")

@@ -129,6 +129,22 @@ def leg_from_json(row: object) -> Leg:
     return Leg(**{**row, "reasons": tuple(reasons)})
 
 
+def leg_to_json(leg: Leg) -> dict[str, object]:
+    """The JSON object that `leg_from_json` reads back; fields that have their default are left out."""
+    row: dict[str, object] = {}
+    for item in fields(Leg):
+        value = getattr(leg, item.name)
+        if value != item.default:
+            row[item.name] = (
+                decimal_text(value)
+                if isinstance(value, Decimal)
+                else list(value)
+                if isinstance(value, tuple)
+                else value
+            )
+    return row
+
+
 def check_assets(legs: Iterable[Leg], broker: Broker) -> None:
     """InputError for the first leg whose symbol the broker does not know or trade, or not in fractions.
 

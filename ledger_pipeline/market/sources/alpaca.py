@@ -47,6 +47,7 @@ def fetch_bars(
     adjustment: str = "raw",
     calendar: str = "XNYS",
     allow_missing: bool = False,
+    allow_absent: bool = False,
     now: datetime | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Daily bars of `symbols` for the sessions from `start` to `end`, both included, and a record of their source.
@@ -54,7 +55,8 @@ def fetch_bars(
     The bars have the columns and types of `market.bars`, sorted by (symbol, ts), ts being the session date at 00:00
     UTC. The record is JSON for `seal(..., source=...)`: feed, adjustment, asof (the day whose symbols are meant),
     fetched_at, pages, sessions without a bar. `feed` has no default, since iex sees a few percent of what sip sees.
-    `allow_missing` records sessions without a bar between a symbol's first and last one, instead of refusing them.
+    `allow_missing` records sessions without a bar between a symbol's first and last one, instead of refusing them;
+    `allow_absent` records symbols without any bar (not listed yet, halted), as long as there is one with.
 
     InputError for symbols, dates or a feed that cannot be; RefusedError for adjusted prices; NotFoundError naming the
     symbols that have no bar; BrokerError when the bars cannot be read or do not fit the calendar.
@@ -90,7 +92,7 @@ def fetch_bars(
             for symbol, found in _by_symbol(answer).items():
                 rows.setdefault(symbol, []).extend(found)
     unknown = [symbol for symbol in wanted if not rows.get(symbol)]
-    if unknown:
+    if unknown and not (allow_absent and rows):
         raise NotFoundError(
             f"the broker has no bars of {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''} from "
             f"{start:%Y-%m-%d} to {end:%Y-%m-%d} in the feed {feed}; correct the symbol or the dates."
@@ -115,6 +117,7 @@ def fetch_bars(
         "end": f"{end:%Y-%m-%d}",
         "pages": pages,
         "missing_sessions": missing,
+        "absent": unknown,
     }
 
 

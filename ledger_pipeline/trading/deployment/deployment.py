@@ -1,0 +1,208 @@
+"""Deployments: which policy or promoted run trades which book, when, and within which guardrails.
+
+strategies/deployments/<name>.yaml  written by `promote`, or by hand for a policy
+strategies/policies/<name>.json     a policy without a deployment file is one of its own name, on the default book
+
+A deployment's name tags its orders and lots, so several share one account without touching each other's shares. With
+`capital` it has cash of its own, which begins at that amount; without, it has the cash that no other deployment of the
+book has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.files import location, write_file
+from ledger_pipeline.identity import check_id
+from ledger_pipeline.ledger.events import decimal_text
+from ledger_pipeline.strategy.yaml_files import at, read_yaml
+from ledger_pipeline.trading.policy import Guardrails, Limit, Policy, Schedule, load_policy
+
+if TYPE_CHECKING:
+    from ledger_pipeline.project import Project
+
+Mode = Literal["exchange", "paper", "live"]
+
+
+def _camel(told: Any) -> Any:
+    """Keys of the parts that a policy has too: snake_case here, camelCase there."""
+    return {to_camel(str(key)): value for key, value in told.items()} if isinstance(told, Mapping) else told
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lineage(_Part):
+    """The snapshot that the promoted run was made on."""
+
+    id: str
+    hash: str
+
+
+class Promoted(_Part):
+    """What was promoted, by hash: anything else under the same name is refused until it is promoted again."""
+
+    run: str
+    by: str
+    reason: str
+    at: str
+    experiment_hash: str
+    source_hash: str
+    params_hash: str
+    tier: Annotated[int, Field(ge=1, le=2)]
+    engine: int
+    seed: int
+    snapshot: Lineage
+
+
+class Deployment(_Part):
+    """One deployment; exactly one of `policy` and `experiment` (with `promoted`) names what decides.
+
+    book: id, path or s3:// URL, None for the default one. mode: exchange, paper or live. schedule: None for that of the
+    policy. guardrails: of a strategy; a policy has its own. feed: of bars and last trades. max_jump: a new close that
+    is further from the one before is not traded on (0.25: 25 %).
+    """
+
+    name: str
+    policy: str | None = None
+    experiment: str | None = None
+    promoted: Promoted | None = None
+    book: str | None = None
+    mode: Mode = "exchange"
+    capital: Limit | None = None
+    schedule: Annotated[Schedule | None, BeforeValidator(_camel)] = None
+    guardrails: Annotated[Guardrails, BeforeValidator(_camel)] = Guardrails()
+    feed: Literal["sip", "iex"] = "iex"
+    max_jump: Annotated[float, Field(gt=0)] = 0.25
+
+    @model_validator(mode="after")
+    def _one(self) -> Deployment:
+        if (self.policy is None) == (self.experiment is None):
+            raise ValueError("give either `policy` or `experiment`")
+        if (self.experiment is None) != (self.promoted is None):
+            raise ValueError("an experiment is deployed by `ledger-pipeline promote RUN`, which writes `promoted`")
+        if self.policy is not None and self.guardrails != Guardrails():
+            raise ValueError("the guardrails of a policy stand in its own file")
+        return self
+
+    @property
+    def what(self) -> str:
+        """What decides, in two words."""
+        return f"policy {self.policy}" if self.policy else f"experiment {self.experiment}"
+
+    def to_yaml(self) -> str:
+        """The file of this deployment: what is not a default."""
+        told = self.model_dump(mode="json", exclude={"name", "guardrails", "schedule"}, exclude_defaults=True)
+        if self.capital is not None:
+            told["capital"] = decimal_text(self.capital)
+        for part in ("schedule", "guardrails"):
+            value = getattr(self, part)
+            changed = {} if value is None else value.model_dump(mode="json", exclude_defaults=True)
+            if changed or (part == "schedule" and value is not None):
+                told[part] = changed
+        return yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=120)
+
+
+def deployments_of(project: Project) -> Path:
+    """The directory of deployment files."""
+    return project.strategies / "deployments"
+
+
+def deployment_names(project: Project) -> list[str]:
+    """All that can be deployed by name: deployment files, and policies without one; sorted."""
+    written = {path.stem for path in deployments_of(project).glob("*.yaml")}
+    return sorted(written | {path.stem for path in (project.strategies / "policies").glob("*.json")})
+
+
+def find_deployment(project: Project, name: str, book: str | None = None) -> Deployment:
+    """The deployment of a name; `book` stands in where a policy has no deployment file.
+
+    NotFoundError listing what there is; InputError naming file, line and key.
+    """
+    check_id("deployment", name)
+    path = deployments_of(project) / f"{name}.yaml"
+    if path.is_file():
+        return read_deployment(path)
+    if (project.strategies / "policies" / f"{name}.json").is_file():
+        return Deployment(name=name, policy=name, book=book)
+    known = ", ".join(deployment_names(project)) or "none"
+    raise NotFoundError(
+        f"there is no deployment or policy {name!r} in {project.strategies} (there are: {known}); write "
+        f"strategies/policies/{name}.json, or promote a run."
+    )
+
+
+def read_deployment(path: Path) -> Deployment:
+    """The deployment of a file; InputError naming file, line and key."""
+    told, tree = read_yaml(path, "a deployment is a mapping with the key policy, or experiment and promoted")
+    try:
+        return Deployment.model_validate({**told, "name": path.stem})
+    except ValidationError as error:
+        first = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
+        place = tuple(part for part in first["loc"])
+        key = ".".join(map(str, place)) or "it"
+        if first["type"] == "extra_forbidden":
+            reason = f"is no known key; the keys are {', '.join(Deployment.model_fields)}"
+        else:
+            reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+        raise InputError(f"{at(path, tree, place)}: {key} {reason.rstrip('.')}.") from None
+
+
+def write_deployment(project: Project, deployment: Deployment) -> Path:
+    """Write the file of a deployment, whole or not at all, and return its path."""
+    path = deployments_of(project) / f"{check_id('deployment', deployment.name)}.yaml"
+    write_file(location(path), deployment.to_yaml().encode())
+    return path
+
+
+@functools.lru_cache(maxsize=64)
+def _policy(path: Path, stamp: tuple[int, int]) -> Policy:
+    return load_policy(path)
+
+
+def policy_of(project: Project, deployment: Deployment) -> Policy:
+    """The policy that a deployment works; InputError and NotFoundError as `load_policy`."""
+    path = project.strategies / "policies" / f"{check_id('policy', deployment.policy or '')}.json"
+    try:
+        status = path.stat()
+    except OSError:
+        return load_policy(path)
+    return _policy(path, (status.st_mtime_ns, status.st_size))
+
+
+def schedule_of(project: Project, deployment: Deployment) -> Schedule:
+    """When a deployment decides."""
+    if deployment.schedule is not None:
+        return deployment.schedule
+    return policy_of(project, deployment).schedule if deployment.policy else Schedule()
+
+
+def capitals(project: Project, deployment: Deployment, url: Any) -> dict[str, Decimal]:
+    """The other deployments on the same book that have capital of their own, by name. `url` tells where a book is.
+
+    InputError when one of the files cannot be read, or when two deployments of the book have none of their own: whose
+    the cash is could not be told.
+    """
+    found: dict[str, Decimal] = {}
+    for path in sorted(deployments_of(project).glob("*.yaml")):
+        other = read_deployment(path)
+        if other.name == deployment.name or url(other.book) != url(deployment.book):
+            continue
+        if other.capital is None and deployment.capital is None:
+            raise InputError(
+                f"the deployments {other.name!r} and {deployment.name!r} trade one book and neither has capital of its "
+                "own, so nobody can tell whose cash it is: give one of them `capital`, or another book."
+            )
+        if other.capital is not None:
+            found[other.name] = other.capital
+    return found

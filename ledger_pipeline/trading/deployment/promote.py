@@ -1,0 +1,91 @@
+"""Promotion: a researched run becomes a deployment that trades paper or live with the same function.
+
+What is pinned is the run's own provenance: source, params and everything else that decides, by hash. The files it was
+made from must still say the same, so that what trades is what was researched.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.identity import check_id
+from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.simulation.store import RunStore
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.trading.deployment.deployment import Deployment, Lineage, Promoted, deployments_of, read_deployment
+from ledger_pipeline.trading.deployment.strategy import differences
+from ledger_pipeline.trading.override import named
+from ledger_pipeline.trading.policy import Guardrails, Schedule
+
+if TYPE_CHECKING:
+    from ledger_pipeline.project import Project
+    from ledger_pipeline.trading.deployment.deployment import Mode
+
+
+def promote(
+    project: Project,
+    run_id: str,
+    *,
+    by: str,
+    reason: str,
+    book: str | None = None,
+    mode: Mode = "exchange",
+    name: str | None = None,
+    capital: Decimal | None = None,
+    schedule: Schedule | None = None,
+    guardrails: Guardrails | None = None,
+    now: datetime | None = None,
+) -> Deployment:
+    """The deployment of a stored run; `write_deployment` keeps it. name: the experiment's when None. A deployment of
+    that name that is there already keeps its schedule, guardrails, capital and feed unless they are given.
+
+    NotFoundError for no such run; RefusedError when the experiment's files are not what the run was made from, for a
+    tier 3 source, or when the deployment is a policy's or on another book; IntegrityError for damaged records.
+    """
+    by, reason = named(by, reason)
+    store = RunStore(project.data)
+    found = store.provenance(store.resolve(run_id))
+    told = found["experiment"]
+    store.source(found["run_id"])  # verified against its hash
+    if found["tier"] > 2:
+        raise RefusedError(f"run {found['run_id']} is of a tier 3 strategy, which is never deployed.")
+    open_snapshot(found["snapshot"]["id"], root=project.snapshots)
+    pinned = Promoted(
+        run=found["run_id"],
+        by=by,
+        reason=reason,
+        at=(now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
+        experiment_hash=told["hash"],
+        source_hash=told["strategy_hash"],
+        params_hash=told["params_hash"],
+        tier=found["tier"],
+        engine=found["engine"],
+        seed=found["seed"],
+        snapshot=Lineage(**{key: found["snapshot"][key] for key in ("id", "hash")}),
+    )
+    changed = differences(Catalogue(project.strategies).experiment(told["name"]), pinned)
+    if changed:
+        raise RefusedError(
+            f"run {found['run_id']}: {', '.join(changed)} of experiment {told['name']!r} changed since it was made; "
+            "run the experiment again and promote that run."
+        )
+    called = check_id("deployment", name or told["name"])
+    if "--" in called:
+        raise RefusedError(f"the name {called!r} holds '--', which parts the names of decisions; choose another one.")
+    options = {"book": book, "mode": mode, "capital": capital, "schedule": schedule, "guardrails": guardrails}
+    path = deployments_of(project) / f"{called}.yaml"
+    if path.exists():
+        before = read_deployment(path)
+        if before.experiment != told["name"] or (book is not None and before.book != book):
+            raise RefusedError(
+                f"deployment {called!r} is there already, of {before.what} on book {before.book or 'local'}; what it "
+                "owns goes with its name. Choose another name with --name."
+            )
+        kept = {key: getattr(before, key) for key in (*options, "feed", "max_jump")}
+        options = kept | {key: value for key, value in options.items() if value is not None and key != "mode"}
+        options["mode"] = mode
+    options = {key: value for key, value in options.items() if value is not None}
+    return Deployment(name=called, experiment=told["name"], promoted=pinned, **options)

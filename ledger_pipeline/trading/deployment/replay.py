@@ -1,0 +1,78 @@
+"""A decision made again from its record, and compared by its hash.
+
+A policy needs the record alone: the policy and the account are in it. A strategy needs its live snapshot, which is
+sealed, and its source: that of today when it is the same, else the one stored with the run that was promoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.errors import InputError, LedgerPipelineError, RefusedError
+from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.simulation.replay import stored_experiment
+from ledger_pipeline.simulation.store import RunStore
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.trading.deployment.strategy import again
+from ledger_pipeline.trading.plan import PlanAccount
+from ledger_pipeline.trading.planner import plan
+from ledger_pipeline.trading.policy import parse_policy
+
+if TYPE_CHECKING:
+    from ledger_pipeline.project import Project
+    from ledger_pipeline.strategy.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The hash in the record, and the one that the same inputs give now."""
+
+    decision: str
+    recorded: str
+    found: str
+
+    @property
+    def same(self) -> bool:
+        """Whether the decision is the same."""
+        return self.recorded == self.found
+
+
+def replay(project: Project, told: Mapping[str, Any]) -> Replayed:
+    """Decide again from a run record (`decision.record`).
+
+    InputError when it is no record; RefusedError when nothing was planned, or the source or snapshot is not here;
+    IntegrityError when either is not what it was.
+    """
+    try:
+        evidence, recorded, name = told["evidence"], told["hash"], str(told["decision"])
+    except (KeyError, TypeError):
+        raise InputError("this is no run record: it has no evidence, hash and decision.") from None
+    if "policy" in evidence:
+        made = plan(parse_policy(evidence["policy"], "the record"), PlanAccount.from_json(evidence["account"]))
+        return Replayed(name, recorded, made.hash)
+    if "inputs" not in evidence:
+        raise RefusedError(f"decision {name} holds no plan: {'; '.join(told.get('reasons', ())) or 'it was blocked'}.")
+    inputs = evidence["inputs"]
+    snapshot = open_snapshot(inputs["snapshot"]["id"], root=project.live_snapshots)
+    return Replayed(name, recorded, again(inputs, told["deployment"], _experiment(project, inputs), snapshot).hash)
+
+
+def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
+    """The experiment of a recorded decision: the one in the catalogue, or the one of the run that was promoted."""
+    name, wanted = inputs["experiment"]["name"], inputs["experiment"]["hash"]
+    catalogue = Catalogue(project.strategies)
+    try:
+        found = catalogue.experiment(name)
+        if found.hash == wanted:
+            return found
+    except LedgerPipelineError:
+        pass  # what is there today does not load; what was promoted may
+    store = RunStore(project.data)
+    for run_id in store.ids():
+        if store.provenance(run_id)["experiment"]["hash"] == wanted:
+            return stored_experiment(store.open(run_id, project.snapshots), catalogue.indicators())
+    raise RefusedError(
+        f"experiment {name!r} is not here as it was ({wanted[:16]}), neither in the catalogue nor among the runs."
+    )

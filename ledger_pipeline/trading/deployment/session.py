@@ -1,0 +1,313 @@
+"""One session of one deployment: plan, guardrails, orders. The same for policies and strategies.
+
+`plan_session` decides (or finds what was decided) and says why nothing is to be done; `work_session` sends. Both read
+where they are from the book, so a second scheduler, a re-execution or a restart after a crash does nothing twice:
+
+    nothing in the book            decide; NO_ACTION and BLOCKED are recorded and do not use the period up
+    decided, orders not settled    the same decision goes on
+    decided, orders settled        done already; only a person, with a reason, has it decided again
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.errors import BlockedError, RefusedError
+from ledger_pipeline.ledger.events import parse_time
+from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.trading import plan as planned
+from ledger_pipeline.trading.deployment import decision as decisions
+from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
+from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars
+from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLANNED, Decision, Key, Timeline, key_at
+from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
+from ledger_pipeline.trading.deployment.owned import end_of, owned
+from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
+from ledger_pipeline.trading.desk import Desk, book_url
+from ledger_pipeline.trading.executor import TIMEOUT, Execution, execute
+from ledger_pipeline.trading.facts import read_facts
+from ledger_pipeline.trading.funds import PRICE_MARGIN
+from ledger_pipeline.trading.guardrails import Asked, Verdict, check, check_plan, guard, reasons_of
+from ledger_pipeline.trading.legs import Leg
+from ledger_pipeline.trading.planner import plan
+from ledger_pipeline.trading.policy import Guardrails
+
+if TYPE_CHECKING:
+    from ledger_pipeline.project import Project
+    from ledger_pipeline.trading.submit import Pace
+
+_CODE = re.compile(r"[A-Z][A-Z_]+: ")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A decision, and whether the book had it already. settled: whether nothing is left to do for it."""
+
+    decision: Decision
+    resumed: bool = False
+    settled: bool = False
+
+
+def default_granularity(project: Project, deployment: Deployment) -> str:
+    """How often a deployment decides when nobody says otherwise: monthly when its schedule is, else once a session."""
+    return decisions.MONTHLY if schedule_of(project, deployment).every in ("month", "quarter") else decisions.DAILY
+
+
+def plan_session(
+    project: Project,
+    desk: Desk,
+    deployment: Deployment,
+    *,
+    granularity: str | None = None,
+    again: str | None = None,
+    dry_run: bool = False,
+    timeline: Timeline | None = None,
+) -> Planned:
+    """Decide for the session that is on, or find what was decided. again: a person's reason to decide once more in a
+    period that is used up. dry_run: nothing is recorded, and a period that is used up is planned for all the same.
+
+    RefusedError when the period was used up by another policy or experiment than that of now; InputError and
+    NotFoundError for files that are not sound; BrokerError when the broker cannot be read. Nothing is recorded then.
+    """
+    clock = timeline or Timeline()
+    every = granularity or default_granularity(project, deployment)
+    key = key_at(deployment.name, desk.session, every, desk.now)
+    if not dry_run:
+        found = _known(desk, key, every, again, lambda: _identity(project, deployment))
+        if isinstance(found, Planned):
+            return found
+        key = found
+    made = _decide(project, desk, deployment, key, every, clock)
+    made = replace(made, timeline=tuple(clock.events), again=again)
+    if not dry_run and (made.status != PLANNED or not made.legs):
+        _append_once(desk, made)
+    return Planned(made)
+
+
+def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callable[[], str]) -> Planned | Key:
+    """The decision that the book has for the period of `key`, or the key to decide under."""
+    orders = decisions.orders_by_decision(desk.book.state, key.deployment)
+    taken = [one.number for one in orders if (one.session, one.hour) == (key.session, key.hour)]
+    free = replace(key, number=max(taken, default=0) + 1)
+    period = key.period(every)
+    in_period = [one for one, rows in orders.items() if one.period(every) == period and decisions.used(rows)]
+    if not in_period:
+        return free
+    latest = max(in_period, key=lambda one: (one.session, one.number))
+    going_on = latest.session == key.session and any(not order.is_settled for order in orders[latest])
+    if again and not going_on:
+        return free
+    found = recorded(desk, latest)
+    if found.identity != identity() and not going_on:
+        raise RefusedError(
+            f"deployment {key.deployment!r} was worked in {period} already ({latest.id}), and its policy or experiment "
+            "has changed since; it decides once a period. To have it decide again now, give a reason with --again."
+        )
+    return Planned(found, resumed=True, settled=not going_on)
+
+
+def recorded(desk: Desk, key: Key) -> Decision:
+    """A decision as the book has it."""
+    for found, event in decisions.decided_events(desk.book):
+        if found == key and event.kind == "DECIDED":
+            told, last = event.payload["decision"], event
+    return Decision(
+        key, desk.book.name, told["granularity"], told["status"], parse_time(told["at"]), tuple(told["reasons"]),
+        decisions.legs_recorded(told), told["identity"], told["hash"], told["evidence"],
+        {symbol: Decimal(price) for symbol, price in told["prices"].items()},
+        tuple(Verdict(**row) for row in told["verdicts"]), tuple(told["notes"]),
+        None if "memory" not in last.payload else decisions.memory_of(desk.book, key.deployment),
+        tuple(told["timeline"]), told.get("again"),
+    )  # fmt: skip
+
+
+def _identity(project: Project, deployment: Deployment) -> str:
+    """What decides, as a hash: the whole policy, or the experiment that was promoted."""
+    return policy_of(project, deployment).hash if deployment.policy else deployment.promoted.experiment_hash
+
+
+def _append_once(desk: Desk, made: Decision) -> None:
+    """Record a decision that leads to no order, unless the last thing said of it is the same."""
+    event = made.event()
+
+    def decide(state: Any) -> list[Any]:
+        last = None
+        for key, known in decisions.decided_events(desk.book):
+            last = known if key == made.key else last
+        same = last is not None and (last.kind, last.reasons) == (event.kind, event.reasons)
+        return [] if same and last.payload.get("memory") == event.payload.get("memory") else [event]
+
+    desk.book.append(decide)
+
+
+def _decide(project: Project, desk: Desk, deployment: Deployment, key: Key, every: str, clock: Timeline) -> Decision:
+    blank = Decision(key, desk.book.name, every, BLOCKED, desk.now, (), (), "", "", {})
+    try:
+        if deployment.policy:
+            return _decide_policy(project, desk, deployment, blank, clock)
+        return _decide_strategy(project, desk, deployment, blank, clock)
+    except BlockedError as error:
+        clock.note("blocked", desk.now)
+        reason = str(error) if _CODE.match(str(error)) else f"BLOCKED: {error}"
+        return replace(blank, identity=_identity(project, deployment), reasons=(reason,))
+
+
+def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: Decision, clock: Timeline) -> Decision:
+    clock.note("policy_load_start", desk.now)
+    policy = policy_of(project, deployment)
+    clock.note("policy_load_complete", desk.now)
+    others = capitals(project, deployment, lambda name: book_url(project, name))
+    account, trades = plan_account(desk.book, desk.broker, deployment, policy, others, desk.now)
+    clock.note("allocation_start", desk.now)
+    made = plan(policy, account)
+    clock.note("allocation_complete", desk.now)
+    evidence = {
+        "policy": policy.document,
+        "account": account.to_json(),
+        "trades": trades_evidence(trades),
+        "plan": made.to_json(),
+    }
+    legs = planned.legs_of(made, deployment.name)
+    found = replace(
+        blank, identity=policy.hash, hash=made.hash, evidence=evidence, prices=dict(account.prices),
+        notes=tuple(f"{note.code}: {note.sentence}" for note in made.notes), reasons=made.why,
+    )  # fmt: skip
+    if made.status != planned.PLANNED:
+        return replace(found, status=NO_ACTION if made.status == planned.NO_ACTION else BLOCKED)
+    clock.note("safety_checks_start", desk.now)
+    facts = _facts(desk, deployment, legs)
+    verdicts = check_plan(made, policy.limits, facts)
+    clock.note("safety_checks_complete", desk.now)
+    return _judged(replace(found, legs=legs), verdicts)
+
+
+def _decide_strategy(
+    project: Project, desk: Desk, deployment: Deployment, blank: Decision, clock: Timeline
+) -> Decision:
+    clock.note("strategy_load_start", desk.now)
+    experiment = promoted_experiment(Catalogue(project.strategies), deployment)
+    clock.note("strategy_load_complete", desk.now)
+    bars = session_bars(project, desk, deployment)
+    clock.note("bars_sealed", desk.now)
+    others = capitals(project, deployment, lambda name: book_url(project, name))
+    own = owned(
+        desk.book.events(), deployment.name, until=end_of(bars.pulse), capital=deployment.capital, others=others
+    )
+    before = decisions.memory_of(desk.book, deployment.name)
+    clock.note("evaluation_start", desk.now)
+    made = evaluate(
+        experiment, bars.snapshot, deployment=deployment.name, seed=deployment.promoted.seed, cash=own.cash,
+        positions=own.positions, memory=before, ratios=bars.ratios,
+    )  # fmt: skip
+    clock.note("evaluation_complete", desk.now)
+    evidence = {
+        "pulse": bars.pulse.isoformat(),
+        "inputs": dict(made.inputs),
+        "orders": [dict(one) for one in made.orders],
+    }
+    found = replace(
+        blank, identity=deployment.promoted.experiment_hash, hash=made.hash, evidence=evidence,
+        prices=dict(made.prices), notes=made.notes, memory=None if made.memory == before else made.memory,
+    )  # fmt: skip
+    if not made.legs:
+        why = "NO_ORDERS: what the strategy wants is what it holds"
+        if made.memory == before:
+            return replace(found, status=NO_ACTION, reasons=(*made.notes, why))
+        return replace(found, status=PLANNED, reasons=(*made.notes, why))
+    clock.note("safety_checks_start", desk.now)
+    facts = _facts(desk, deployment, made.legs)
+    asked = [
+        Asked(leg.symbol, leg.side, _amount(leg, facts.trades or {}), made.prices.get(leg.symbol)) for leg in made.legs
+    ]
+    verdicts = check(asked, limits_of(project, deployment), facts)
+    clock.note("safety_checks_complete", desk.now)
+    codes = sorted({code for leg in made.legs for code in leg.reasons})
+    reason = (
+        f"TARGETS: {len(made.legs)} orders lead to what the strategy wants ({', '.join(codes) or 'no reasons given'})"
+    )
+    return _judged(replace(found, legs=made.legs, reasons=(reason,)), verdicts)
+
+
+def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBars:
+    """The sealed bars that a strategy deployment decides on in the session that is on; see `bars.live_bars`."""
+    promoted = deployment.promoted
+    snapshot = open_snapshot(promoted.snapshot.id, root=project.snapshots)
+    if snapshot.hash != promoted.snapshot.hash:
+        raise RefusedError(
+            f"deployment {deployment.name!r} was promoted on snapshot {promoted.snapshot.hash[:16]}, and "
+            f"{snapshot.id!r} is {snapshot.hash[:16]}; promote a run on this one."
+        )
+    experiment = promoted_experiment(Catalogue(project.strategies), deployment)
+    broker: Any = desk.broker
+    return live_bars(
+        project.live_snapshots, snapshot, deployment.name, desk.session, experiment.spec.universe or snapshot.symbols,
+        bars=broker.data, actions=broker.actions, feed=deployment.feed, max_jump=deployment.max_jump, now=desk.now,
+    )  # fmt: skip
+
+
+def limits_of(project: Project, deployment: Deployment) -> Guardrails:
+    """The guardrails of a deployment."""
+    return policy_of(project, deployment).limits if deployment.policy else deployment.guardrails
+
+
+def _facts(desk: Desk, deployment: Deployment, legs: tuple[Leg, ...]) -> Any:
+    symbols = [leg.symbol for leg in legs]
+    return read_facts(
+        desk.broker, desk.book.state, desk.broker.account(), symbols, strategy=deployment.name, session=desk.session
+    )
+
+
+def _amount(leg: Leg, trades: Mapping[str, Any]) -> Decimal | None:
+    """Dollars that a leg may cost or bring at most; None without a price."""
+    if leg.notional is not None:
+        return leg.notional
+    trade = trades.get(leg.symbol)
+    return None if trade is None else leg.quantity * trade.price * PRICE_MARGIN
+
+
+def _judged(found: Decision, verdicts: tuple[Verdict, ...]) -> Decision:
+    blocked = reasons_of(verdicts)
+    if blocked:
+        return replace(found, verdicts=verdicts, status=BLOCKED, reasons=blocked)
+    return replace(found, verdicts=verdicts, status=PLANNED)
+
+
+def work_session(
+    project: Project,
+    desk: Desk,
+    deployment: Deployment,
+    made: Decision,
+    *,
+    timeout: float = TIMEOUT,
+    on_progress: Callable[[str], None] | None = None,
+    pace: Pace | None = None,
+    root: Path | str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Execution:
+    """Send the legs of a decision, each once, and follow them until their fills add up or time is up.
+
+    Raises what `execute` raises; RefusedError for a decision that is not PLANNED.
+    """
+    if made.status != PLANNED:
+        raise RefusedError(f"decision {made.key.id} is {made.status}: {'; '.join(made.reasons)}. Nothing was sent.")
+    if not made.legs:
+        return Execution(made.key.id, made.key.session, (), made.reasons, "NO_ACTION")
+    tell = on_progress or (lambda text: None)
+
+    def warn(verdicts: tuple[Verdict, ...]) -> None:
+        for verdict in verdicts:
+            if not verdict.passed and not verdict.blocks:
+                tell(f"warning: {verdict.sentence}")
+
+    limits = limits_of(project, deployment)
+    return execute(
+        made.legs, desk.book, desk.broker, policy=made.key.policy, session=made.key.session, decided=made.event(),
+        guards=(guard(limits, desk.broker, made.prices, warn),), timeout=timeout, on_progress=on_progress, pace=pace,
+        root=root if root is not None else project.root, environment=environment,
+    )  # fmt: skip

@@ -1,0 +1,225 @@
+"""A promoted strategy evaluated live: the same function, checks, risk and differences as at a pulse of a back-test.
+
+The pulse is the close of the last session that is over. The strategy sees the sealed bars up to it, features computed
+by the same code, and what the deployment owned then; what it decides is the difference between its targets and its own
+lots, never the account's, and is traded in the next session. A split in between restates quantities, as in a back-test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.errors import BlockedError, NotFoundError, RefusedError
+from ledger_pipeline.features.causality import compute_all
+from ledger_pipeline.identity import canonical_json, hash_json
+from ledger_pipeline.ledger.events import decimal_text
+from ledger_pipeline.market.grid import CLOSE
+from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs, Wanted, decide
+from ledger_pipeline.simulation.run import experiment_grid, frozen
+from ledger_pipeline.strategy.source import compile_source
+from ledger_pipeline.trading.legs import MINIMUM_NOTIONAL, Leg
+
+if TYPE_CHECKING:
+    from ledger_pipeline.market.snapshot import Snapshot
+    from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.strategy.experiment import Experiment
+    from ledger_pipeline.trading.deployment.deployment import Deployment, Promoted
+
+_GRID = Decimal("1e-9")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a strategy decided: its legs, what it remembers, and what it was decided from.
+
+    inputs: JSON that `evaluate` can be called with again (see `again`). prices: the close of the pulse by symbol, in
+    the basis of the session that trades. notes: what was left out, as texts "CODE: sentence". hash: SHA-256 (hex) of
+    inputs, orders and memory.
+    """
+
+    legs: tuple[Leg, ...]
+    memory: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    orders: tuple[Mapping[str, Any], ...]
+    prices: Mapping[str, Decimal]
+    notes: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of inputs, orders and memory."""
+        memory = canonical_json(dict(self.memory)).decode()
+        return hash_json({"inputs": dict(self.inputs), "orders": list(self.orders), "memory": memory})
+
+
+def promoted_experiment(catalogue: Catalogue, deployment: Deployment) -> Experiment:
+    """The experiment of a deployment as it was promoted. RefusedError, naming what differs, when its source, its params
+    or anything else that decides is another one now; NotFoundError, InputError and RefusedError (tier 3) as the
+    catalogue.
+    """
+    found, wanted = catalogue.experiment(deployment.experiment or ""), deployment.promoted
+    changed = differences(found, wanted)
+    if changed:
+        raise RefusedError(
+            f"deployment {deployment.name!r}: {', '.join(changed)} of experiment {found.name!r} changed since it was "
+            f"promoted (run {wanted.run}); put it back, or promote a run of what it is now. Nothing trades until then."
+        )
+    return found
+
+
+def differences(found: Experiment, wanted: Promoted) -> list[str]:
+    """What of an experiment is not as it was promoted, in words."""
+    pairs = {
+        "the source": (found.source.hash, wanted.source_hash),
+        "the params": (found.params_hash, wanted.params_hash),
+        "the engine": (ENGINE_VERSION, wanted.engine),
+    }
+    changed = [what for what, (now, then) in pairs.items() if now != then]
+    if not changed and found.hash != wanted.experiment_hash:
+        changed = ["features, costs, risk, universe, opening or deposits"]
+    return changed
+
+
+def evaluate(
+    experiment: Experiment,
+    snapshot: Snapshot,
+    *,
+    deployment: str,
+    seed: int,
+    cash: Decimal,
+    positions: Mapping[str, Decimal],
+    memory: Mapping[str, Any],
+    ratios: Mapping[str, float],
+) -> Evaluation:
+    """What the experiment's strategy decides at the last bar of a snapshot when the deployment owns this cash and these
+    shares then. ratios: new shares for an old one of the splits since.
+
+    StrategyError (an InputError) for a strategy that fails; BlockedError for a holding that is not in the universe.
+    """
+    grid = experiment_grid(snapshot, _universe(experiment, snapshot))
+    strange = sorted(set(positions) - set(grid.symbols))
+    if strange:
+        raise BlockedError(
+            f"OUTSIDE_UNIVERSE: {deployment} holds {', '.join(strange)}, which is not in the experiment's universe; "
+            "sell it by hand, or promote a run whose universe has it."
+        )
+    decided = decide(
+        FoldInputs(
+            grid=grid,
+            strategy=compile_source(experiment.source),
+            strategy_name=experiment.spec.strategy,
+            params=frozen(experiment.spec.params),
+            features=compute_all(experiment.features, grid),
+            feature_names=tuple(item.alias for item in experiment.features),
+            cash=float(cash),
+            positions={symbol: float(quantity) for symbol, quantity in positions.items()},
+            costs=experiment.costs,
+            risk=experiment.risk,
+            allow_negative_cash=experiment.spec.cash_rule == "allow_negative",
+            whole_cents=experiment.spec.cash_rounding == "cents",
+            uses_history=experiment.preflight.uses_history,
+            seed=seed,
+        ),
+        memory,
+    )
+    closes = dict(zip(grid.symbols, grid.fields[-1, CLOSE].tolist(), strict=True))
+    prices = {
+        symbol: Decimal(repr(round(close / ratios.get(symbol, 1.0), 6)))
+        for symbol, close in closes.items()
+        if close == close
+    }
+    legs, notes = _legs(decided.orders, deployment, prices, positions, ratios)
+    inputs = {
+        "experiment": {"name": experiment.name, "hash": experiment.hash, "source_hash": experiment.source.hash},
+        "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
+        "engine": ENGINE_VERSION,
+        "seed": seed,
+        "cash": decimal_text(cash),
+        "positions": {symbol: decimal_text(quantity) for symbol, quantity in sorted(positions.items())},
+        "memory": canonical_json(dict(memory)).decode(),
+        "ratios": {symbol: repr(ratio) for symbol, ratio in sorted(ratios.items())},
+    }
+    orders = tuple(
+        {
+            "symbol": one.symbol,
+            "side": one.side,
+            "quantity": None if one.units is None else decimal_text(one.units * _GRID),
+            "cash": None if one.cash is None else repr(one.cash),
+            "reasons": list(one.reasons),
+        }
+        for one in decided.orders
+    )
+    return Evaluation(legs, decided.memory, inputs, orders, prices, notes)
+
+
+def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, snapshot: Snapshot) -> Evaluation:
+    """The evaluation of recorded inputs, made once more. RefusedError when experiment or snapshot are other ones."""
+    for what, found, wanted in (
+        ("experiment", experiment.hash, inputs["experiment"]["hash"]),
+        ("snapshot", snapshot.hash, inputs["snapshot"]["hash"]),
+        ("engine", str(ENGINE_VERSION), str(inputs["engine"])),
+    ):
+        if found != wanted:
+            raise RefusedError(f"the decision was made with {what} {wanted[:16]}, and what is here is {found[:16]}.")
+    return evaluate(
+        experiment,
+        snapshot,
+        deployment=deployment,
+        seed=inputs["seed"],
+        cash=Decimal(inputs["cash"]),
+        positions={symbol: Decimal(quantity) for symbol, quantity in inputs["positions"].items()},
+        memory=json.loads(inputs["memory"]),
+        ratios={symbol: float(ratio) for symbol, ratio in inputs["ratios"].items()},
+    )
+
+
+def _universe(experiment: Experiment, snapshot: Snapshot) -> tuple[str, ...] | None:
+    """The experiment's universe as far as the snapshot has it: what is not listed yet comes later."""
+    wanted = experiment.spec.universe
+    if wanted is None:
+        return None
+    found = tuple(symbol for symbol in wanted if symbol in snapshot.symbols)
+    if not found:
+        raise NotFoundError(f"snapshot {snapshot.id!r} holds none of {', '.join(wanted)}.")
+    return found
+
+
+def _legs(
+    orders: tuple[Wanted, ...],
+    strategy: str,
+    prices: Mapping[str, Decimal],
+    positions: Mapping[str, Decimal],
+    ratios: Mapping[str, float],
+) -> tuple[tuple[Leg, ...], tuple[str, ...]]:
+    """The orders as legs of whole cents and nine decimals, and notes on those that no broker takes."""
+    legs: list[Leg] = []
+    notes: list[str] = []
+    for order in orders:
+        held = positions.get(order.symbol, Decimal(0))
+        if order.side == "SELL" and order.units is not None and order.units * _GRID > held:
+            raise BlockedError(
+                f"SHORT: the strategy wants to sell {decimal_text(order.units * _GRID)} {order.symbol} and owns "
+                f"{decimal_text(held)}; nothing is sold short. Add the risk step long_only and promote again."
+            )
+        if order.cash is not None:
+            amount = Decimal(repr(order.cash)).quantize(Decimal("0.01"), ROUND_FLOOR)
+            worth, asked = amount, {"notional": amount}
+        else:
+            units = int(
+                round(Fraction(order.units or 0) * Fraction(ratios.get(order.symbol, 1.0)).limit_denominator(10**6))
+            )
+            quantity = units * _GRID
+            worth, asked = quantity * prices[order.symbol], {"quantity": quantity}
+        whole = "quantity" in asked and asked["quantity"] == asked["quantity"].to_integral_value()
+        if worth <= 0 or (worth < MINIMUM_NOTIONAL and not whole):
+            notes.append(
+                f"BELOW_BROKER_MINIMUM: {order.side} {order.symbol} for {worth:.2f} is left out: the broker takes "
+                f"fractions from ${MINIMUM_NOTIONAL} on"
+            )
+            continue
+        legs.append(Leg(order.symbol, order.side, strategy, reasons=order.reasons, **asked))
+    return tuple(legs), tuple(notes)
