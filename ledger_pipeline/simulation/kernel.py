@@ -204,7 +204,10 @@ def settle_orders(
         if whole_cents:  # what rounding adds or takes is a part of the fee, so that price, fee and cash agree
             cash_delta = to_cents(cash_delta)
             fee = -order.side * worth - cash_delta
-        if order.side > 0 and not allow_negative and book[0] + cash_delta < 0.0:
+        left = book[0] + cash_delta
+        if whole_cents:  # a sum of cents in float64 may be off by its last digits
+            left = to_cents(left)
+        if order.side > 0 and not allow_negative and left < 0.0:
             _settle(
                 event,
                 _REJECTED,

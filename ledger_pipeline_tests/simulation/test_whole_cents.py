@@ -50,6 +50,18 @@ def test_cash_to_invest_is_spent_to_the_cent(tmp_path) -> None:
     assert run.equity["cash"].iloc[-1] == pytest.approx(200 - 4 * 33.33, abs=1e-12)
 
 
+def test_cash_that_is_there_to_the_cent_is_enough(tmp_path) -> None:
+    # ten deposits of a dime are 0.9999999999999999 in binary fractions, and buy for a dollar all the same
+    snapshot = small.seal(tmp_path, {"A": [1.0] * 13})
+    deposits = [{"amount": 0.1, "at": small.day(index)} for index in range(1, 11)]
+    text = "def strategy(ctx, params):\n    targets = ctx.hold()\n    if ctx.cash > 0.95:\n        targets.invest('A', 1.0)\n    return targets\n"
+    run = lp.run(
+        lp.experiment(text, costs=[], opening={"cash": 0.0}, deposits=deposits, cash_rounding="cents"), snapshot
+    )
+    assert [row["cash_delta"] for row in small.events(run, "FILLED")] == [-1.0]
+    assert small.events(run, "ORDER_REJECTED") == []
+
+
 def test_exact_is_the_default_and_changes_no_hash(tmp_path) -> None:
     snapshot = small.seal(tmp_path, {"A": [10.013, 10.013]})
     plan = {0: {"A": 3}}
