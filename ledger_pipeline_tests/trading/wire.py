@@ -62,6 +62,7 @@ class Stub:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # the body would wait 40 ms for the head to be acknowledged
 
             def handle_one(self) -> None:
                 parts = urlsplit(self.path)
