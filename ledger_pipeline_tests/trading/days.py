@@ -1,4 +1,5 @@
-"""A trading day in one process: a book in memory, the fake broker, virtual clocks, and the executor between them.
+"""A trading day in one process: a book in memory, the fake broker, virtual clocks, and the executor between them, which
+speaks to the fake through the real adapter, over loopback.
 
 `checked` is the independent checker. It reads the fake's own record and the events of the book, none of the code under
 test, and says which of the promises are broken.
@@ -22,6 +23,7 @@ from ledger_pipeline.trading.executor import Execution, execute
 from ledger_pipeline.trading.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.trading.fake import FakeBroker
+from ledger_pipeline_tests.trading.loopback import connected
 
 D = Decimal
 POLICY = "core"
@@ -64,7 +66,9 @@ class MemoryStore:
 
 @dataclass
 class Day:
-    """One account, its book and its project root; `begin` adopts and reconciles."""
+    """One account, its book and its project root; `begin` adopts and reconciles. `broker` is where the account is; what
+    works on it connects to that anew, as the process does that starts.
+    """
 
     broker: FakeBroker
     root: Path
@@ -80,13 +84,15 @@ class Day:
     def begin(self) -> Day:
         """Adopt the account and reconcile."""
         book = self.book()
-        adopt(book, self.broker, by="ada", reason="a new book")
+        with connected(self.broker) as broker:
+            adopt(book, broker, by="ada", reason="a new book")
         assert self.reconcile(book).clean
         return self
 
     def reconcile(self, book: Book | None = None) -> Reconciliation:
         """Reconcile now."""
-        return reconcile(book or self.book(), self.broker)
+        with connected(self.broker) as broker:
+            return reconcile(book or self.book(), broker)
 
     def execute(self, legs: Sequence[Leg], book: Book | None = None, **options: Any) -> Execution:
         """Execute in a new process, on the virtual clocks."""
@@ -94,7 +100,8 @@ class Day:
             "policy": POLICY, "root": self.root, "environment": self.environment,
             "now": self.broker.local_now, "monotonic": self.broker.monotonic,
         } | options  # fmt: skip
-        return execute(legs, book or self.book(), self.broker, **given)
+        with connected(self.broker) as broker:
+            return execute(legs, book or self.book(), broker, **given)
 
     def events(self, *kinds: str) -> list[Event]:
         """The events of the book, of some kinds or all."""

@@ -17,6 +17,7 @@ from ledger_pipeline.trading.cancel import cancel, replace
 from ledger_pipeline.trading.executor import BLOCKED, DONE, NO_ACTION, OPEN, Execution
 from ledger_pipeline_tests.trading.days import Day, Failing, buy, checked, codes, kinds, made, order_id, sell
 from ledger_pipeline_tests.trading.fake import Crash, Fault, Step
+from ledger_pipeline_tests.trading.loopback import connected
 
 D = Decimal
 RESTING = (Step(after=0.5, share=D("0.25")), Step("new", after=1))  # a quarter, then nothing
@@ -30,18 +31,16 @@ def resting(tmp_path: Path, leg: Any = None, **broker: Any) -> Day:
 
 
 def cancels(day: Day, order: str | None = None, **options: Any) -> Order:
-    broker = day.broker
-    return cancel(
-        day.book(), broker, order or order_id("VTI"), now=broker.local_now, monotonic=broker.monotonic, **options
-    )
+    clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic}
+    with connected(day.broker) as broker:
+        return cancel(day.book(), broker, order or order_id("VTI"), **clocks, **options)
 
 
 def replaces(day: Day, order: str | None = None, **options: Any) -> Execution:
-    broker = day.broker
-    return replace(
-        day.book(), broker, order or order_id("VTI"), root=day.root, environment=day.environment, now=broker.local_now,
-        monotonic=broker.monotonic, **options,
-    )  # fmt: skip
+    clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic}
+    place = {"root": day.root, "environment": day.environment}
+    with connected(day.broker) as broker:
+        return replace(day.book(), broker, order or order_id("VTI"), **place, **clocks, **options)
 
 
 def bought(day: Day) -> Decimal:

@@ -24,6 +24,7 @@ from ledger_pipeline.trading.cancel import cancel, replace
 from ledger_pipeline.trading.legs import Leg
 from ledger_pipeline_tests.trading.days import Day, buy, checked, close, intents_seen, sell
 from ledger_pipeline_tests.trading.fake import START, Crash, FakeBroker, random_faults, random_plan
+from ledger_pipeline_tests.trading.loopback import connected
 
 D = Decimal
 BATCH = 25
@@ -118,10 +119,11 @@ def _change_mind(day: Day, rng: Random) -> None:
             return
         order = rng.choice(open_orders)
         clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic, "timeout": 20}
-        if rng.random() < 0.5:
-            cancel(book, day.broker, order.order_id, **clocks)
-        else:
-            replace(book, day.broker, order.order_id, root=day.root, environment=day.environment, **clocks)
+        with connected(day.broker) as broker:
+            if rng.random() < 0.5:
+                cancel(book, broker, order.order_id, **clocks)
+            else:
+                replace(book, broker, order.order_id, root=day.root, environment=day.environment, **clocks)
     except (*OUR_FAULTS, LedgerPipelineError):
         pass
 

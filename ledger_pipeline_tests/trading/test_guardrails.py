@@ -26,6 +26,7 @@ from ledger_pipeline.trading.planner import plan
 from ledger_pipeline.trading.policy import GUARDRAILS, Guardrails, parse_policy
 from ledger_pipeline_tests.trading.days import TODAY, TWO, buy, checked, codes, made, posts, sell
 from ledger_pipeline_tests.trading.fake import START, FakeBroker
+from ledger_pipeline_tests.trading.loopback import Reach
 
 D = Decimal
 NOW = datetime(2026, 1, 5, 14, 40, tzinfo=UTC)
@@ -358,11 +359,11 @@ def policy_limits(**values: Any) -> Guardrails:
     return parse_policy(POLICY).limits.model_copy(update=values)
 
 
-def test_a_day_within_all_guardrails(tmp_path: Path) -> None:
+def test_a_day_within_all_guardrails(reach: Reach, tmp_path: Path) -> None:
     day = made(tmp_path)
     told: list[tuple[Verdict, ...]] = []
     limit = policy_limits(large_order_threshold=D("0.05"), max_concentration=D("0.58"), max_orders_per_day=2)
-    rule = guard(limit, day.broker, PRICES, told.append)
+    rule = guard(limit, reach(day.broker), PRICES, told.append)
     assert day.execute(TWO, guards=[rule]).status == DONE and checked(day) == []
     warned = {(v.guardrail, v.sentence) for seen in told for v in seen if not v.passed}
     assert {name for name, _ in warned} == {"large_order"}  # VTI is 6.76 % of the account: a warning, and it went
@@ -381,10 +382,10 @@ def test_a_day_within_all_guardrails(tmp_path: Path) -> None:
     ],
 )
 def test_an_order_past_a_guardrail_is_not_sent(
-    tmp_path: Path, changes: dict[str, Any], blocked: list[tuple[str, tuple[str, ...]]]
+    reach: Reach, tmp_path: Path, changes: dict[str, Any], blocked: list[tuple[str, tuple[str, ...]]]
 ) -> None:
     day = made(tmp_path)
-    done = day.execute(TWO, guards=[guard(policy_limits(**changes), day.broker, PRICES)])
+    done = day.execute(TWO, guards=[guard(policy_limits(**changes), reach(day.broker), PRICES)])
     assert done.status == BLOCKED and codes(day) == blocked
     assert {symbol for _, symbol, _ in posts(day)} == {"VTI", "VXUS"} - {symbol for symbol, _ in blocked}
 
@@ -406,33 +407,35 @@ class Elsewhere(FakeBroker):
         (None, "PRICE_COLLAR_UNKNOWN"),
     ],
 )
-def test_a_price_that_moved_is_old_or_missing_blocks_its_order(tmp_path: Path, vti: Any, code: str) -> None:
+def test_a_price_that_moved_is_old_or_missing_blocks_its_order(
+    reach: Reach, tmp_path: Path, vti: Any, code: str
+) -> None:
     day = made(tmp_path)
     asked = Elsewhere()
     asked.last = {"VXUS": LatestTrade("VXUS", D(60), START)}
     if vti is not None:
         asked.last |= {"VTI": LatestTrade("VTI", vti[0], START - vti[1])}
-    day.execute(TWO, guards=[guard(policy_limits(), asked, PRICES)])
+    day.execute(TWO, guards=[guard(policy_limits(), reach(asked), PRICES)])
     assert ("VTI", "VTI") == (codes(day)[0][0], codes(day)[0][0]) and code in codes(day)[0][1]
     if vti is not None:
         assert posts(day) == [("BUY", "VXUS", True)]
 
 
-def test_two_policies_of_one_strategy_cannot_both_spend_the_last_of_a_limit(tmp_path: Path) -> None:
+def test_two_policies_of_one_strategy_cannot_both_spend_the_last_of_a_limit(reach: Reach, tmp_path: Path) -> None:
     """Both decisions are in the book before either is sent: each finds the other's reserved."""
     day = made(tmp_path)
     stop = lambda order, state, account: ("NOT_YET: a test",)
     day.execute([buy("VTI", "600")], policy="one", guards=[stop])
     day.execute([buy("VXUS", "600")], policy="two", guards=[stop])
-    rule = guard(policy_limits(daily_spend_limit=D(1000)), day.broker, PRICES)
+    rule = guard(policy_limits(daily_spend_limit=D(1000)), reach(day.broker), PRICES)
     assert day.execute([buy("VTI", "600")], policy="one", guards=[rule]).status == BLOCKED
     assert day.execute([buy("VXUS", "600")], policy="two", guards=[rule]).status == BLOCKED
     assert not day.broker.posts
 
 
-def test_what_was_spent_in_the_month_counts_the_next_day(tmp_path: Path) -> None:
+def test_what_was_spent_in_the_month_counts_the_next_day(reach: Reach, tmp_path: Path) -> None:
     day = made(tmp_path)
-    rule = guard(policy_limits(monthly_spend_limit=D(1500)), day.broker, PRICES)
+    rule = guard(policy_limits(monthly_spend_limit=D(1500)), reach(day.broker), PRICES)
     assert day.execute(TWO, guards=[rule]).status == DONE
     day.broker.advance(24 * 3600)
     assert day.reconcile().clean
@@ -442,31 +445,31 @@ def test_what_was_spent_in_the_month_counts_the_next_day(tmp_path: Path) -> None
     assert day.execute([buy("VTI", "500")], session=tomorrow, policy="second", guards=[rule]).status == BLOCKED
 
 
-def test_sells_are_not_spending(tmp_path: Path) -> None:
+def test_sells_are_not_spending(reach: Reach, tmp_path: Path) -> None:
     day = made(tmp_path, holdings={"BND": D(10)})
     limit = policy_limits(daily_spend_limit=D("0.01"), max_position_pct=D("0.001"), allow_symbols=None)
-    rule = guard(limit, day.broker, PRICES)
+    rule = guard(limit, reach(day.broker), PRICES)
     assert day.execute([sell("BND", "3", strategy="UNATTRIBUTED")], guards=[rule]).status == DONE
 
 
-def test_facts_are_read_from_the_book_and_the_broker(tmp_path: Path) -> None:
+def test_facts_are_read_from_the_book_and_the_broker(reach: Reach, tmp_path: Path) -> None:
     day = made(tmp_path, holdings={"BND": D(10)})
-    state, account = day.book().state, day.broker.account()
-    known = read_facts(day.broker, state, account, ["VTI"], strategy="core", session=TODAY)
+    broker = reach(day.broker)
+    state, account = day.book().state, broker.account()
+    known = read_facts(broker, state, account, ["VTI"], strategy="core", session=TODAY)
     assert (known.total, known.values, known.pending) == (D(10_725), {"BND": D(725)}, {})
     assert (known.market_open, known.buying_power, known.spent) == (True, D(40_000), Spent(D(0), D(0), 0))
     assert known.now is not None and known.now > START - timedelta(seconds=1)
     assert set(known.trades or ()) == {"VTI"}  # holdings are priced by the broker itself
 
 
-def test_a_plan_within_its_guardrails_is_executed_as_planned(tmp_path: Path) -> None:
+def test_a_plan_within_its_guardrails_is_executed_as_planned(reach: Reach, tmp_path: Path) -> None:
     day = made(tmp_path)
     policy = parse_policy(POLICY)
     done = plan(policy, PlanAccount(NOW, day.broker.cash, {}, PRICES))
-    known = read_facts(
-        day.broker, day.book().state, day.broker.account(), policy.weights, strategy="core", session=TODAY
-    )
+    broker = reach(day.broker)
+    known = read_facts(broker, day.book().state, broker.account(), policy.weights, strategy="core", session=TODAY)
     assert reasons_of(check_plan(done, policy.limits, known)) == ()
-    rule = guard(policy.limits, day.broker, done.account.prices)
+    rule = guard(policy.limits, broker, done.account.prices)
     assert day.execute(legs_of(done, "core"), guards=[rule]).status == DONE
     assert day.broker.cash == 0 and checked(day) == []

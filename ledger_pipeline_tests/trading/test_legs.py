@@ -22,6 +22,7 @@ from ledger_pipeline.trading.legs import (
     numbered,
 )
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault
+from ledger_pipeline_tests.trading.loopback import Reach
 
 D = Decimal
 DAY = date(2026, 1, 5)
@@ -94,8 +95,9 @@ def test_a_leg_comes_from_json() -> None:
             leg_from_json(wrong)
 
 
-def test_assets_are_checked_before_anything_is_written() -> None:
-    broker = FakeBroker(untradable=frozenset({"BND"}), whole_shares=frozenset({"AAPL"}))
+def test_assets_are_checked_before_anything_is_written(reach: Reach) -> None:
+    fake = FakeBroker(untradable=frozenset({"BND"}), whole_shares=frozenset({"AAPL"}))
+    broker = reach(fake)
     check_assets([Leg("VTI", "BUY", "core", notional="10"), Leg("AAPL", "BUY", "core", quantity="2")], broker)
     for leg, said in (
         (Leg("NOPE", "BUY", "core", notional="10"), "knows no symbol NOPE"),
@@ -106,8 +108,8 @@ def test_assets_are_checked_before_anything_is_written() -> None:
         with pytest.raises(InputError, match=said):
             check_assets([leg], broker)
     with pytest.raises(BrokerError):
-        check_assets([leg], FakeBroker(faults=(Fault("asset", "unreadable"),)))
-    assert UNRECOGNIZED not in broker.prices and not broker.posts
+        check_assets([leg], reach(FakeBroker(faults=(Fault("asset", "unreadable"),))))
+    assert UNRECOGNIZED not in fake.prices and not fake.posts
 
 
 def test_the_id_is_a_pure_function_and_known_for_ever() -> None:

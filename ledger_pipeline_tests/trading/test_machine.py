@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from decimal import Decimal as D
 from pathlib import Path
 from random import Random
@@ -32,9 +33,10 @@ from ledger_pipeline.ledger.orders import STATUSES
 from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.ingest import collect, fill_cash
 from ledger_pipeline.trading.override import override
-from ledger_pipeline.trading.reconcile import reconcile
+from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.trading.account_book import intend, noted, opened_book, request_of
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault, Step
+from ledger_pipeline_tests.trading.loopback import connected
 
 SYMBOLS = ("VTI", "BND")
 STRATEGIES = ("core", "tilt")
@@ -70,7 +72,9 @@ class Network(FakeBroker):
 
 
 class Account(RuleBasedStateMachine):
-    """One account, one book, and everybody who acts on them."""
+    """One account, one book, and everybody who acts on them. `over` is the way from the code under test to the broker."""
+
+    over = staticmethod(nullcontext)
 
     @initialize()
     def begin(self) -> None:
@@ -78,7 +82,8 @@ class Account(RuleBasedStateMachine):
         self.broker = Network(plan=lambda request, rng: [], holdings=dict(HOLDINGS), latency=0.001)
         self.broker.witness = self.intended_before
         self.book = opened_book(Path(self.place.name), self.broker)
-        adopt(self.book, self.broker, by="Ann", reason="start")
+        with self.over(self.broker) as broker:
+            adopt(self.book, broker, by="Ann", reason="start")
         self.opening = self.broker.cash
         self.written: dict[str, bytes] = {}
         self.ranks: dict[str, int] = {}
@@ -145,14 +150,17 @@ class Account(RuleBasedStateMachine):
     def submit(self, data, fault):
         """What was decided and not sent, or what an explicit 404 allows to be sent once more."""
         name = data.draw(st.sampled_from(self.with_status("INTENDED", "UNKNOWN")))
-        if fault != "not yet" and self.broker.order_by_client_id(name) is None:
+        with self.over(self.broker) as broker:
+            absent = fault != "not yet" and broker.order_by_client_id(name) is None
+        if absent:
             self.send(name, fault)
 
     def send(self, name: str, fault: str | None) -> None:
         noted(self.book, self.broker, "ORDER_SUBMITTED", name)
         nth = self.broker.calls.get("submit", 0) + 1
         self.broker.faults = [Fault("submit", fault, nth=nth)] if fault and fault != "dies" else ()
-        answer = self.broker.submit(request_of(self.book, name))
+        with self.over(self.broker) as broker:
+            answer = broker.submit(request_of(self.book, name))
         kind = type(answer).__name__
         if fault == "dies":
             self.restart()
@@ -228,7 +236,8 @@ class Account(RuleBasedStateMachine):
     def collect(self, dies_in):
         self.broker.dies_in = dies_in
         try:
-            collect(self.book, self.broker)
+            with self.over(self.broker) as broker:
+                collect(self.book, broker)
         except Died:
             self.restart()
         self.broker.dies_in = 0
@@ -237,7 +246,7 @@ class Account(RuleBasedStateMachine):
     def reconcile(self, dies_in):
         self.broker.dies_in = dies_in
         try:
-            result = reconcile(self.book, self.broker)
+            result = self.compared()
         except Died:
             return self.restart()
         finally:
@@ -248,9 +257,13 @@ class Account(RuleBasedStateMachine):
             assert {s: q for s, q in self.broker.holdings.items() if q} == self.positions()
             assert abs(self.broker.cash - self.book.state.cash) <= D("0.5")
         digest = result.digest
-        again = reconcile(self.book, self.broker)
+        again = self.compared()
         if not self.broker._due or self.broker._due[0][0] > self.broker.now:
             assert again.digest == digest
+
+    def compared(self) -> Reconciliation:
+        with self.over(self.broker) as broker:
+            return reconcile(self.book, broker)
 
     def only_cents_late(self, taken: set[str]) -> bool:
         """A deposit of cents may hide behind the tolerance; a fill or a dollar may not."""
@@ -327,9 +340,15 @@ class Account(RuleBasedStateMachine):
         self.written = now
 
 
-def check(examples: int, steps: int) -> None:
+class FarAccount(Account):
+    """The same, with the real adapter and loopback between the code under test and the broker."""
+
+    over = staticmethod(connected)
+
+
+def check(account: type[Account], examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        Account,
+        account,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -340,10 +359,12 @@ def check(examples: int, steps: int) -> None:
     )
 
 
-def test_no_history_makes_the_book_untrue():
-    check(examples=20, steps=25)
+@pytest.mark.parametrize("account", [Account, FarAccount])
+def test_no_history_makes_the_book_untrue(account):
+    check(account, examples=20, steps=25)
 
 
 @pytest.mark.campaign
-def test_no_long_history_makes_the_book_untrue():
-    check(examples=500, steps=60)
+@pytest.mark.parametrize("account", [Account, FarAccount])
+def test_no_long_history_makes_the_book_untrue(account):
+    check(account, examples=500, steps=60)

@@ -18,6 +18,7 @@ from ledger_pipeline.trading.sessions import (
     window_reasons,
 )
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault
+from ledger_pipeline_tests.trading.loopback import Reach
 
 MONDAY = date(2026, 1, 5)
 MARGIN = timedelta(minutes=2)
@@ -69,21 +70,20 @@ def test_the_session_is_a_date_in_new_york() -> None:
     assert session_date(clock("2026-01-06 05:00")) == date(2026, 1, 6)
 
 
-def test_the_broker_and_the_calendar_agree_or_nothing_is_sent() -> None:
-    broker = FakeBroker()
+def test_the_broker_and_the_calendar_agree_or_nothing_is_sent(reach: Reach) -> None:
+    fake = FakeBroker()
+    broker = reach(fake)
     assert read_hours(broker, MONDAY, "XNYS") == REGULAR
-    early = broker._sessions
-    broker._sessions = tuple(
-        replace(s, close=s.close - timedelta(hours=3)) if s.session == MONDAY else s for s in early
-    )
+    early = fake._sessions
+    fake._sessions = tuple(replace(s, close=s.close - timedelta(hours=3)) if s.session == MONDAY else s for s in early)
     assert read_hours(broker, MONDAY, "XNYS").disagreement == (
         "CALENDAR: for 2026-01-05 the broker says 14:30 to 18:00 UTC and the calendar XNYS 14:30 to 21:00 UTC",
     )
-    broker._sessions = tuple(s for s in early if s.session != MONDAY)
+    fake._sessions = tuple(s for s in early if s.session != MONDAY)
     assert "the broker says no session" in read_hours(broker, MONDAY, "XNYS").disagreement[0]
     assert read_hours(broker, date(2026, 1, 4), "XNYS") == Hours(date(2026, 1, 4), None)
     with pytest.raises(BrokerError):
-        read_hours(FakeBroker(faults=(Fault("calendar", "unreadable"),)), MONDAY, "XNYS")
+        read_hours(reach(FakeBroker(faults=(Fault("calendar", "unreadable"),))), MONDAY, "XNYS")
 
 
 @pytest.mark.parametrize(
