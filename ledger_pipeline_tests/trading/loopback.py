@@ -45,7 +45,7 @@ def connected(fake: FakeBroker) -> Iterator[AlpacaBroker]:
     broker = connect("exchange", url=server.url, environ={"EXCHANGE_KEY": key, "EXCHANGE_SECRET": SECRET})
     broker.environment = fake.environment
     broker.wait_for_update = fake.wait_for_update
-    for connection in (broker._trading, broker.data):
+    for connection in (broker._trading, broker.data, broker.actions):
         connection.ask = caller.mortal(connection.ask)
     try:
         yield broker
