@@ -161,7 +161,8 @@ def _action(name: str, row: Any, wanted: list[str]) -> tuple[str, str, str, floa
         elif name == "stock_dividends":
             kind, value = "SPLIT", 1.0 + float(row["rate"])
         else:
-            who = next((str(text) for key, text in sorted(row.items()) if key.endswith("symbol")), "a symbol")
+            named = [str(text) for key, text in sorted(row.items()) if key.endswith("symbol")]
+            who = next((symbol for symbol in named if symbol in wanted), (named or ["a symbol"])[0])
             raise RefusedError(
                 f"the broker announces {name.rstrip('s').replace('_', ' ')} of {who[:20]}, which changes what its "
                 "shares are; see what it does, and seal a snapshot that begins after it."
