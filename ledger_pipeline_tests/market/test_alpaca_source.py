@@ -287,6 +287,28 @@ def test_no_actions_are_an_empty_table_of_the_same_columns():
     assert found.empty and str(found["ex_date"].dtype) == "datetime64[us, UTC]" and found["value"].dtype == "float64"
 
 
+def test_actions_are_told_by_their_ex_date_and_asked_for_by_the_date_they_are_processed():
+    """A dividend is processed on the day it is paid, weeks after its ex-date, and the broker goes by that day."""
+    known = {
+        "cash_dividends": [
+            DIVIDEND | {"ex_date": "2026-02-24", "process_date": "2026-03-09"},  # before the time that was asked for
+            DIVIDEND | {"ex_date": "2026-03-13", "process_date": "2026-04-30"},
+            DIVIDEND | {"ex_date": "2026-03-16", "process_date": "2026-04-02"},  # after it
+        ],
+        "spin_offs": [{"source_symbol": "VTI", "ex_date": "2026-03-16", "process_date": "2026-03-16"}],
+        "name_changes": [{"old_symbol": "VTI", "new_symbol": "VTIX", "process_date": "2026-05-01"}],
+        "unit_splits": [{"old_symbol": "VTI", "effective_date": "2026-02-27", "process_date": "2026-03-04"}],
+    }
+
+    def respond(request: wire.Request) -> Reply:
+        first, last = request.query["start"], request.query["end"]
+        kept = {name: [row for row in rows if first <= row["process_date"] <= last] for name, rows in known.items()}
+        return js({"corporate_actions": kept, "next_page_token": None})
+
+    found = actions(respond)
+    assert [(row.ex_date.date(), row.kind, row.value) for row in found.itertuples()] == [(END, "DIVIDEND", 0.91)]
+
+
 @pytest.mark.parametrize("kind", ["spin_offs", "stock_mergers", "name_changes", "unit_splits", "something_new"])
 def test_an_action_that_is_neither_is_refused_by_name(kind):
     with pytest.raises(RefusedError, match="of VTI, which changes what its shares are"):

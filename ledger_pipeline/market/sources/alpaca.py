@@ -25,6 +25,7 @@ ADJUSTMENTS = ("raw", "split", "dividend", "spin-off", "all")
 BARS_A_PAGE, SYMBOLS_A_REQUEST, MOST_PAGES = 10_000, 100, 10_000
 SETTLED_AFTER = timedelta(minutes=20)  # after the close; until then the feed may still restate the bar
 ACTIONS_A_PAGE = 1000
+PROCESSED_WITHIN = timedelta(days=180)  # of the ex-date: the broker goes by the day on which it pays a dividend
 _NUMBERS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
 
@@ -135,7 +136,7 @@ def fetch_actions(symbols: Sequence[str], start: date, end: date, *, connection:
         parameters = {
             "symbols": ",".join(wanted[first : first + SYMBOLS_A_REQUEST]),
             "start": f"{start:%Y-%m-%d}",
-            "end": f"{end:%Y-%m-%d}",
+            "end": f"{end + PROCESSED_WITHIN:%Y-%m-%d}",
             "limit": ACTIONS_A_PAGE,
         }
         for answer in _pages(connection, "/corporate-actions", parameters, "corporate actions"):
@@ -144,15 +145,16 @@ def fetch_actions(symbols: Sequence[str], start: date, end: date, *, connection:
                 raise BrokerError(
                     "the broker's corporate actions cannot be read: they are no lists by type; try again."
                 )
-            rows += [_action(name, row, wanted) for name, part in groups.items() for row in part or ()]
+            found = [_action(name, row, wanted, start, end) for name, part in groups.items() for row in part or ()]
+            rows += [action for action in found if action is not None]
     table = pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])
     table["ex_date"] = pd.to_datetime(table["ex_date"], utc=True).astype("datetime64[us, UTC]")
     table["value"] = table["value"].astype("float64")
     return table.sort_values(["symbol", "ex_date", "kind"], ignore_index=True)
 
 
-def _action(name: str, row: Any, wanted: list[str]) -> tuple[str, str, str, float]:
-    """An action of the group `name` as (symbol, ex_date, kind, value)."""
+def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> tuple[str, str, str, float] | None:
+    """An action of the group `name` as (symbol, ex_date, kind, value); None when it falls outside the dates."""
     try:
         if name == "cash_dividends":
             kind, value = "DIVIDEND", float(row["rate"])
@@ -161,6 +163,9 @@ def _action(name: str, row: Any, wanted: list[str]) -> tuple[str, str, str, floa
         elif name == "stock_dividends":
             kind, value = "SPLIT", 1.0 + float(row["rate"])
         else:
+            days = [row[key] for key in ("ex_date", "effective_date", "process_date") if row.get(key)]
+            if days and not start <= date.fromisoformat(days[0]) <= end:
+                return None
             named = [str(text) for key, text in sorted(row.items()) if key.endswith("symbol")]
             who = next((symbol for symbol in named if symbol in wanted), (named or ["a symbol"])[0])
             raise RefusedError(
@@ -172,7 +177,7 @@ def _action(name: str, row: Any, wanted: list[str]) -> tuple[str, str, str, floa
         raise BrokerError(f"the broker's {name} cannot be read ({type(error).__name__}: {error}); try again.") from None
     if symbol not in wanted or not 0 < value < float("inf"):
         raise BrokerError(f"the broker sent {name} of {symbol[:20]!r} at {value}, which cannot be; try again.")
-    return symbol, ex_date.isoformat(), kind, value
+    return (symbol, ex_date.isoformat(), kind, value) if start <= ex_date <= end else None
 
 
 def _checked_symbols(symbols: Sequence[str]) -> list[str]:
