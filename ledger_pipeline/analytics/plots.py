@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,6 +200,34 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
                         color=INK if last else _readable(colours(0.5 + value / limit / 2)),
                         weight="bold" if last else "normal",
                     )
+        return figure
+
+
+def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], title: str, unit: str) -> Figure:
+    """Bars beside each other: for each label one of each series, in the order given. Without labels it says so."""
+    from matplotlib.figure import Figure
+
+    with _style():
+        figure = Figure(figsize=(8.2, 1.4 + 0.22 * max(len(labels), 1) * (len(series) + 1)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(_clip(title, 90))
+        places = np.arange(len(labels), dtype=float)
+        height = 0.8 / max(len(series), 1)
+        for number, (name, values) in enumerate(series.items()):
+            offset = (number - (len(series) - 1) / 2) * height
+            axes.barh(
+                places + offset, list(values), height=0.92 * height, color=COLOURS[number % len(COLOURS)], label=name
+            )
+        axes.set_yticks(places, [_clip(label, 24) for label in labels])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(unit)
+        if labels:
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.28 if len(labels) < 4 else -0.14), ncols=len(series)
+            )
+        else:
+            axes.text(0.5, 0.5, "nothing to show", ha="center", va="center", transform=axes.transAxes)
         return figure
 
 

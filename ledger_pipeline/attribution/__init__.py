@@ -6,6 +6,7 @@ lots         the matching itself: which lot a sale takes from
 query        trade entries by strategy, symbol, time, ...
 performance  what each strategy, symbol or all of them earned
 report       one symbol explained; the check that all adds up to the broker's
+views        entries, lots and summaries as rows and series, for the command line, the UI and pictures
 export       any of these tables as CSV, Excel or Parquet
 exact        integers in columns: 1e-9 of a share, 1e-18 of the currency
 """

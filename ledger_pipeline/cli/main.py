@@ -25,6 +25,10 @@ _COMMANDS = {
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",
     "sql": "ledger_pipeline.cli.sql:sql",
+    "promote": "ledger_pipeline.cli.deployments:promote",
+    "deployment": "ledger_pipeline.cli.deployments:deployment",
+    "dca": "ledger_pipeline.cli.dca:dca",
+    "attribution": "ledger_pipeline.cli.attribution:attribution",
     "exchange": "ledger_pipeline.cli.exchange:exchange",
     "book": "ledger_pipeline.cli.book:book",
     "reconcile": "ledger_pipeline.cli.live:reconcile",
@@ -84,6 +88,8 @@ def main(context: click.Context, root: str | None) -> None:
     ledger-pipeline snapshot import bars.csv --id mine       seal prices of your own
     ledger-pipeline run sma_long_flat_20 --snapshot mine     run an experiment
     ledger-pipeline compare sma_long_flat_20 buy_and_hold    compare
+    ledger-pipeline dca plan --policy core                   what a policy would buy now
+    ledger-pipeline promote sma_long_flat_20 --by ... --reason ...   trade what was researched
     ledger-pipeline ui                                       look at it all in a browser
     """
     warnings.simplefilter("ignore")

@@ -1,5 +1,5 @@
-"""broker_account -> reconciliation -> session_orders -> live_ledger -> open_orders, live_positions, one partition a
-trading session.
+"""broker_account -> reconciliation -> orders -> live_ledger -> open_orders, live_positions, closing_reconciliation, one
+partition a deployment and trading session.
 
 Only the session that is on may be materialised where the broker is asked: what an account was is not read later, and an
 order is never sent for a session that is over. What follows from the book alone can be made again for any session.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import partitioned_check, trading_sessions
+from ledger_pipeline.defs.partitions import live, live_parts, partitioned_check
 from ledger_pipeline.defs.resources import TradingResource
 from ledger_pipeline.defs.tables import rows_table
 from ledger_pipeline.defs.versions import code_version
@@ -22,10 +22,11 @@ OWNERS = ["team:trading"]
 POOL = "book"  # one process writes a book at a time; the book itself refuses a second one's order
 
 
-def _live(kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
+def live_asset(kind: str, *rooms: str, group: str = "live", **options: Any) -> dict[str, Any]:
+    """What all live assets share."""
     return {
-        "partitions_def": trading_sessions,
-        "group_name": "live",
+        "partitions_def": live,
+        "group_name": group,
         "kinds": {kind},
         "owners": OWNERS,
         "tags": {"layer": "live"},
@@ -35,8 +36,9 @@ def _live(kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
     }
 
 
-def _only_now(desk: "Desk", session: str, what: str) -> None:
+def only_now(desk: "Desk", key: str, what: str) -> None:
     """Stop a step of a session that is not on."""
+    session = live_parts(key)[1]
     if session != desk.session.isoformat():
         raise dg.Failure(
             f"session {session} is not the one that is on ({desk.session}): {what}; nothing was sent and nothing was "
@@ -45,15 +47,15 @@ def _only_now(desk: "Desk", session: str, what: str) -> None:
         )
 
 
-@dg.asset(**_live("json", "trading"))
+@dg.asset(**live_asset("json", "trading"))
 def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The account as the broker states it: cash, equity, what it may not do, and every holding."""
     from ledger_pipeline.identity import hash_json
     from ledger_pipeline.ledger.events import decimal_text, time_text
     from ledger_pipeline.trading.views import account_row
 
-    with trading.desk() as desk:
-        _only_now(desk, context.partition_key, "what the broker's account was then is in its materialisation")
+    with trading.desk(live_parts(context.partition_key)[0]) as desk:
+        only_now(desk, context.partition_key, "what the broker's account was then is in its materialisation")
         account, positions = desk.broker.account(), desk.broker.positions()
         told = account_row(account, positions)
         path = trading.write(context.partition_key, "broker_account.json", told | {"read_at": time_text(desk.now)})
@@ -71,28 +73,28 @@ def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) 
     )
 
 
+_NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; what trades waits for it."
+
+
 @dg.asset(
     deps=[broker_account],
-    check_specs=[
-        partitioned_check(
-            "reconciliation",
-            "no_breaks",
-            trading_sessions,
-            "The book's orders, fills, positions and cash are the broker's; what trades waits for it.",
-            blocking=True,
-        )
-    ],
-    **_live("json", "trading", "ledger"),
+    check_specs=[partitioned_check("reconciliation", "no_breaks", live, _NO_BREAKS, blocking=True)],
+    **live_asset("json", "trading", "ledger"),
 )
 def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The book compared with the broker: orders, fills, positions at nine decimals, cash. Nothing is adjusted."""
+    return _reconciled(context, trading, "reconciliation")
+
+
+def _reconciled(context: dg.AssetExecutionContext, trading: TradingResource, name: str) -> dg.MaterializeResult:
+    """A reconciliation of the session that is on, with the check `no_breaks`."""
     from ledger_pipeline.ledger.events import time_text
     from ledger_pipeline.trading.reconcile import reconcile, report
 
-    with trading.desk() as desk:
-        _only_now(desk, context.partition_key, "its reconciliations are events of the book")
+    with trading.desk(live_parts(context.partition_key)[0]) as desk:
+        only_now(desk, context.partition_key, "its reconciliations are events of the book")
         result = reconcile(desk.book, desk.broker)
-        path = trading.write(context.partition_key, "reconciliation.json", result.to_json())
+        path = trading.write(context.partition_key, f"{name}.json", result.to_json())
         text = report(result)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(result.digest or time_text(result.checked_at)),
@@ -125,7 +127,7 @@ class LegsConfig(dg.Config):
     timeout: float = 300.0  # seconds to wait for fills; what is open then is followed by live_ledger
 
 
-@dg.asset(deps=[reconciliation], **_live("json", "trading", op_tags={"dagster/max_retries": "0"}))
+@dg.asset(deps=[reconciliation], **live_asset("json", "trading", op_tags={"dagster/max_retries": "0"}))
 def session_orders(
     context: dg.AssetExecutionContext, config: LegsConfig, trading: TradingResource
 ) -> dg.MaterializeResult:
@@ -143,8 +145,8 @@ def session_orders(
         progress.report(0, 0, text)
 
     legs = [leg_from_json(row) for row in config.legs]
-    with trading.desk() as desk:
-        _only_now(desk, context.partition_key, "a past session sends no order")
+    with trading.desk(live_parts(context.partition_key)[0]) as desk:
+        only_now(desk, context.partition_key, "a past session sends no order")
         done = execute(
             legs,
             desk.book,
@@ -169,7 +171,10 @@ def session_orders(
     )
 
 
-@dg.asset(deps=[session_orders, reconciliation], **_live("parquet", "ledger", "trading"))
+@dg.asset(
+    deps=[session_orders, "dca_orders", "strategy_orders", reconciliation],
+    **live_asset("parquet", "ledger", "trading"),
+)
 def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
     broker did since is read and appended first.
@@ -177,13 +182,13 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     from ledger_pipeline.trading.ingest import collect
     from ledger_pipeline.trading.views import kinds
 
-    session = context.partition_key
+    deployment, session = live_parts(context.partition_key)
     appended: tuple = ()
-    with trading.desk() as desk:
+    with trading.desk(deployment) as desk:
         if session == desk.session.isoformat():
             appended = collect(desk.book, desk.broker)
         book = desk.book
-    path = trading.path(session, "events.parquet")
+    path = trading.path(context.partition_key, "events.parquet")
     count = book.export(path, "parquet", day=session)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(book.head.hash),
@@ -199,30 +204,32 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     )
 
 
-@dg.asset(deps=[live_ledger], **_live("json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **live_asset("json", "ledger", "trading"))
 def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The orders that were not settled at the end of the session, or are not now."""
     from ledger_pipeline.trading.views import order_row, state_at
 
-    state = state_at(trading.read_book(), date.fromisoformat(context.partition_key))
+    deployment, session = live_parts(context.partition_key)
+    state = state_at(trading.read_book(deployment), date.fromisoformat(session))
     rows = [order_row(order) for order in state.unsettled_orders()]
     return _of_book(trading, context.partition_key, "open_orders", rows, rows)
 
 
-@dg.asset(deps=[live_ledger], **_live("json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **live_asset("json", "ledger", "trading"))
 def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """What each strategy held at the end of the session, or holds now, and the cash."""
     from ledger_pipeline.ledger.events import decimal_text
     from ledger_pipeline.trading.views import position_rows, state_at
 
-    state = state_at(trading.read_book(), date.fromisoformat(context.partition_key))
+    deployment, session = live_parts(context.partition_key)
+    state = state_at(trading.read_book(deployment), date.fromisoformat(session))
     rows = position_rows(state)
     told = {"cash": decimal_text(state.cash), "positions": rows}
     return _of_book(trading, context.partition_key, "live_positions", rows, told, cash=told["cash"])
 
 
 def _of_book(
-    trading: TradingResource, session: str, name: str, rows: list[dict[str, Any]], told: Any, **metadata: Any
+    trading: TradingResource, key: str, name: str, rows: list[dict[str, Any]], told: Any, **metadata: Any
 ) -> dg.MaterializeResult:
     """Rows that follow from the book alone, kept as a file."""
     from ledger_pipeline.identity import hash_json
@@ -232,7 +239,17 @@ def _of_book(
         metadata={
             "dagster/row_count": len(rows),
             "rows": dg.MetadataValue.md(rows_table(rows)),
-            "path": dg.MetadataValue.path(trading.write(session, f"{name}.json", told)),
+            "path": dg.MetadataValue.path(trading.write(key, f"{name}.json", told)),
             **metadata,
         },
     )
+
+
+@dg.asset(
+    deps=[live_ledger],
+    check_specs=[partitioned_check("closing_reconciliation", "no_breaks", live, _NO_BREAKS)],
+    **live_asset("json", "trading", "ledger"),
+)
+def closing_reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The book compared with the broker once more, after the orders of the session."""
+    return _reconciled(context, trading, "closing_reconciliation")

@@ -1,42 +1,82 @@
-"""When the live assets are made: around each session, when the broker did something, and when somebody asks."""
+"""When the live assets are made: around each session, when a deployment is due, when the broker did something, and when
+somebody asks.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.live import (
-    broker_account,
-    live_ledger,
-    live_positions,
-    open_orders,
-    reconciliation,
-    session_orders,
-)
-from ledger_pipeline.defs.partitions import SESSIONS
+from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import TradingResource
+
+if TYPE_CHECKING:
+    from ledger_pipeline.trading.desk import Desk
 
 # Once only is the book's work, not Dagster's; a retry of a run that sends orders would only delay what stopped it.
 _TAGS = {"dagster/max_retries": "0", "dagster/max_runtime": "3600"}
 _NEW_YORK = "America/New_York"
+_BEFORE = ("broker_account", "reconciliation")
+_BOOK = ("live_ledger", "open_orders", "live_positions")
+_ATTRIBUTION = ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance")
+_AFTER = (*_BOOK, "closing_reconciliation", *_ATTRIBUTION)
 
-reconcile_session = dg.define_asset_job(
+
+def _job(name: str, description: str, *assets: str) -> Any:
+    return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description, tags=_TAGS)
+
+
+reconcile_session = _job(
     "reconcile_session",
-    selection=dg.AssetSelection.assets(broker_account, reconciliation, live_ledger, open_orders, live_positions),
-    description="Compare the book with the broker, and read what the broker did. Sends nothing.",
-    tags=_TAGS,
+    "Compare the book with the broker, and read what the broker did. Sends nothing.",
+    *_BEFORE, *_BOOK,
+)  # fmt: skip
+collect_fills = _job("collect_fills", "Append what the broker did to the book. Sends nothing.", *_BOOK)
+attribute_session = _job(
+    "attribute_session",
+    "Who owns which lot and what each strategy earned, from the book. Sends nothing.",
+    *_ATTRIBUTION,
 )
-collect_fills = dg.define_asset_job(
-    "collect_fills",
-    selection=dg.AssetSelection.assets(live_ledger, open_orders, live_positions),
-    description="Append what the broker did to the book. Sends nothing.",
-    tags=_TAGS,
-)
-submit_orders = dg.define_asset_job(
+submit_orders = _job(
     "submit_orders",
-    selection=dg.AssetSelection.assets(
-        broker_account, reconciliation, session_orders, live_ledger, open_orders, live_positions
-    ),
-    description="Reconcile, then send the legs in the config of session_orders, once, and follow them to the end.",
-    tags=_TAGS,
-)
+    "Reconcile, then send the legs in the config of session_orders, once, and follow them to the end.",
+    *_BEFORE, "session_orders", *_BOOK,
+)  # fmt: skip
+trade_policy = _job(
+    "trade_policy",
+    "One session of a policy: reconcile, plan, check, send once, follow, reconcile again, attribute.",
+    *_BEFORE, "dca_plan", "dca_orders", *_AFTER,
+)  # fmt: skip
+trade_strategy = _job(
+    "trade_strategy",
+    "One session of a promoted strategy: reconcile, seal its bars, decide, check, send once, follow, attribute.",
+    *_BEFORE, "live_snapshot", "strategy_decision", "strategy_orders", *_AFTER,
+)  # fmt: skip
+
+
+def _desks(trading: TradingResource, context, names) -> Iterator[tuple[str, "Desk"]]:
+    """The desks of these partitions' names that can be opened; why one cannot is logged."""
+    from ledger_pipeline.errors import LedgerPipelineError
+
+    for name in names:
+        try:
+            with trading.desk(name) as desk:
+                yield name, desk
+        except LedgerPipelineError as error:
+            context.log.warning(f"{name}: {error}")
+
+
+def _books(trading: TradingResource) -> list[str]:
+    from ledger_pipeline.trading.deployment.deployment import books_of
+
+    return list(books_of(trading.project))
+
+
+def _add(context, name: str, session: str) -> None:
+    for definition, key in ((DEPLOYMENTS, name), (SESSIONS, session)):
+        if not context.instance.has_dynamic_partition(definition, key):
+            context.instance.add_dynamic_partitions(definition, [key])
 
 
 @dg.schedule(
@@ -44,20 +84,77 @@ submit_orders = dg.define_asset_job(
     cron_schedule=["0 9 * * 1-5", "15 13 * * 1-5", "15 16 * * 1-5"],
     execution_timezone=_NEW_YORK,
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="Half an hour before the open and a quarter of an hour after the close of every session of the "
-    "exchange calendar, early closes and holidays honoured.",
+    description="Every book, half an hour before the open and a quarter of an hour after the close of every session of "
+    "the exchange calendar, early closes and holidays honoured.",
 )
-def reconcile_around_sessions(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """The reconciliation that is due at this tick, if one is."""
+def reconcile_around_sessions(
+    context: dg.ScheduleEvaluationContext, trading: TradingResource
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """The reconciliations that are due at this tick, if they are."""
     from ledger_pipeline.trading.sessions import reconciliation_due
 
     tick = context.scheduled_execution_time
     due, why_not = reconciliation_due("XNYS", tick)
     if not due:
         return dg.SkipReason(why_not)
-    session = tick.date().isoformat()
-    context.instance.add_dynamic_partitions(SESSIONS, [session])
-    return dg.RunRequest(run_key=f"{session} {due}", partition_key=session, tags={"due": due.replace(" ", "_")})
+    session, books = tick.date().isoformat(), _books(trading)
+    if not books:
+        return dg.SkipReason("there is no book yet; `ledger-pipeline book adopt` begins one")
+    for name in books:
+        _add(context, name, session)
+    return [
+        dg.RunRequest(
+            run_key=f"{name} {session} {due}",
+            partition_key=live_key(name, session),
+            tags={"due": due.replace(" ", "_"), "book": name},
+        )
+        for name in books
+    ]
+
+
+def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
+    """The schedule that has the deployments of a kind trade when they are due."""
+
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule="*/5 9-16 * * 1-5",
+        execution_timezone=_NEW_YORK,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"Every deployed {kind} in the sessions of its schedule, ten minutes after the open or as many as "
+        "it says, by the broker's clock and the exchange calendar. What was missed is made up for within the session.",
+    )
+    def schedule(
+        context: dg.ScheduleEvaluationContext, trading: TradingResource
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        from ledger_pipeline.trading.deployment.deployment import deployment_names
+        from ledger_pipeline.trading.deployment.due import due
+
+        found, reasons = [], []
+        made = {name: trading.deployment(name) for name in deployment_names(trading.project)}
+        mine = [name for name, one in made.items() if (one.policy is not None) == (kind == "policy")]
+        for name, desk in _desks(trading, context, mine):
+            is_due, why_not = due(trading.project, made[name], desk.book, desk.now, desk.session)
+            if not is_due:
+                reasons.append(f"{name}: {why_not}")
+                continue
+            session = desk.session.isoformat()
+            _add(context, name, session)
+            tick = f"{context.scheduled_execution_time:%H:%M}"
+            found.append(
+                dg.RunRequest(
+                    run_key=f"{name} {session} {tick}",
+                    partition_key=live_key(name, session),
+                    tags={"deployment": name},
+                )
+            )
+        return found or dg.SkipReason("; ".join(reasons) or f"there is no deployed {kind} whose book can be opened")
+
+    return schedule
+
+
+trade_policies = _trading_schedule("trade_policies", trade_policy, "policy")
+trade_strategies = _trading_schedule("trade_strategies", trade_strategy, "strategy")
 
 
 @dg.sensor(
@@ -65,26 +162,106 @@ def reconcile_around_sessions(context: dg.ScheduleEvaluationContext) -> dg.RunRe
     name="poll_fills",
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
-    description="Asks the broker for fills and other activities that the book does not have, and has them appended: at "
-    "least once in, once in the book.",
+    description="Asks the broker of every book for fills and other activities that the book does not have, and has "
+    "them appended: at least once in, once in the book.",
 )
 def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
-    """A run when the broker did something that the book does not know."""
+    """A run for every book whose broker did something that the book does not know."""
     from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.identity import hash_json
     from ledger_pipeline.trading.ingest import news_events
     from ledger_pipeline.trading.readings import read_news
 
+    requests, reasons = [], []
     try:
-        with trading.desk() as desk:
-            state, session = desk.book.state, desk.session.isoformat()
-            news = list(news_events(state, read_news(state, desk.broker)))
+        books = _books(trading)
     except LedgerPipelineError as error:
         return dg.SkipReason(f"cannot ask: {error}")
-    if not news:
-        return dg.SkipReason("the book has everything that the broker did")
-    key = hash_json([state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]])
+    for name in books:
+        try:
+            with trading.desk(name) as desk:
+                state, session = desk.book.state, desk.session.isoformat()
+                news = list(news_events(state, read_news(state, desk.broker)))
+        except LedgerPipelineError as error:
+            reasons.append(f"cannot ask: {error}")
+            continue
+        if not news:
+            reasons.append(f"{name}: the book has everything that the broker did")
+            continue
+        told = [name, state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]]
+        _add(context, name, session)
+        requests.append(dg.RunRequest(run_key=hash_json(told), partition_key=live_key(name, session)))
+    return dg.SensorResult(requests) if requests else dg.SkipReason("; ".join(reasons) or "there is no book yet")
+
+
+@dg.sensor(
+    job=attribute_session,
+    name="attribute_fills",
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    minimum_interval_seconds=30,
+    description="Has the attribution made when fills, dividends or splits have arrived in a book.",
+)
+def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
+    """A run for every book with entries that were not attributed; the cursor holds the seq of each."""
+    from ledger_pipeline.attribution.entries import KINDS
+    from ledger_pipeline.errors import LedgerPipelineError
+
+    seen: dict[str, int] = json.loads(context.cursor or "{}")
+    requests = []
+    for name in _books(trading):
+        try:
+            book = trading.read_book(name)
+        except LedgerPipelineError as error:
+            context.log.warning(f"{name}: {error}")
+            continue
+        fresh = list(book.events(seen.get(name, 0), KINDS))
+        if not fresh:
+            continue
+        seen[name] = fresh[-1].seq
+        session = max(event.occurred_at for event in fresh).date().isoformat()
+        _add(context, name, session)
+        requests.append(dg.RunRequest(run_key=f"{name} {seen[name]}", partition_key=live_key(name, session)))
+    if not requests:
+        return dg.SkipReason("nothing arrived that was not attributed")
+    return dg.SensorResult(requests, cursor=json.dumps(seen, sort_keys=True))
+
+
+@dg.sensor(
+    name="alert",
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    minimum_interval_seconds=60,
+    description="Tells of BLOCKED, breaks, halts, refused orders and missed sessions: in the log, and to the webhook "
+    "in LEDGER_PIPELINE_WEBHOOK when it is set.",
+)
+def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
+    """Alerts of every book since the cursor; it moves only when they were told."""
+    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.trading.deployment.alerts import alerts, missed_sessions, post, webhook
+
+    seen: dict = json.loads(context.cursor or '{"seq": {}, "missed": []}')
+    found = []
+    for name in _books(trading):
+        try:
+            book = trading.read_book(name)
+            with trading.desk(name) as desk:
+                session = desk.session
+        except LedgerPipelineError as error:
+            context.log.warning(f"{name}: {error}")
+            continue
+        missing = missed_sessions(trading.project, book, session, seen["missed"])
+        found += [*alerts(book, seen["seq"].get(name, 0)), *missing]
+        seen["seq"][name] = book.state.seq
+        seen["missed"] = [*seen["missed"], *(item.text for item in missing)][-200:]
+    for item in found:
+        context.log.error(f"book {item.book}: {item.text}")
+    try:
+        url = webhook()
+        if url:
+            post(found, url)
+    except LedgerPipelineError as error:
+        context.log.error(str(error))
+        return dg.SkipReason(f"{len(found)} alerts are kept: {error}")
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=key, partition_key=session)],
-        dynamic_partitions_requests=[dg.AddDynamicPartitionsRequest(SESSIONS, [session])],
+        cursor=json.dumps(seen, sort_keys=True),
+        skip_reason=dg.SkipReason("; ".join(item.text for item in found)[:2000] or "all is well"),
     )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import dagster as dg
 
+from ledger_pipeline import progress
 from ledger_pipeline.defs.launch import instance, materialize, succeeded
+from ledger_pipeline.errors import BreakError
 from ledger_pipeline.project import Project
+
+Tell = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    """Tells nobody."""
 
 
 def reconcile_session(
@@ -18,13 +26,14 @@ def reconcile_session(
     """Materialise broker_account and reconciliation of the session that is on and return {reconciliation, report}.
     Breaks are a result, not an error.
     """
-    from ledger_pipeline.defs.live import broker_account, reconciliation
+    from ledger_pipeline.trading.deployment.deployment import book_id
 
-    result, session = _live(project, [broker_account, reconciliation], book, target, exchange_url, {})
+    live = _Live(project, book_id(project, book), book, target, exchange_url)
+    result = live.materialize("broker_account", "reconciliation")
     if not result.get_asset_check_evaluations():
         succeeded(result)
     return {
-        "reconciliation": _kept(project, book, session, "reconciliation.json"),
+        "reconciliation": live.kept("reconciliation.json"),
         "report": _metadata(result, "reconciliation", "report").strip("`\n"),
     }
 
@@ -38,59 +47,160 @@ def submit_orders(
     book: str | None = None,
     target: str | None = None,
     exchange_url: str | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = _silent,
 ) -> dict[str, Any]:
     """Reconcile, send the legs, follow them for `timeout` seconds and return the execution. BreakError when the
     reconciliation is not clean: nothing is sent then.
     """
-    from ledger_pipeline import progress
-    from ledger_pipeline.defs import live
+    from ledger_pipeline.trading.deployment.deployment import book_id
 
-    assets = [
-        live.broker_account,
-        live.reconciliation,
-        live.session_orders,
-        live.live_ledger,
-        live.open_orders,
-        live.live_positions,
-    ]
-    config = {"ops": {"session_orders": {"config": {"legs": list(legs), "policy": policy, "timeout": timeout}}}}
-    progress.listen(lambda done, total, what: tell(what))
-    try:
-        result, session = _live(project, assets, book, target, exchange_url, config)
-    finally:
-        progress.listen(None)
-    succeeded(result)
-    return _kept(project, book, session, f"orders_{policy}.json")
+    live = _Live(project, book_id(project, book), book, target, exchange_url)
+    config = {"session_orders": {"legs": list(legs), "policy": policy, "timeout": timeout}}
+    names = ("broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders", "live_positions")
+    succeeded(live.materialize(*names, config=config, tell=tell))
+    return live.kept(f"orders_{policy}.json")
 
 
-def _live(
+def plan_deployment(
+    project: Project, name: str, *, granularity: str | None = None, book: str | None = None, target: str | None = None,
+    exchange_url: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Reconcile, and materialise what a deployment would decide now; nothing of it is recorded. Returns the decision.
+    BreakError when the reconciliation is not clean.
+    """
+    live = _Live(project, name, book, target, exchange_url)
+    decide = live.decide
+    config = {decide: {"dry_run": True, "granularity": granularity or ""}}
+    before = ("live_snapshot",) if decide == "strategy_decision" else ()
+    result = live.materialize("broker_account", "reconciliation", *before, decide, config=config)
+    return live.decided(result)
+
+
+def trade_deployment(
     project: Project,
-    assets: list,
-    book: str | None,
-    target: str | None,
-    exchange_url: str | None,
-    config: dict[str, Any],
-) -> tuple[dg.ExecuteInProcessResult, str]:
-    """Materialise live assets for the session that is on."""
-    from ledger_pipeline.defs.partitions import SESSIONS
-    from ledger_pipeline.defs.resources import TradingResource
+    name: str,
+    *,
+    granularity: str | None = None,
+    again: str | None = None,
+    timeout: float = 300.0,
+    book: str | None = None,
+    target: str | None = None,
+    exchange_url: str | None = None,
+    tell: Tell = _silent,
+) -> dict[str, Any]:
+    """One session of a deployment: reconcile, decide, check, send once, follow, reconcile again, attribute. Returns the
+    run record with `decision` beside it: {decision, run}; run is None when nothing was to be sent.
 
-    trading = TradingResource(
-        root=str(project.root), book=book or "", target=target or "", exchange_url=exchange_url or ""
+    BreakError when the reconciliation is not clean; nothing is sent then.
+    """
+    live = _Live(project, name, book, target, exchange_url)
+    decide = live.decide
+    sends = "dca_orders" if decide == "dca_plan" else "strategy_orders"
+    before = ("live_snapshot",) if decide == "strategy_decision" else ()
+    config = {
+        decide: {"granularity": granularity or "", "again": again or ""},
+        sends: {"timeout": timeout},
+    }
+    after = (
+        "live_ledger", "open_orders", "live_positions", "closing_reconciliation", "trade_entries", "strategy_lots",
+        "attribution_report", "strategy_performance",
+    )  # fmt: skip
+    result = live.materialize(
+        "broker_account", "reconciliation", *before, decide, sends, *after, config=config, tell=tell
     )
-    with trading.desk() as desk:
-        session = desk.session.isoformat()
-    with instance(project) as records:
-        records.add_dynamic_partitions(SESSIONS, [session])
-        result = materialize(records, project, assets, partition_key=session, config=config, trading=trading)
-    return result, session
+    decided = live.decided(result)
+    if decided["status"] == "BLOCKED":
+        return {"decision": decided, "run": None}
+    succeeded(result)
+    return {"decision": decided, "run": live.kept(f"run_{name}.json")}
 
 
-def _kept(project: Project, book: str | None, session: str, name: str) -> Any:
-    from ledger_pipeline.trading.desk import session_file
+class _Live:
+    """The live assets of one partition: a deployment, or a book that is traded by hand, in the session that is on."""
 
-    return json.loads(session_file(project, book, session, name).read_text(encoding="utf-8"))
+    def __init__(
+        self, project: Project, name: str, book: str | None, target: str | None, exchange_url: str | None
+    ) -> None:
+        from ledger_pipeline.defs.resources import TradingResource
+
+        self.project, self.name = project, name
+        self.trading = TradingResource(
+            root=str(project.root), book=book or "", target=target or "", exchange_url=exchange_url or ""
+        )
+        with self.trading.desk(name) as desk:
+            self.session = desk.session.isoformat()
+
+    @property
+    def key(self) -> dg.MultiPartitionKey:
+        """The partition."""
+        from ledger_pipeline.defs.partitions import live_key
+
+        return live_key(self.name, self.session)
+
+    @property
+    def decide(self) -> str:
+        """The asset that decides."""
+        made = self.trading.deployment(self.name)
+        return "dca_plan" if made is not None and made.policy else "strategy_decision"
+
+    def materialize(
+        self, *names: str, config: dict[str, dict[str, Any]] | None = None, tell: Tell = _silent
+    ) -> dg.ExecuteInProcessResult:
+        """Materialise assets by name; the result may be that of a run that failed."""
+        from ledger_pipeline.defs.deployments import follow_deployments
+        from ledger_pipeline.defs.partitions import SESSIONS
+
+        progress.listen(lambda done, total, what: tell(what))
+        try:
+            with instance(self.project) as records:
+                records.add_dynamic_partitions(SESSIONS, [self.session])
+                follow_deployments(self.project, records, self.name)
+                return materialize(
+                    records,
+                    self.project,
+                    list(_assets(names)),
+                    partition_key=self.key,
+                    config={"ops": {name: {"config": given} for name, given in (config or {}).items()}},
+                    trading=self.trading,
+                )
+        finally:
+            progress.listen(None)
+
+    def decided(self, result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+        """The decision that a run made; what kept it from one is raised."""
+        for check in result.get_asset_check_evaluations():
+            if check.check_name == "no_breaks" and not check.passed and check.asset_key.path == ["reconciliation"]:
+                raise BreakError(f"the check no_breaks failed: {check.description}")
+            if check.check_name == "live_quality" and not check.passed:
+                return {
+                    "status": "BLOCKED", "deployment": self.name, "session": self.session, "legs": [], "verdicts": [],
+                    "reasons": [check.description or ""], "notes": [], "decision": f"{self.name}.{self.session}",
+                    "settled": False,
+                }  # fmt: skip
+        if not any(event.asset_key.path == [self.decide] for event in _materializations(result)):
+            succeeded(result)
+        return self.kept(f"decision_{self.name}.json")
+
+    def kept(self, name: str) -> Any:
+        """A file that the assets wrote."""
+        from pathlib import Path
+
+        return json.loads(Path(self.trading.path(str(self.key), name)).read_text(encoding="utf-8"))
+
+
+def _assets(names: Iterable[str]) -> Iterable[Any]:
+    """The live assets by name."""
+    from ledger_pipeline.defs import attribution, deployments, live
+
+    for name in names:
+        module = next(one for one in (live, deployments, attribution) if hasattr(one, name))
+        yield getattr(module, name)
+
+
+def _materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
+    return [
+        event.step_materialization_data.materialization for event in result.all_events if event.is_step_materialization
+    ]
 
 
 def _metadata(result: dg.ExecuteInProcessResult, asset: str, name: str) -> Any:

@@ -1,4 +1,6 @@
-"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them, and a key a trading session."""
+"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them; a key a deployment, a key a trading
+session, and what is traded for every pair of those.
+"""
 
 import warnings
 
@@ -7,10 +9,13 @@ import dagster as dg
 SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
 SESSIONS = "sessions"
+DEPLOYMENTS = "deployments"
 
 snapshots = dg.DynamicPartitionsDefinition(name=SNAPSHOTS)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENTS)
 trading_sessions = dg.DynamicPartitionsDefinition(name=SESSIONS)  # ISO dates in New York, added as they come
+deployments = dg.DynamicPartitionsDefinition(name=DEPLOYMENTS)  # and the ids of books, for what is traded by hand
+live = dg.MultiPartitionsDefinition({"deployment": deployments, "session": trading_sessions})
 runs = dg.MultiPartitionsDefinition({"snapshot": snapshots, "experiment": experiments})
 
 
@@ -25,6 +30,17 @@ def parts(key: str) -> tuple[str, str]:
     """
     experiment, snapshot_id = str(key).split("|")
     return snapshot_id, experiment
+
+
+def live_key(deployment: str, session: str) -> dg.MultiPartitionKey:
+    """The partition key of what a deployment trades in a session; a book's id stands for what is traded by hand."""
+    return dg.MultiPartitionKey({"deployment": deployment, "session": session})
+
+
+def live_parts(key: str) -> tuple[str, str]:
+    """(deployment, session) of a live partition key."""
+    deployment, session = str(key).split("|")
+    return deployment, session
 
 
 def partitioned_check(

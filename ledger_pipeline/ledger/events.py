@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -93,6 +93,13 @@ def parse_time(text: str) -> datetime:
     if not isinstance(text, str) or len(text) != 27 or text[-1] != "Z" or text[10] != "T":
         raise ValueError(f"{text!r} is no time such as 2026-01-05T14:40:00.000000Z")
     return datetime.fromisoformat(text)
+
+
+def end_of(session: date) -> datetime:
+    """The moment (UTC) before which the events of a session occurred: the midnight after it. Its fills come earlier,
+    and what a broker dates by the day alone stands at 00:00 UTC of its day.
+    """
+    return datetime.combine(session + timedelta(days=1), time(), UTC)
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

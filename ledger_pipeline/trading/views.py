@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.ledger.events import Event, decimal_text, event_to_json, time_text
+from ledger_pipeline.ledger.events import Event, decimal_text, end_of, event_to_json, time_text
 from ledger_pipeline.ledger.state import BookState
-from ledger_pipeline.trading.sessions import NEW_YORK
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
@@ -18,14 +17,13 @@ if TYPE_CHECKING:
 
 
 def state_at(book: Book, session: date) -> BookState:
-    """What the book said at the end of a session: the fold over its events up to the first of a later day in New
-    York.
+    """What the book said at the end of a session: the fold over the events that occurred by then, those that were read
+    later included.
     """
-    state = BookState(book=book.name)
+    state, end = BookState(book=book.name), end_of(session)
     for event in book.events():
-        if event.occurred_at.astimezone(NEW_YORK).date() > session:
-            break
-        state.apply(event)
+        if event.occurred_at < end:
+            state.apply(event)
     return state
 
 

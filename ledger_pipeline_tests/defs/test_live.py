@@ -22,9 +22,9 @@ from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs import live
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
-from ledger_pipeline.defs.partitions import SESSIONS
+from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import resources
-from ledger_pipeline.project import Project
+from ledger_pipeline.project import Project, find_project
 from ledger_pipeline.trading.desk import open_desk, read_book, session_file
 from ledger_pipeline.trading.executor import execute
 from ledger_pipeline.trading.legs import leg_from_json
@@ -33,6 +33,7 @@ from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.projects import COMMAND, environment
 
 SESSION, BEFORE = "2026-01-05", "2026-01-02"
+KEY = "local|2026-01-05"
 ASSETS = ("broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders", "live_positions")
 BUY = {"symbol": "VTI", "side": "BUY", "strategy": "core", "notional": "676.00", "reasons": ["DCA"]}
 NEW_YORK = ZoneInfo("America/New_York")
@@ -42,6 +43,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 def records(traded: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of the project, with the partitions of two sessions."""
     with instance(traded) as one:
+        one.add_dynamic_partitions(DEPLOYMENTS, ["local"])
         one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])
         yield one
 
@@ -60,7 +62,9 @@ def submit(
 ) -> dg.ExecuteInProcessResult:
     """A run of the job submit_orders."""
     run_config = config(*(legs or (BUY,)), **options.pop("settings", {}))
-    return run_job(records, project, "submit_orders", partition_key=session, run_config=run_config, **options)
+    return run_job(
+        records, project, "submit_orders", partition_key=live_key("local", session), run_config=run_config, **options
+    )
 
 
 def failures(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -83,12 +87,12 @@ def kinds(project: Project) -> list[str]:
 def test_every_asset_keeps_its_file_and_says_what_is_in_it(records, traded, served) -> None:
     result = submit(records, traded, BUY, BUY | {"symbol": "VXUS", "notional": "324.00"})
     assert result.success and posts(served) == 2
-    told = {asset: metadata(records, asset, SESSION) for asset in ASSETS}
+    told = {asset: metadata(records, asset, KEY) for asset in ASSETS}
     for asset in ASSETS:
-        assert materialized(records, asset) == {SESSION}
+        assert materialized(records, asset) == {KEY}
         assert (traded.data / "live" / "local" / SESSION) in session_file(traded, None, SESSION, "x").parents
         assert session_file(traded, None, SESSION, told[asset]["path"].rpartition("/")[2]).is_file()
-        assert len(version(records, asset, SESSION)) == 64
+        assert len(version(records, asset, KEY)) == 64
 
     account = told["broker_account"]
     assert (account["cash"], account["blocked"], account["dagster/row_count"]) == ("10000", "no", 0)
@@ -119,19 +123,19 @@ def test_every_asset_keeps_its_file_and_says_what_is_in_it(records, traded, serv
 def test_an_order_that_is_open_is_shown_and_its_later_fill_taken_in(records, traded, served) -> None:
     served.admin.settings(matching="manual")
     assert submit(records, traded, settings={"timeout": 0.5}).success
-    assert metadata(records, "session_orders", SESSION)["status"] == "OPEN"
+    assert metadata(records, "session_orders", KEY)["status"] == "OPEN"
     (waiting,) = json.loads(session_file(traded, None, SESSION, "open_orders.json").read_text())
     assert (waiting["symbol"], waiting["status"]) == ("VTI", "OPEN")
     served.admin.settings(matching="auto")
     served.admin.by(1)
-    assert run_job(records, traded, "collect_fills", partition_key=SESSION).success
-    assert metadata(records, "live_ledger", SESSION)["appended"] == 1
+    assert run_job(records, traded, "collect_fills", partition_key=live_key("local", SESSION)).success
+    assert metadata(records, "live_ledger", KEY)["appended"] == 1
     assert json.loads(session_file(traded, None, SESSION, "open_orders.json").read_text()) == []
     assert posts(served) == 1
 
 
 def test_the_job_that_reconciles_sends_nothing(records, traded, served) -> None:
-    assert run_job(records, traded, "reconcile_session", partition_key=SESSION).success
+    assert run_job(records, traded, "reconcile_session", partition_key=live_key("local", SESSION)).success
     assert materialized(records, "session_orders") == set() and posts(served) == 0
     assert kinds(traded)[-1] == "RECONCILED"
 
@@ -141,7 +145,7 @@ def test_a_break_fails_the_check_and_no_order_is_sent(records, traded, served) -
     result = submit(records, traded)
     assert not result.success and posts(served) == 0
     assert list(checks(records, "reconciliation", "no_breaks").values()) == [False]
-    assert metadata(records, "reconciliation", SESSION)["verdict"] == "1 breaks"
+    assert metadata(records, "reconciliation", KEY)["verdict"] == "1 breaks"
     assert materialized(records, "session_orders") == set()
     assert "ORDER_INTENDED" not in kinds(traded)
 
@@ -149,7 +153,7 @@ def test_a_break_fails_the_check_and_no_order_is_sent(records, traded, served) -
 def test_what_stops_an_order_is_shown(records, traded, served) -> None:
     (traded.root / "HALT").touch()
     assert submit(records, traded).success
-    told = metadata(records, "session_orders", SESSION)
+    told = metadata(records, "session_orders", KEY)
     assert told["status"] == "BLOCKED" and "HALT_FILE" in told["notes"] and posts(served) == 0
 
 
@@ -177,6 +181,11 @@ def test_other_legs_for_the_same_decision_are_refused(records, traded, served) -
     assert any("a policy decides once a session" in text for text in failures(result))
 
 
+TAGS = {
+    "dagster/partition": KEY, "dagster/partition/deployment": "local", "dagster/partition/session": SESSION,
+}  # fmt: skip
+
+
 def submit_orders_job() -> dg.JobDefinition:
     """The job, for a run that Dagster makes again from its records."""
     return defs().get_repository_def().get_job("submit_orders")
@@ -189,7 +198,7 @@ def run_again(records: dg.DagsterInstance, parent: str | None, steps: list[str] 
         dg.reconstructable(submit_orders_job),
         instance=records,
         run_config=config(BUY),
-        tags={"dagster/partition": SESSION},
+        tags=TAGS,
         raise_on_error=False,
         reexecution_options=chosen,
     )
@@ -218,7 +227,7 @@ def test_a_run_that_failed_after_its_orders_is_executed_again_from_there(records
     again = dg.ReexecutionOptions.from_failure(first.run_id, records)
     with dg.execute_job(
         dg.reconstructable(submit_orders_job), instance=records, run_config=config(BUY),
-        tags={"dagster/partition": SESSION}, raise_on_error=False, reexecution_options=again,
+        tags=TAGS, raise_on_error=False, reexecution_options=again,
     ) as done:  # fmt: skip
         assert done.success
         assert {event.step_key for event in done.all_events if event.is_step_start} == set(ASSETS[2:])
@@ -240,12 +249,13 @@ def test_session_orders_alone_refuses_a_past_session(records, traded, served) ->
     def alone(session: str) -> dg.ExecuteInProcessResult:
         made = [getattr(live, asset) for asset in ASSETS]
         return dg.materialize(
-            made, selection=["session_orders"], instance=records, resources=resources(traded), partition_key=session,
+            made, selection=["session_orders"], instance=records, resources=resources(traded),
+            partition_key=live_key("local", session),
             run_config=config(BUY), raise_on_error=False,
         )  # fmt: skip
 
     assert alone(SESSION).success  # nothing was reconciled: it is blocked, and says so
-    assert metadata(records, "session_orders", SESSION)["status"] == "BLOCKED"
+    assert metadata(records, "session_orders", KEY)["status"] == "BLOCKED"
     (said,) = failures(alone(BEFORE))
     assert "a past session sends no order" in said and posts(served) == 0
 
@@ -256,11 +266,13 @@ def test_a_back_fill_over_past_sessions_sends_one_order_at_most(records, traded,
     tags = {"dagster/backfill": "all"}
     done = {session: submit(records, traded, session=session, tags=tags).success for session in (*past, SESSION)}
     assert done == dict.fromkeys(past, False) | {SESSION: True}
-    assert posts(served) == 1 and materialized(records, "session_orders") == {SESSION}
+    assert posts(served) == 1 and materialized(records, "session_orders") == {KEY}
 
 
 def test_a_run_over_a_range_of_sessions_sends_nothing(records, traded, served) -> None:
-    span = {"dagster/asset_partition_range_start": BEFORE, "dagster/asset_partition_range_end": SESSION}
+    span = {
+        "dagster/asset_partition_range_start": f"local|{BEFORE}", "dagster/asset_partition_range_end": KEY,
+    }  # fmt: skip
     result = run_job(records, traded, "submit_orders", tags=span, run_config=config(BUY))
     assert not result.success and posts(served) == 0
 
@@ -270,12 +282,12 @@ def test_what_follows_from_the_book_is_made_again_for_a_past_session(records, tr
     served.admin.to("2026-01-06T17:00:00Z")
     records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
     assert submit(records, traded, session="2026-01-06").success and posts(served) == 2
-    before = version(records, "live_positions", SESSION)
-    (said,) = failures(run_job(records, traded, "reconcile_session", partition_key=SESSION))
+    before = version(records, "live_positions", KEY)
+    (said,) = failures(run_job(records, traded, "reconcile_session", partition_key=live_key("local", SESSION)))
     assert "its materialisation" in said
-    assert run_job(records, traded, "collect_fills", partition_key=SESSION).success
-    assert version(records, "live_positions", SESSION) == before  # what it held then, not what it holds now
-    assert metadata(records, "live_ledger", SESSION)["appended"] == 0
+    assert run_job(records, traded, "collect_fills", partition_key=live_key("local", SESSION)).success
+    assert version(records, "live_positions", KEY) == before  # what it held then, not what it holds now
+    assert metadata(records, "live_ledger", KEY)["appended"] == 0
     assert json.loads(session_file(traded, None, SESSION, "live_positions.json").read_text())["cash"] == "9324"
 
 
@@ -307,7 +319,10 @@ def test_two_daemons_that_run_the_same_decision_at_once_send_one_order(traded, s
 def tick(records: dg.DagsterInstance, moment: str) -> dg.RunRequest | dg.SkipReason:
     """What the schedule says at a moment of New York."""
     at = datetime.fromisoformat(moment).replace(tzinfo=NEW_YORK)
-    return reconcile_around_sessions(dg.build_schedule_context(instance=records, scheduled_execution_time=at))
+    told = reconcile_around_sessions(
+        dg.build_schedule_context(instance=records, scheduled_execution_time=at, resources=resources(find_project()))
+    )
+    return told[0] if isinstance(told, list) else told
 
 
 TICKS = {
@@ -328,14 +343,14 @@ TICKS = {
 }
 
 
-def test_the_ticks_of_the_schedule(fresh) -> None:
-    with instance(fresh) as records:
+def test_the_ticks_of_the_schedule(traded) -> None:
+    with instance(traded) as records:
         for moment, wanted in TICKS.items():
             told = tick(records, moment)
             if wanted is None:
                 assert isinstance(told, dg.SkipReason), moment
             else:
-                assert (told.run_key, told.partition_key) == (wanted, moment[:10]), moment
+                assert (told.run_key, told.partition_key) == (f"local {wanted}", f"local|{moment[:10]}"), moment
         assert set(records.get_dynamic_partitions(SESSIONS)) == {wanted[:10] for wanted in TICKS.values() if wanted}
         assert "is no session of XNYS" in tick(records, "2026-11-26 09:00").skip_message
         assert "open 14:30 to 18:00 UTC" in tick(records, "2026-11-27 16:15").skip_message
@@ -392,8 +407,7 @@ def test_the_sensor_asks_once_for_new_fills(records, traded, served) -> None:
     served.admin.order(json_id(order), "fill", qty="1", price="250")
     first, replayed = ask(records, traded), ask(records, traded)
     (request,), (again,) = first.run_requests, replayed.run_requests
-    assert request.run_key == again.run_key and request.partition_key == SESSION  # which Dagster runs once
-    assert first.dynamic_partitions_requests[0].partition_keys == [SESSION]
+    assert request.run_key == again.run_key and request.partition_key == KEY  # which Dagster runs once
     for _ in range(2):  # and if it ran twice
         assert run_job(records, traded, "collect_fills", partition_key=request.partition_key).success
     assert kinds(traded).count("FILLED") == 1 and posts(served) == 1

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.identity import canonical_json, hash_json
-from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.ledger.events import Event, parse_time, time_text
 from ledger_pipeline.trading.gate import codes
+from ledger_pipeline.trading.guardrails import Verdict
 from ledger_pipeline.trading.legs import Leg, decision_id, leg_from_json, leg_to_json
 from ledger_pipeline.trading.sessions import NEW_YORK
 from ledger_pipeline.trading.views import order_row
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
     from ledger_pipeline.ledger.orders import Order
     from ledger_pipeline.ledger.state import BookState
-    from ledger_pipeline.trading.guardrails import Verdict
 
 PLANNED, NO_ACTION, BLOCKED = "PLANNED", "NO_ACTION", "BLOCKED"
 DAILY, HOURLY, MONTHLY = "daily", "hourly", "monthly"
@@ -134,8 +134,10 @@ class Decision:
         return f"{period}-{hash_json([self.identity, self.key.deployment, self.book, period, self.key.number])[:16]}"
 
     def to_json(self) -> dict[str, Any]:
-        """The decision as JSON, amounts as decimal texts."""
+        """The decision as JSON, amounts as decimal texts; `from_json` reads it back."""
         return {
+            "decision": self.key.id,
+            "book": self.book,
             "run_key": self.run_key,
             "deployment": self.key.deployment,
             "session": self.key.session.isoformat(),
@@ -153,22 +155,49 @@ class Decision:
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "notes": list(self.notes),
             "timeline": [dict(row) for row in self.timeline],
+            # as text, so that its numbers stay what they are
+            **({} if self.memory is None else {"memory": canonical_json(dict(self.memory)).decode()}),
             **({"again": self.again} if self.again else {}),
         }
 
     def event(self) -> Event:
         """The event of the book: DECIDED, NO_ACTION or BLOCKED."""
-        told: dict[str, Any] = {"decision": self.to_json(), "why": list(self.reasons)}
-        if self.memory is not None:
-            told["memory"] = canonical_json(dict(self.memory)).decode()  # its numbers stay what they are
         return Event(
             kind=_KINDS[self.status],
             occurred_at=self.at,
             strategy=self.key.deployment,
             correlation_id=self.key.id,
             reasons=codes(self.reasons),
-            payload=told,
+            payload={"decision": self.to_json(), "why": list(self.reasons)},
         )
+
+
+def from_json(told: Mapping[str, Any]) -> Decision:
+    """The decision of `to_json`; InputError when it is none."""
+    try:
+        key = key_of(told["decision"])
+        if key is None:
+            raise ValueError(f"{told['decision']!r} is no decision")
+        return Decision(
+            key=key,
+            book=told["book"],
+            granularity=told["granularity"],
+            status=told["status"],
+            at=parse_time(told["at"]),
+            reasons=tuple(told["reasons"]),
+            legs=tuple(leg_from_json(dict(row)) for row in told["legs"]),
+            identity=told["identity"],
+            hash=told["hash"],
+            evidence=told["evidence"],
+            prices={symbol: Decimal(price) for symbol, price in told["prices"].items()},
+            verdicts=tuple(Verdict(**row) for row in told["verdicts"]),
+            notes=tuple(told["notes"]),
+            memory=None if "memory" not in told else json.loads(told["memory"]),
+            timeline=tuple(told["timeline"]),
+            again=told.get("again"),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"the decision cannot be read ({type(error).__name__}: {error}).") from None
 
 
 def decided_events(book: Book) -> Iterator[tuple[Key, Event]]:
@@ -179,17 +208,13 @@ def decided_events(book: Book) -> Iterator[tuple[Key, Event]]:
             yield key, event
 
 
-def legs_recorded(told: Mapping[str, Any]) -> tuple[Leg, ...]:
-    """The legs of a recorded decision."""
-    return tuple(leg_from_json(dict(row)) for row in told["legs"])
-
-
 def memory_of(book: Book, deployment: str) -> dict[str, Any]:
     """What the strategy of a deployment remembers: what its last decision handed on, {} at first."""
     found = "{}"
     for event in book.events(kinds=("DECIDED",)):
-        if event.strategy == deployment and "memory" in event.payload:
-            found = event.payload["memory"]
+        told = event.payload.get("decision", {})
+        if told.get("deployment") == deployment:
+            found = told.get("memory", found)
     return json.loads(found)
 
 
@@ -234,8 +259,6 @@ def record(book: Book, key: Key) -> dict[str, Any]:
     ]
     return {
         **told,
-        "decision": key.id,
-        "book": book.name,
         "seq": last.seq,
         "event_hash": hash_json(told),
         "status": _outcome(told["status"], orders),

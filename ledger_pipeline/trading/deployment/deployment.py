@@ -22,9 +22,10 @@ from pydantic.alias_generators import to_camel
 
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.files import location, write_file
-from ledger_pipeline.identity import check_id
+from ledger_pipeline.identity import check_id, hash_json
 from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
+from ledger_pipeline.trading.desk import book_url
 from ledger_pipeline.trading.policy import Guardrails, Limit, Policy, Schedule, load_policy
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Promoted(_Part):
 class Deployment(_Part):
     """One deployment; exactly one of `policy` and `experiment` (with `promoted`) names what decides.
 
-    book: id, path or s3:// URL, None for the default one. mode: exchange, paper or live. schedule: None for that of the
+    book: id, path or s3:// URL, None for the default one. mode: exchange, paper or live; None for
+    what the book belongs to, the local exchange for a new one. schedule: None for that of the
     policy. guardrails: of a strategy; a policy has its own. feed: of bars and last trades. max_jump: a new close that
     is further from the one before is not traded on (0.25: 25 %).
     """
@@ -78,7 +80,7 @@ class Deployment(_Part):
     experiment: str | None = None
     promoted: Promoted | None = None
     book: str | None = None
-    mode: Mode = "exchange"
+    mode: Mode | None = None
     capital: Limit | None = None
     schedule: Annotated[Schedule | None, BeforeValidator(_camel)] = None
     guardrails: Annotated[Guardrails, BeforeValidator(_camel)] = Guardrails()
@@ -142,6 +144,25 @@ def find_deployment(project: Project, name: str, book: str | None = None) -> Dep
     )
 
 
+def books_of(project: Project) -> dict[str, Deployment | None]:
+    """The books that are traded, by id, each with a deployment of it: those of deployment files, and the default one
+    when it is there.
+    """
+    found: dict[str, Deployment | None] = {}
+    for path in sorted(deployments_of(project).glob("*.yaml")):
+        made = read_deployment(path)
+        found.setdefault(book_id(project, made.book), made)
+    default = book_id(project, None)
+    if default not in found and (project.books / default).is_dir():
+        found[default] = None
+    return found
+
+
+def book_id(project: Project, book: str | None) -> str:
+    """The id of a book that is given as an id, a path or a URL."""
+    return book_url(project, book).rstrip("/").rpartition("/")[2]
+
+
 def read_deployment(path: Path) -> Deployment:
     """The deployment of a file; InputError naming file, line and key."""
     told, tree = read_yaml(path, "a deployment is a mapping with the key policy, or experiment and promoted")
@@ -187,16 +208,36 @@ def schedule_of(project: Project, deployment: Deployment) -> Schedule:
     return policy_of(project, deployment).schedule if deployment.policy else Schedule()
 
 
-def capitals(project: Project, deployment: Deployment, url: Any) -> dict[str, Decimal]:
-    """The other deployments on the same book that have capital of their own, by name. `url` tells where a book is.
+def describe(project: Project, name: str) -> dict[str, Any]:
+    """A deployment in JSON: what decides, by hash, for which book, and when. `hash` is over all that decides."""
+    made = find_deployment(project, name)
+    policy = policy_of(project, made) if made.policy else None
+    decides = policy.hash if policy else made.promoted.experiment_hash
+    schedule = schedule_of(project, made).model_dump(mode="json")
+    return {
+        "name": name,
+        "what": made.what,
+        "book": made.book or book_id(project, None),
+        "mode": made.mode or "the book's own",
+        "capital": None if made.capital is None else decimal_text(made.capital),
+        "schedule": schedule,
+        "decides": decides,
+        "promoted": None if made.promoted is None else made.promoted.model_dump(mode="json"),
+        "hash": hash_json([decides, schedule, made.to_yaml()]),
+    }
+
+
+def capitals(project: Project, deployment: Deployment) -> dict[str, Decimal]:
+    """The other deployments on the same book that have capital of their own, by name.
 
     InputError when one of the files cannot be read, or when two deployments of the book have none of their own: whose
     the cash is could not be told.
     """
     found: dict[str, Decimal] = {}
+    url = book_url(project, deployment.book)
     for path in sorted(deployments_of(project).glob("*.yaml")):
         other = read_deployment(path)
-        if other.name == deployment.name or url(other.book) != url(deployment.book):
+        if other.name == deployment.name or book_url(project, other.book) != url:
             continue
         if other.capital is None and deployment.capital is None:
             raise InputError(

@@ -3,16 +3,13 @@
 Its shares are those of its own orders. Its cash is its capital and whatever its own orders and dividends did to the
 cash since; without capital it is the account's cash less what the deployments with capital own. Deposits, fees and
 interest of the account belong to the deployment without capital.
-
-A session ends at midnight UTC: its fills came before that, and what the broker dates by the day alone stands at
-00:00 UTC of its day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from ledger_pipeline.ledger.events import Event
@@ -27,11 +24,6 @@ class Owned:
     cash: Decimal
     positions: Mapping[str, Decimal]
     unattributed: Mapping[str, Decimal]
-
-
-def end_of(session: date) -> datetime:
-    """The moment (UTC) before which the events of a session occurred."""
-    return datetime.combine(session + timedelta(days=1), time(), UTC)
 
 
 def owned(

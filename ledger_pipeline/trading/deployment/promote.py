@@ -32,7 +32,7 @@ def promote(
     by: str,
     reason: str,
     book: str | None = None,
-    mode: Mode = "exchange",
+    mode: Mode | None = None,
     name: str | None = None,
     capital: Decimal | None = None,
     schedule: Schedule | None = None,
@@ -85,7 +85,6 @@ def promote(
                 "owns goes with its name. Choose another name with --name."
             )
         kept = {key: getattr(before, key) for key in (*options, "feed", "max_jump")}
-        options = kept | {key: value for key, value in options.items() if value is not None and key != "mode"}
-        options["mode"] = mode
+        options = kept | {key: value for key, value in options.items() if value is not None}
     options = {key: value for key, value in options.items() if value is not None}
     return Deployment(name=called, experiment=told["name"], promoted=pinned, **options)

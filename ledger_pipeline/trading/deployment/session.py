@@ -10,6 +10,7 @@ where they are from the book, so a second scheduler, a re-execution or a restart
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +18,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError, RefusedError
-from ledger_pipeline.ledger.events import parse_time
+from ledger_pipeline.errors import BlockedError, IntegrityError, RefusedError
+from ledger_pipeline.ledger.events import end_of
+from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading import plan as planned
@@ -27,9 +29,10 @@ from ledger_pipeline.trading.deployment.account import plan_account, trades_evid
 from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars
 from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLANNED, Decision, Key, Timeline, key_at
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
-from ledger_pipeline.trading.deployment.owned import end_of, owned
+from ledger_pipeline.trading.deployment.owned import owned
+from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
-from ledger_pipeline.trading.desk import Desk, book_url
+from ledger_pipeline.trading.desk import Desk
 from ledger_pipeline.trading.executor import TIMEOUT, Execution, execute
 from ledger_pipeline.trading.facts import read_facts
 from ledger_pipeline.trading.funds import PRICE_MARGIN
@@ -87,6 +90,11 @@ def plan_session(
     made = replace(made, timeline=tuple(clock.events), again=again)
     if not dry_run and (made.status != PLANNED or not made.legs):
         _append_once(desk, made)
+    log = get_logger("deployment").bind(decision=key.id, book=desk.book.name, dry_run=dry_run)
+    for verdict in made.verdicts:
+        log.log(logging.WARNING if verdict.blocks else logging.INFO, verdict.guardrail, says=verdict.sentence)
+    level = logging.WARNING if made.status == BLOCKED else logging.INFO
+    log.log(level, "decided", status=made.status, legs=len(made.legs), hash=made.hash, why=list(made.reasons))
     return Planned(made)
 
 
@@ -114,17 +122,8 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
 
 def recorded(desk: Desk, key: Key) -> Decision:
     """A decision as the book has it."""
-    for found, event in decisions.decided_events(desk.book):
-        if found == key and event.kind == "DECIDED":
-            told, last = event.payload["decision"], event
-    return Decision(
-        key, desk.book.name, told["granularity"], told["status"], parse_time(told["at"]), tuple(told["reasons"]),
-        decisions.legs_recorded(told), told["identity"], told["hash"], told["evidence"],
-        {symbol: Decimal(price) for symbol, price in told["prices"].items()},
-        tuple(Verdict(**row) for row in told["verdicts"]), tuple(told["notes"]),
-        None if "memory" not in last.payload else decisions.memory_of(desk.book, key.deployment),
-        tuple(told["timeline"]), told.get("again"),
-    )  # fmt: skip
+    events = [event for found, event in decisions.decided_events(desk.book) if found == key and event.kind == "DECIDED"]
+    return decisions.from_json(events[-1].payload["decision"])
 
 
 def _identity(project: Project, deployment: Deployment) -> str:
@@ -141,7 +140,7 @@ def _append_once(desk: Desk, made: Decision) -> None:
         for key, known in decisions.decided_events(desk.book):
             last = known if key == made.key else last
         same = last is not None and (last.kind, last.reasons) == (event.kind, event.reasons)
-        return [] if same and last.payload.get("memory") == event.payload.get("memory") else [event]
+        return [] if same and made.memory is None else [event]
 
     desk.book.append(decide)
 
@@ -162,7 +161,7 @@ def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: 
     clock.note("policy_load_start", desk.now)
     policy = policy_of(project, deployment)
     clock.note("policy_load_complete", desk.now)
-    others = capitals(project, deployment, lambda name: book_url(project, name))
+    others = capitals(project, deployment)
     account, trades = plan_account(desk.book, desk.broker, deployment, policy, others, desk.now)
     clock.note("allocation_start", desk.now)
     made = plan(policy, account)
@@ -195,7 +194,7 @@ def _decide_strategy(
     clock.note("strategy_load_complete", desk.now)
     bars = session_bars(project, desk, deployment)
     clock.note("bars_sealed", desk.now)
-    others = capitals(project, deployment, lambda name: book_url(project, name))
+    others = capitals(project, deployment)
     own = owned(
         desk.book.events(), deployment.name, until=end_of(bars.pulse), capital=deployment.capital, others=others
     )
@@ -232,6 +231,21 @@ def _decide_strategy(
         f"TARGETS: {len(made.legs)} orders lead to what the strategy wants ({', '.join(codes) or 'no reasons given'})"
     )
     return _judged(replace(found, legs=made.legs, reasons=(reason,)), verdicts)
+
+
+def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBars | Decision:
+    """The bars of a strategy deployment for the session that is on, sealed; or the decision to trade nothing, which is
+    recorded then, with the reason.
+    """
+    try:
+        return session_bars(project, desk, deployment)
+    except BlockedError as error:
+        every = default_granularity(project, deployment)
+        key = key_at(deployment.name, desk.session, every, desk.now)
+        made = Decision(key, desk.book.name, every, BLOCKED, desk.now, (str(error),), (), "", "", {})
+        made = replace(made, identity=_identity(project, deployment))
+        _append_once(desk, made)
+        return made
 
 
 def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBars:
@@ -278,6 +292,19 @@ def _judged(found: Decision, verdicts: tuple[Verdict, ...]) -> Decision:
     return replace(found, verdicts=verdicts, status=PLANNED)
 
 
+def verified(project: Project, desk: Desk, made: Decision) -> Decision:
+    """The decision itself, after it was made again from its own record and came out the same; one that stands in the
+    book is taken from there. IntegrityError when it is not what was decided.
+    """
+    known = decisions.orders_by_decision(desk.book.state, made.key.deployment).get(made.key)
+    found = recorded(desk, made.key) if known else made
+    if found.hash != made.hash or not replay(project, found.to_json()).same:
+        raise IntegrityError(
+            f"decision {made.key.id} is not what was decided ({made.hash[:16]}); decide again. Nothing was sent."
+        )
+    return found
+
+
 def work_session(
     project: Project,
     desk: Desk,
@@ -306,8 +333,14 @@ def work_session(
                 tell(f"warning: {verdict.sentence}")
 
     limits = limits_of(project, deployment)
-    return execute(
+    done = execute(
         made.legs, desk.book, desk.broker, policy=made.key.policy, session=made.key.session, decided=made.event(),
         guards=(guard(limits, desk.broker, made.prices, warn),), timeout=timeout, on_progress=on_progress, pace=pace,
         root=root if root is not None else project.root, environment=environment,
     )  # fmt: skip
+    log = get_logger("deployment").bind(decision=done.decision, book=desk.book.name)
+    level = logging.INFO if done.status == "DONE" else logging.WARNING
+    log.log(
+        level, "worked", status=done.status, orders=[order.order_id for order in done.orders], notes=list(done.notes)
+    )
+    return done

@@ -1,0 +1,249 @@
+"""dca plan | execute | run | history | record | replay | validate: automatic purchases by a policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ledger_pipeline.cli.live import broker_options
+from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
+from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, show, timeout_option, trade
+from ledger_pipeline.errors import BlockedError, InputError, IntegrityError
+from ledger_pipeline.project import Project
+
+policy_option = click.option(
+    "--policy", "name", default="core", show_default=True, help="A policy (strategies/policies) or its deployment."
+)
+
+
+@click.group(cls=ErrorHandlingGroup)
+def dca() -> None:
+    """Buy by a policy: what is short of its weight, with the cash that is there.
+
+    \b
+    ledger-pipeline dca plan --policy core
+    ledger-pipeline dca execute --policy core --execute
+    ledger-pipeline dca run --policy core --execute          for a scheduler: once a session or month, never twice
+    ledger-pipeline dca history
+    """
+
+
+@dca.command()
+@policy_option
+@granularity_option
+@quiet_option
+@broker_options
+@json_option
+@click.pass_obj
+def plan(project: Project, name: str, granularity: str | None, quiet: bool, as_json: bool, **where: Any) -> None:
+    """Show what the policy would buy now, and why. Sends and records nothing.
+
+    Exit code 3 when it could not be planned with, 7 when book and broker differ.
+
+    Example: ledger-pipeline dca plan --policy core
+    """
+    told = planned(project, name, "policy", granularity, where)
+    show(told, quiet, as_json)
+    if told["status"] == "BLOCKED":
+        raise SystemExit(BlockedError.exit_code)
+
+
+@dca.command()
+@policy_option
+@click.option("--execute", is_flag=True, help="Send the orders. Without it the plan is only shown.")
+@click.option("--dry-run", is_flag=True, help="Show the plan only; the default.")
+@click.option("--again", metavar="REASON", help="Buy again in a session that has been bought in; the reason is kept.")
+@quiet_option
+@timeout_option
+@broker_options
+@json_option
+@click.pass_obj
+def execute(
+    project: Project,
+    name: str,
+    execute: bool,
+    dry_run: bool,
+    again: str | None,
+    quiet: bool,
+    timeout: float,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Plan and send, once a session, and follow the orders to the last fill.
+
+    Exit codes: 0 done (or nothing to do), 3 blocked, 4 done already, 6 broker error, 7 reconciliation break.
+
+    Example: ledger-pipeline dca execute --policy core --execute
+    """
+    trade(project, name, "policy", _wanted(execute, dry_run), "daily", again, quiet, timeout, as_json, where)
+
+
+@dca.command()
+@policy_option
+@click.option("--execute", is_flag=True, help="Send the orders. Without it the plan is only shown.")
+@click.option("--dry-run", is_flag=True, help="Show the plan only; the default.")
+@granularity_option
+@click.option("--again", metavar="REASON", help="Buy again in a period that has been bought in; the reason is kept.")
+@quiet_option
+@timeout_option
+@broker_options
+@json_option
+@click.pass_obj
+def run(
+    project: Project,
+    name: str,
+    execute: bool,
+    dry_run: bool,
+    granularity: str | None,
+    again: str | None,
+    quiet: bool,
+    timeout: float,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Plan and send once a session, hour or month, whoever calls it and however often: for cron and schedulers.
+
+    The key is over the whole policy, the book and the period. NO_ACTION and BLOCKED do not use it up; a run that was
+    interrupted goes on. Exit codes: 0 done (or nothing to do), 3 blocked, 4 done already, 6 broker error, 7 break.
+
+    Example: ledger-pipeline dca run --policy core --execute --granularity monthly
+    """
+    trade(project, name, "policy", _wanted(execute, dry_run), granularity, again, quiet, timeout, as_json, where)
+
+
+def _wanted(execute: bool, dry_run: bool) -> bool:
+    if execute and dry_run:
+        raise InputError("--execute and --dry-run ask for opposite things; give one of them.")
+    return execute
+
+
+@dca.command()
+@click.option("--policy", "name", help="Only of this policy or deployment.")
+@click.option("--limit", type=int, help="So many of the newest.")
+@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@json_option
+@click.pass_obj
+def history(project: Project, name: str | None, limit: int | None, book: str | None, as_json: bool) -> None:
+    """Show what was decided, session by session, what became of it, and why when nothing was bought.
+
+    Example: ledger-pipeline dca history --policy core --limit 12
+    """
+    from ledger_pipeline.trading.deployment.decision import history as decided
+    from ledger_pipeline.trading.desk import read_book
+
+    rows = decided(read_book(project, _book(project, name, book)), name, limit)
+
+    def render() -> None:
+        if rows:
+            table(list(rows[0]), [list(row.values()) for row in rows])
+        else:
+            click.echo("nothing was decided yet")
+
+    emit(rows, as_json, render)
+
+
+def _book(project: Project, name: str | None, book: str | None) -> str | None:
+    """The book of a deployment, unless one is given."""
+    from ledger_pipeline.trading.deployment.deployment import deployment_names, find_deployment
+
+    if book is None and name is not None and name in deployment_names(project):
+        return find_deployment(project, name).book
+    return book
+
+
+@dca.command()
+@click.argument("decision")
+@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the record to a file.")
+@click.pass_obj
+def record(project: Project, decision: str, book: str | None, output: Path | None) -> None:
+    """Print the run record of DECISION as JSON: what was decided and from what, what was sent and filled, and when.
+
+    Example: ledger-pipeline dca record core.2026-01-05 --output core.json
+    """
+    told = json.dumps(_record(project, decision, book), indent=2, default=str)
+    if output is None:
+        click.echo(told)
+    else:
+        output.write_text(told + "\n", encoding="utf-8")
+        click.echo(f"the record of {decision} is in {output}")
+
+
+def _record(project: Project, decision: str, book: str | None) -> dict[str, Any]:
+    from ledger_pipeline.trading.deployment.decision import key_of
+    from ledger_pipeline.trading.deployment.decision import record as record_of
+    from ledger_pipeline.trading.desk import read_book
+
+    key = key_of(decision)
+    if key is None:
+        raise InputError(f"{decision!r} is no decision; `ledger-pipeline dca history` shows them: core.2026-01-05.")
+    return record_of(read_book(project, _book(project, key.deployment, book)), key)
+
+
+@dca.command()
+@click.argument("decision")
+@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@json_option
+@click.pass_obj
+def replay(project: Project, decision: str, book: str | None, as_json: bool) -> None:
+    """Decide again from the record of DECISION (or from a file that `record` wrote) and compare the hash of the plan.
+
+    Exit code 5 when it comes out differently.
+
+    Example: ledger-pipeline dca replay core.2026-01-05
+    """
+    from ledger_pipeline.ledger.events import load_json
+    from ledger_pipeline.trading.deployment.replay import replay as decide_again
+
+    if Path(decision).is_file():
+        try:
+            told = load_json(Path(decision).read_bytes())
+        except ValueError as error:
+            raise InputError(f"{decision} is no JSON file of a record: {error}.") from None
+    else:
+        told = _record(project, decision, book)
+    found = decide_again(project, told)
+    shown = {"decision": found.decision, "recorded": found.recorded, "found": found.found, "same": found.same}
+    verdict = "the same" if found.same else f"DIFFERENT: {found.found}"
+    emit(shown, as_json, lambda: click.echo(f"{found.decision}: plan {found.recorded}, decided again: {verdict}"))
+    if not found.same:
+        raise SystemExit(IntegrityError.exit_code)
+
+
+@dca.command()
+@click.argument("names", nargs=-1)
+@json_option
+@click.pass_obj
+def validate(project: Project, names: tuple[str, ...], as_json: bool) -> None:
+    """Check policies: by name or file, all of strategies/policies when none is named. Says what is worth a second look.
+
+    Example: ledger-pipeline dca validate core my-policy.json
+    """
+    from ledger_pipeline.trading.policy import load_policy, warnings
+
+    folder = project.strategies / "policies"
+    paths = [Path(name) if name.endswith(".json") else folder / f"{name}.json" for name in names]
+    rows = []
+    for path in paths or sorted(folder.glob("*.json")):
+        policy = load_policy(path)
+        rows.append(
+            {
+                "policy": path.stem,
+                "name": policy.name or "",
+                "targets": " ".join(f"{symbol} {float(weight):.4g}" for symbol, weight in policy.weights.items()),
+                "schedule": f"{policy.schedule.every} {policy.schedule.nth}",
+                "hash": policy.hash[:16],
+                "warnings": list(warnings(policy)),
+            }
+        )
+
+    def render() -> None:
+        table(["policy", "name", "targets", "schedule", "hash"], [list(row.values())[:5] for row in rows])
+        for row in rows:
+            for text in row["warnings"]:
+                click.echo(f"{row['policy']}: {text}")
+
+    emit(rows, as_json, render)

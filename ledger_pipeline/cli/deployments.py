@@ -1,0 +1,167 @@
+"""promote, deployment list | show | plan | run: researched runs that trade."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import click
+
+from ledger_pipeline.cli.live import broker_options, person_options
+from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
+from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, timeout_option, trade
+from ledger_pipeline.cli.session import show as show_decision
+from ledger_pipeline.errors import BlockedError, InputError
+from ledger_pipeline.project import Project
+
+
+@click.command()
+@click.argument("run")
+@person_options
+@click.option("--book", help="The book that it trades: id, path or s3:// URL. [default: local]")
+@click.option("--mode", type=click.Choice(["exchange", "paper", "live"]), help="[default: what the book belongs to]")
+@click.option(
+    "--name", help="What the deployment, its orders and its lots are called. [default: the experiment's name]"
+)
+@click.option("--capital", help="Cash of its own, in dollars. [default: the cash that no other deployment has]")
+@click.option("--every", type=click.Choice(["session", "week", "month", "quarter"]), help="[default: session]")
+@click.option("--minutes-after-open", type=click.IntRange(0, 180), help="When it decides. [default: 10]")
+@json_option
+@click.pass_obj
+def promote(
+    project: Project,
+    run: str,
+    by: str,
+    reason: str,
+    book: str | None,
+    mode: str | None,
+    name: str | None,
+    capital: str | None,
+    every: str | None,
+    minutes_after_open: int | None,
+    as_json: bool,
+) -> None:
+    """Make a deployment of RUN: the same strategy, pinned by hash, trades from now on when it is due.
+
+    Writes strategies/deployments/<name>.yaml. Code or params that differ from it later are refused until they are
+    promoted again.
+
+    Example: ledger-pipeline promote sma_long_flat_20 --book paper-1 --by "Ada Byron" --reason "six months on paper"
+    """
+    from ledger_pipeline.cli.runs import resolve
+    from ledger_pipeline.trading.deployment.deployment import describe, write_deployment
+    from ledger_pipeline.trading.deployment.promote import promote as promoted
+    from ledger_pipeline.trading.policy import Schedule
+
+    try:
+        amount = None if capital is None else Decimal(capital)
+    except InvalidOperation:
+        raise InputError(f"--capital is {capital!r}; it must be an amount of dollars such as 25000.") from None
+    if amount is not None and not (amount.is_finite() and amount > 0):
+        raise InputError(f"--capital is {capital}; it must be above zero.")
+    given = {"every": every, "minutesAfterOpen": minutes_after_open}
+    given = {key: value for key, value in given.items() if value is not None}
+    made = promoted(
+        project, resolve(project, run), by=by, reason=reason, book=book, mode=mode, name=name,
+        capital=amount, schedule=Schedule.model_validate(given) if given else None,
+    )  # fmt: skip
+    path = write_deployment(project, made)
+    told = describe(project, made.name) | {"path": str(path)}
+
+    def render() -> None:
+        click.echo(
+            f"{made.what} (run {made.promoted.run}, tier {made.promoted.tier}) is deployed as {made.name!r}: {path}"
+        )
+        click.echo(f"show what it would do:  ledger-pipeline deployment plan {made.name}")
+
+    emit(told, as_json, render)
+
+
+@click.group(cls=ErrorHandlingGroup)
+def deployment() -> None:
+    """What trades by itself: policies and promoted runs.
+
+    \b
+    ledger-pipeline deployment list
+    ledger-pipeline deployment plan sma_long_flat_20
+    ledger-pipeline deployment run sma_long_flat_20 --execute
+    """
+
+
+@deployment.command(name="list")
+@json_option
+@click.pass_obj
+def list_(project: Project, as_json: bool) -> None:
+    """Show all deployments: what decides, for which book, when. Example: ledger-pipeline deployment list"""
+    from ledger_pipeline.trading.deployment.deployment import deployment_names, describe
+
+    rows = [describe(project, name) for name in deployment_names(project)]
+
+    def render() -> None:
+        columns = ["name", "what", "book", "mode", "capital", "decides"]
+        table(
+            [*columns[:-1], "schedule", "hash"],
+            [[*(row[name] for name in columns[:-1]), row["schedule"]["every"], row["decides"][:16]] for row in rows],
+        )
+
+    emit(rows, as_json, render)
+
+
+@deployment.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def show(project: Project, name: str, as_json: bool) -> None:
+    """Show one deployment. Example: ledger-pipeline deployment show core"""
+    from ledger_pipeline.trading.deployment.deployment import describe
+
+    told = describe(project, name)
+    emit(told, as_json, lambda: table(["", ""], [[key, str(value)] for key, value in told.items()]))
+
+
+@deployment.command()
+@click.argument("name")
+@granularity_option
+@quiet_option
+@broker_options
+@json_option
+@click.pass_obj
+def plan(project: Project, name: str, granularity: str | None, quiet: bool, as_json: bool, **where: Any) -> None:
+    """Show what a promoted strategy would trade now. Sends nothing; its bars are sealed.
+
+    Example: ledger-pipeline deployment plan sma_long_flat_20
+    """
+    told = planned(project, name, "strategy", granularity, where)
+    show_decision(told, quiet, as_json)
+    if told["status"] == "BLOCKED":
+        raise SystemExit(BlockedError.exit_code)
+
+
+@deployment.command()
+@click.argument("name")
+@click.option("--execute", is_flag=True, help="Send the orders. Without it the decision is only shown.")
+@granularity_option
+@click.option("--again", metavar="REASON", help="Decide again in a period that is used up; the reason is kept.")
+@quiet_option
+@timeout_option
+@broker_options
+@json_option
+@click.pass_obj
+def run(
+    project: Project,
+    name: str,
+    execute: bool,
+    granularity: str | None,
+    again: str | None,
+    quiet: bool,
+    timeout: float,
+    as_json: bool,
+    **where: Any,
+) -> None:
+    """Work one session of a promoted strategy, once: seal the bars, decide, check, send, follow.
+
+    Exit codes: 0 done (or nothing to do), 3 blocked, 4 done already, 6 broker error, 7 reconciliation break.
+
+    Example: ledger-pipeline deployment run sma_long_flat_20 --execute
+    """
+    trade(project, name, "strategy", execute, granularity, again, quiet, timeout, as_json, where)

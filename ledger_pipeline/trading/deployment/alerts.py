@@ -1,0 +1,111 @@
+"""What a person should be told: BLOCKED, a break, a halt, an order that the broker refused, a session that was missed.
+
+Alerts are read from the book after a seq, so nothing is missed and each is told once by whoever keeps the seq. They go
+to the log, and to a webhook when LEDGER_PIPELINE_WEBHOOK names one (https, or http on this machine): a POST of JSON.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+
+from ledger_pipeline.errors import InputError, LedgerPipelineError, StorageError
+from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.trading.connect import LOOPBACK
+from ledger_pipeline.trading.deployment.deployment import book_id, deployment_names, find_deployment
+from ledger_pipeline.trading.deployment.due import missed
+
+if TYPE_CHECKING:
+    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.project import Project
+
+VARIABLE = "LEDGER_PIPELINE_WEBHOOK"
+KINDS = ("BLOCKED", "BREAK_OPENED", "HALTED", "ORDER_REJECTED", "UNRECOGNIZED")
+LOOK_BACK = timedelta(days=10)  # how far missed sessions are looked for
+_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One thing to be told: a kind, a sentence, the book and the seq of its event (0 for a missed session)."""
+
+    kind: str
+    book: str
+    text: str
+    seq: int
+    at: str
+    strategy: str | None = None
+
+
+def alerts(book: Book, after: int) -> list[Alert]:
+    """The alerts in the events with a seq above `after`, in order."""
+    return [_alert(book.name, event) for event in book.events(after, KINDS)]
+
+
+def _alert(book: str, event: Event) -> Alert:
+    told = event.payload
+    why = "; ".join(told.get("why", ())) or str(told.get("reason") or told.get("break_id") or "")
+    what = " ".join(part for part in (event.side, event.symbol, event.order_id) if part)
+    text = f"{event.kind}{' ' + what if what else ''}: {why or ', '.join(event.reasons) or 'see the book'}"
+    return Alert(event.kind, book, text, event.seq, time_text(event.occurred_at), event.strategy)
+
+
+def missed_sessions(project: Project, book: Book, session: date, told: Iterable[str] = ()) -> list[Alert]:
+    """Alerts about sessions before `session` in which a deployment of the book was to decide and did not; `told` are
+    their texts that were told before. Deployments begin with their first decision.
+    """
+    found = []
+    for name in deployment_names(project):
+        try:
+            made = find_deployment(project, name)
+        except LedgerPipelineError:
+            continue  # the sensor that follows the files tells of it
+        if book_id(project, made.book) != book.name:
+            continue
+        first = next((e.occurred_at.date() for e in book.events(kinds=_DECISIONS) if e.strategy == name), None)
+        if first is None:
+            continue
+        for day in missed(project, made, book, session, max(first, session - LOOK_BACK)):
+            text = f"MISSED_SESSION {name}: it was to decide in {day} and the book has nothing of it"
+            if text not in told:
+                found.append(Alert("MISSED_SESSION", book.name, text, 0, f"{day}T00:00:00.000000Z", name))
+    return found
+
+
+_DECISIONS = ("DECIDED", "NO_ACTION", "BLOCKED")
+
+
+def webhook(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Where alerts are posted to, None when nobody set it. InputError for an address that is not https or local."""
+    url = environment.get(VARIABLE)
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return url
+    raise InputError(f"{VARIABLE} must be an https address, or http on this machine; alerts may name accounts.")
+
+
+def post(found: Iterable[Alert], url: str) -> int:
+    """Send alerts to a webhook, one POST in all, and return how many. StorageError when it does not take them: they are
+    told again later.
+    """
+    rows: list[dict[str, Any]] = [asdict(alert) for alert in found]
+    if not rows:
+        return 0
+    session = requests.Session()
+    session.trust_env = False
+    text = "\n".join(row["text"] for row in rows)
+    try:
+        answer = session.post(url, json={"text": text, "alerts": rows}, timeout=_TIMEOUT, allow_redirects=False)
+    except requests.RequestException as error:
+        raise StorageError(f"the webhook cannot be reached ({type(error).__name__}); the alerts are kept.") from None
+    if not 200 <= answer.status_code < 300:
+        raise StorageError(f"the webhook answered {answer.status_code}; the alerts are kept.")
+    return len(rows)
