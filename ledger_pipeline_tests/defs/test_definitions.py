@@ -10,10 +10,14 @@ import dagster as dg
 import pytest
 
 from ledger_pipeline.definitions import defs
+from ledger_pipeline.defs import deployments
+from ledger_pipeline.trading.policy import GUARDRAILS
 from ledger_pipeline_tests.projects import environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)
 RUNS = "experiment x snapshot"
+LIVE = "deployment x session"
+GUARDED = ",".join(sorted(f"{name}!" for name in ("decided", *GUARDRAILS)))
 GRAPH = f"""
 raw_bars          | market   | parquet,python | snapshots   |                            | data_quality!
 sealed_snapshot   | market   | parquet        | snapshots   | raw_bars                   | sealed_bytes!
@@ -26,12 +30,23 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
-broker_account    | live     | json           | sessions              |                                         |
-reconciliation    | live     | json           | sessions              | broker_account                          | no_breaks!
-session_orders    | live     | json           | sessions              | reconciliation                          |
-live_ledger       | live     | parquet        | sessions              | reconciliation,session_orders           |
-open_orders       | live     | json           | sessions              | live_ledger                             |
-live_positions    | live     | json           | sessions              | live_ledger                             |
+deployment        | live     | json,yaml      | deployments | run_ledger                 |
+broker_account    | live     | json           | {LIVE}      |                            |
+reconciliation    | live     | json           | {LIVE}      | broker_account             | no_breaks!
+session_orders    | live     | json           | {LIVE}      | reconciliation             |
+dca_plan          | decisions | json          | {LIVE}      | deployment,reconciliation  | {GUARDED}
+dca_orders        | decisions | json          | {LIVE}      | dca_plan                   |
+live_snapshot     | decisions | parquet       | {LIVE}      | deployment,reconciliation  | live_quality!
+strategy_decision | decisions | json          | {LIVE}      | deployment,live_snapshot,reconciliation | {GUARDED}
+strategy_orders   | decisions | json          | {LIVE}      | strategy_decision          |
+live_ledger       | live     | parquet        | {LIVE}      | dca_orders,reconciliation,session_orders,strategy_orders |
+open_orders       | live     | json           | {LIVE}      | live_ledger                |
+live_positions    | live     | json           | {LIVE}      | live_ledger                |
+closing_reconciliation | live | json          | {LIVE}      | live_ledger                | no_breaks
+trade_entries     | attribution | parquet     | {LIVE}      | live_ledger                |
+strategy_lots     | attribution | parquet     | {LIVE}      | trade_entries              | adds_up!,attributed
+attribution_report | attribution | json       | {LIVE}      | closing_reconciliation,strategy_lots | equals_the_broker
+strategy_performance | attribution | json     | {LIVE}      | strategy_lots              |
 """
 
 LOADING = """
@@ -81,6 +96,23 @@ def test_the_graph_is_this_one(graph) -> None:
     assert rows == expected
 
 
+def test_the_checks_are_the_guardrails_of_policies() -> None:
+    assert deployments.GUARDRAILS == GUARDRAILS
+
+
+def test_the_graph_is_one(graph) -> None:
+    """From raw bars to attribution: every asset is connected with every other."""
+    keys = set(graph.get_all_asset_keys())
+    seen, todo = set(), [dg.AssetKey("raw_bars")]
+    while todo:
+        key = todo.pop()
+        if key not in seen:
+            seen.add(key)
+            todo += [*graph.get(key).parent_keys, *graph.get(key).child_keys]
+    assert seen == keys
+    assert dg.AssetKey("attribution_report") in dg.AssetSelection.assets("raw_bars").downstream().resolve(graph)
+
+
 def test_every_asset_says_what_it_is_and_whose(graph) -> None:
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -98,24 +130,30 @@ def test_jobs_sensors_resources_and_executor() -> None:
         "experiments_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
         "poll_fills": "STOPPED",
+        "deployments_follow_files": "RUNNING",
+        "attribute_fills": "STOPPED",
+        "alert": "STOPPED",
     }
     assert {schedule.name: schedule.default_status.value for schedule in repository.schedule_defs} == {
-        "reconcile_around_sessions": "STOPPED"
+        "reconcile_around_sessions": "STOPPED",
+        "trade_policies": "STOPPED",
+        "trade_strategies": "STOPPED",
     }
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
+    assert {"trade_policy", "trade_strategy", "attribute_session"} <= jobs
     assert set(loaded.resources) == {"project", "duckdb", "trading"}
     assert loaded.executor is dg.in_process_executor
 
 
 def test_what_writes_a_book_waits_in_its_pool_and_is_never_retried() -> None:
     made = [asset for asset in defs().assets if isinstance(asset, dg.AssetsDefinition) and asset.is_executable]
-    live = [asset for asset in made if set(asset.group_names_by_key.values()) == {"live"}]
+    live = [asset for asset in made if set(asset.group_names_by_key.values()) <= {"live", "decisions", "attribution"}]
     assert {asset.key.to_user_string() for asset in live} >= {"session_orders", "live_ledger", "reconciliation"}
     assert {asset.op.pool for asset in live} == {"book"}
     assert not any(asset.op.retry_policy for asset in live)
     repository = defs().get_repository_def()
-    for name in ("reconcile_session", "collect_fills", "submit_orders"):
+    for name in ("reconcile_session", "collect_fills", "submit_orders", "trade_policy", "trade_strategy"):
         assert repository.get_job(name).tags["dagster/max_retries"] == "0"
 
 
