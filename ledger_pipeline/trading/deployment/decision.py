@@ -84,7 +84,7 @@ class Key:
         return self.session.isoformat() + ("" if self.hour is None else f"T{self.hour:02d}")
 
 
-_ID = re.compile(r"([a-z0-9][a-z0-9_-]*?)(?:--h(\d\d))?(?:--(\d+))?\.(\d{4}-\d\d-\d\d)")
+_ID = re.compile(r"([a-z0-9](?:[a-z0-9_]|-(?!-))*)(?:--h(\d\d))?(?:--(\d+))?\.(\d{4}-\d\d-\d\d)")
 
 
 def key_of(correlation_id: str | None) -> Key | None:

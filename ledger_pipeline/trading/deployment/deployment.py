@@ -126,12 +126,21 @@ def deployment_names(project: Project) -> list[str]:
     return sorted(written | {path.stem for path in (project.strategies / "policies").glob("*.json")})
 
 
+def check_name(name: str) -> str:
+    """`name` if a deployment may be called so, else InputError: '--' parts the names of decisions."""
+    if "--" in check_id("deployment", name):
+        raise InputError(
+            f"the deployment name {name!r} holds '--', which parts the names of decisions; choose another."
+        )
+    return name
+
+
 def find_deployment(project: Project, name: str, book: str | None = None) -> Deployment:
     """The deployment of a name; `book` stands in where a policy has no deployment file.
 
     NotFoundError listing what there is; InputError naming file, line and key.
     """
-    check_id("deployment", name)
+    check_name(name)
     path = deployments_of(project) / f"{name}.yaml"
     if path.is_file():
         return read_deployment(path)
@@ -181,7 +190,7 @@ def read_deployment(path: Path) -> Deployment:
 
 def write_deployment(project: Project, deployment: Deployment) -> Path:
     """Write the file of a deployment, whole or not at all, and return its path."""
-    path = deployments_of(project) / f"{check_id('deployment', deployment.name)}.yaml"
+    path = deployments_of(project) / f"{check_name(deployment.name)}.yaml"
     write_file(location(path), deployment.to_yaml().encode())
     return path
 

@@ -11,11 +11,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.errors import RefusedError
-from ledger_pipeline.identity import check_id
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.trading.deployment.deployment import Deployment, Lineage, Promoted, deployments_of, read_deployment
+from ledger_pipeline.trading.deployment.deployment import (
+    Deployment,
+    Lineage,
+    Promoted,
+    check_name,
+    deployments_of,
+    read_deployment,
+)
 from ledger_pipeline.trading.deployment.strategy import differences
 from ledger_pipeline.trading.override import named
 from ledger_pipeline.trading.policy import Guardrails, Schedule
@@ -72,9 +78,7 @@ def promote(
             f"run {found['run_id']}: {', '.join(changed)} of experiment {told['name']!r} changed since it was made; "
             "run the experiment again and promote that run."
         )
-    called = check_id("deployment", name or told["name"])
-    if "--" in called:
-        raise RefusedError(f"the name {called!r} holds '--', which parts the names of decisions; choose another one.")
+    called = check_name(name or told["name"])
     options = {"book": book, "mode": mode, "capital": capital, "schedule": schedule, "guardrails": guardrails}
     path = deployments_of(project) / f"{called}.yaml"
     if path.exists():
