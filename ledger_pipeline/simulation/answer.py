@@ -26,7 +26,7 @@ def checked(returned: Any, universe: tuple[str, ...], places: Places) -> tuple[T
     invest counts as 0 in the vector: it is an amount, not a quantity. `places` tells where each symbol stands.
     """
     targets = returned
-    if isinstance(returned, Mapping):
+    if not isinstance(returned, Targets) and isinstance(returned, Mapping):
         targets = Targets(universe, np.zeros(len(universe)))
         targets.values = dict(returned)
         targets.invests = any(isinstance(value, Invest) for value in returned.values())
@@ -41,7 +41,7 @@ def checked(returned: Any, universe: tuple[str, ...], places: Places) -> tuple[T
     vector = targets.vector
     if targets.values is not None:
         values = targets.values
-        if len(values) != len(universe) or (isinstance(returned, Mapping) and tuple(values) != universe):
+        if len(values) != len(universe) or (targets is not returned and tuple(values) != universe):
             extra = [symbol for symbol in values if symbol not in universe]
             missing = [symbol for symbol in universe if symbol not in values]
             if extra:

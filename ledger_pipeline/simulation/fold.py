@@ -27,7 +27,7 @@ from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked
 from ledger_pipeline.simulation.costs import compile_costs
 from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders, to_cents
 from ledger_pipeline.simulation.risk import apply_risk
-from ledger_pipeline.strategy.context import Context, Past
+from ledger_pipeline.strategy.context import Context, Past, Places
 from ledger_pipeline.strategy.targets import Targets
 
 ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
@@ -130,7 +130,7 @@ class _Fold:
         self.numbers = np.zeros(1, dtype=np.int64)
         self.pending = 0
         self.memory = "{}"
-        self.placed: tuple[tuple[str, ...], dict[str, int]] = (), {}
+        self.placed: tuple[tuple[str, ...], Places] = (), Places(())
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
 
@@ -229,13 +229,14 @@ class _Fold:
             inputs.features[t][:, chosen].copy(),
             self.positions[chosen] / UNITS,
         )
-        fields.flags.writeable = features.flags.writeable = held.flags.writeable = False
+        for vector in (fields, features, held):
+            vector.setflags(write=False)
         cash = float(self.book[0])
         equity = cash + value
         time = int(inputs.grid.times[t])
         context = Context(
             universe, cash, equity, time, inputs.seed, t, fields, features, inputs.feature_names, held, self.memory,
-            past, index,
+            past, index, self._places(universe),
         )  # fmt: skip
         try:
             returned = inputs.strategy(context, inputs.params)
@@ -410,10 +411,10 @@ class _Fold:
             payloads[u] = self.events.payload({"invest": float(cash[u])})
         return reasons, payloads
 
-    def _places(self, universe: tuple[str, ...]) -> dict[str, int]:
+    def _places(self, universe: tuple[str, ...]) -> Places:
         """Where each symbol stands in the universe; made anew only when the universe changes."""
         if self.placed[0] is not universe:
-            self.placed = universe, {symbol: u for u, symbol in enumerate(universe)}
+            self.placed = universe, Places(universe)
         return self.placed[1]
 
     def _reason(self, text: str) -> int:
@@ -445,4 +446,7 @@ class _Fold:
         ]
         line = f", line {frames[-1].lineno}" if frames else ""
         kind = "" if isinstance(error, LedgerPipelineError) else f"{type(error).__name__}: "
-        return StrategyError(f"{self._when(t)} failed{line}: {kind}{str(error).rstrip('.')}.")
+        told = str(error)
+        if isinstance(error, AttributeError) and isinstance(error.obj, Context):
+            told = f"ctx has no {error.name!r}"
+        return StrategyError(f"{self._when(t)} failed{line}: {kind}{told.rstrip('.')}.")

@@ -18,36 +18,47 @@ from ledger_pipeline.errors import InputError
 from ledger_pipeline.strategy.targets import Targets
 from ledger_pipeline.strategy.terms import read_json
 
-_FIELDS = {"_open": 0, "_high": 1, "_low": 2, "_close": 3, "_volume": 4}
+_FIELDS = ("open", "high", "low", "close", "volume")
 
 
 def _unknown(symbol: object, universe: tuple[str, ...]) -> InputError:
     return InputError(f"{symbol!r} is not in ctx.universe at this pulse ({', '.join(universe[:12]) or 'empty'}).")
 
 
-class _Row(dict):
-    """Values of one pulse by symbol."""
+class Places(dict):
+    """Where each symbol stands in a universe, shared by its pulses; InputError for one that is not in it."""
 
     __slots__ = ()
 
-    def __init__(self, universe: tuple[str, ...], values: np.ndarray) -> None:
-        super().__init__(zip(universe, values.tolist(), strict=True))
+    def __init__(self, universe: tuple[str, ...]) -> None:
+        super().__init__((symbol, u) for u, symbol in enumerate(universe))
 
-    def __missing__(self, symbol: object) -> float:
+    def __missing__(self, symbol: object) -> int:
         raise _unknown(symbol, tuple(self))
 
 
-class _NamedRows(dict):
-    """Rows of features by name, made when first asked for."""
+class _Rows(dict):
+    """Rows of one pulse by name, as lists, for these are read fastest one by one. Each is made when first asked for, so
+    that a strategy which uses the vectors does not pay for it.
+    """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_vectors", "_names")
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, vectors: np.ndarray, names: tuple[str, ...]) -> None:
+        self._vectors = vectors
+        self._names = names
 
-    def __missing__(self, name: str) -> _Row:
-        row = self[name] = _Row(self._context.universe, self._context.feature_values(name))
+    def __missing__(self, name: str) -> list[float]:
+        row = self[name] = self.vector(name).tolist()
         return row
+
+    def vector(self, name: str) -> np.ndarray:
+        """The row as the vector that it is made from."""
+        try:
+            return self._vectors[self._names.index(name)]
+        except ValueError:
+            known = ", ".join(self._names) or "none"
+            raise InputError(f"the experiment defines no feature {name!r} (it defines: {known}).") from None
 
 
 @dataclass(frozen=True)
@@ -99,9 +110,10 @@ class Context:
     positions, feature_values(name).
     """
 
+    # No __getattr__: with one, Python looks up every attribute and method the slow way.
     __slots__ = (
-        "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_features", "_names", "_positions",
-        "_memory", "_past", "_columns", "_rng", "_open", "_high", "_low", "_close", "_volume", "_position", "_named",
+        "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_positions", "_memory", "_past",
+        "_columns", "_places", "_bar", "_features", "_rng",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +131,7 @@ class Context:
         memory: str,
         past: Past | None,
         columns: Mapping[str, int],
+        places: Places | None = None,
     ) -> None:
         self.universe = universe
         self.cash = cash
@@ -127,12 +140,13 @@ class Context:
         self._seed = seed
         self._pulse = pulse
         self._fields = fields
-        self._features = features
-        self._names = names
         self._positions = positions
         self._memory = memory
         self._past = past
         self._columns = columns
+        self._places = Places(universe) if places is None else places
+        self._bar = _Rows(fields, _FIELDS)
+        self._features = _Rows(features, names)
         self._rng: np.random.Generator | None = None
 
     @property
@@ -152,48 +166,33 @@ class Context:
             self._rng = np.random.default_rng([self._seed, self._pulse])
         return self._rng
 
-    def __getattr__(self, name: str) -> Any:
-        """Rows by symbol are made when a strategy first asks for them, so that one which uses the vectors does not pay
-        for them.
-        """
-        if name in _FIELDS:
-            row = _Row(self.universe, self._fields[_FIELDS[name]])
-        elif name == "_position":
-            row = _Row(self.universe, self._positions)
-        elif name == "_named":
-            row = _NamedRows(self)
-        else:
-            raise AttributeError(f"ctx has no {name!r}")
-        setattr(self, name, row)
-        return row
-
     def open(self, symbol: str) -> float:
         """The open of the bar, raw."""
-        return self._open[symbol]
+        return self._bar["open"][self._places[symbol]]
 
     def high(self, symbol: str) -> float:
         """The high of the bar, raw."""
-        return self._high[symbol]
+        return self._bar["high"][self._places[symbol]]
 
     def low(self, symbol: str) -> float:
         """The low of the bar, raw."""
-        return self._low[symbol]
+        return self._bar["low"][self._places[symbol]]
 
     def close(self, symbol: str) -> float:
         """The close of the bar, raw."""
-        return self._close[symbol]
+        return self._bar["close"][self._places[symbol]]
 
     def volume(self, symbol: str) -> float:
         """The volume of the bar."""
-        return self._volume[symbol]
+        return self._bar["volume"][self._places[symbol]]
 
     def position(self, symbol: str) -> float:
         """The quantity held."""
-        return self._position[symbol]
+        return self._positions.item(self._places[symbol])
 
     def feature(self, symbol: str, name: str) -> float:
         """The value of the feature bound to `name`; NaN during its warm-up."""
-        return self._named[name][symbol]
+        return self._features[name][self._places[symbol]]
 
     @property
     def opens(self) -> np.ndarray:
@@ -227,11 +226,7 @@ class Context:
 
     def feature_values(self, name: str) -> np.ndarray:
         """Values of the feature bound to `name`, aligned with `universe`."""
-        try:
-            return self._features[self._names.index(name)]
-        except ValueError:
-            known = ", ".join(self._names) or "none"
-            raise InputError(f"the experiment defines no feature {name!r} (it defines: {known}).") from None
+        return self._features.vector(name)
 
     def history(self, symbol: str, n: int) -> History:
         """The last `n` bars of `symbol` up to this one, fewer when there are fewer, in this bar's split basis."""
@@ -247,7 +242,9 @@ class Context:
 
     def flat(self) -> Targets:
         """Targets of zero for the whole universe."""
-        return Targets(self.universe, np.zeros(len(self.universe)))
+        targets = Targets(self.universe, np.zeros(len(self.universe)))
+        targets.values = dict.fromkeys(self.universe, 0.0)  # most strategies go on to assign, and this is fastest
+        return targets
 
     def hold(self) -> Targets:
         """Targets equal to what is held."""
@@ -264,7 +261,7 @@ class Context:
         """
         if isinstance(weights, Mapping):
             for symbol in weights:
-                if symbol not in self.universe:
+                if symbol not in self._places:
                     raise _unknown(symbol, self.universe)
             weights = [weights.get(symbol, 0.0) for symbol in self.universe]
         vector = self._aligned("weights", weights)

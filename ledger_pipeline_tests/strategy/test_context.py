@@ -69,7 +69,7 @@ def test_what_is_not_there_is_told_with_what_is() -> None:
             ask()
     with pytest.raises(InputError, match="it defines: none"):
         context(names=(), features=np.empty((0, 3))).feature("A", "sma")
-    with pytest.raises(AttributeError, match="ctx has no 'price'"):
+    with pytest.raises(AttributeError, match="'Context' object has no attribute 'price'"):
         ctx.price  # noqa: B018
 
 
