@@ -83,5 +83,5 @@ def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
     table = np.empty((len(grid.times), len(items), len(grid.symbols)))
     for k, item in enumerate(items):
         require_causal(item, grid)
-        table[:, k, :] = compute(item, grid)
+        compute(item, grid, out=table[:, k, :])
     return table

@@ -77,18 +77,20 @@ def feature(alias: str, spec: Mapping[str, Any], indicators: Mapping[str, Indica
         raise InputError(f"feature {alias!r}: {error}") from None
 
 
-def compute(item: Feature, grid: Grid) -> np.ndarray:
+def compute(item: Feature, grid: Grid, out: np.ndarray | None = None) -> np.ndarray:
     """Values of a feature over the grid: float64 (T, N), NaN where there is no bar, during the warm-up and where it is
-    undefined.
+    undefined. They are written into `out` where it is given.
     """
-    values = raw_values(item, grid)
+    values = np.empty(grid.present.shape) if out is None else out
+    values[:] = raw_values(item, grid)
     if grid.present.all():
         values[: item.warmup - 1] = np.nan
     else:
         values[(np.cumsum(grid.present, axis=0) < item.warmup) | ~grid.present] = np.nan
     values[np.isinf(values)] = np.nan
     if item.indicator.across:
-        return pd.DataFrame(values).rank(axis=1, pct=True).to_numpy()
+        values[:] = pd.DataFrame(values).rank(axis=1, pct=True).to_numpy()
+        return values
     if not grid.has_splits:
         return values
     if item.indicator.basis == "price":
@@ -99,7 +101,9 @@ def compute(item: Feature, grid: Grid) -> np.ndarray:
 
 
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:
-    """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits."""
+    """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits. It may be
+    an array that is not ours to change.
+    """
     dense = grid.present.all(axis=0)
     if dense.all() and item.indicator.wide:
         return _call(item, {"close": pd.DataFrame(_continued(grid, 3, slice(None)), copy=False)})
@@ -130,7 +134,7 @@ def _call(item: Feature, bars: Any) -> np.ndarray:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            result = np.array(item.indicator.compute(bars, **item.params), dtype=np.float64)
+            result = np.asarray(item.indicator.compute(bars, **item.params), dtype=np.float64)
     except Exception as error:
         if expected[0] < item.warmup:  # too short a history for the library to cope with: no value yet
             return np.full(expected, np.nan)

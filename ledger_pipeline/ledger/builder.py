@@ -149,14 +149,14 @@ def _shared_ids(numbers: np.ndarray) -> pa.DictionaryArray:
     used[0] = False
     codes = np.cumsum(used, dtype=np.int32) - 1
     codes[~used] = -1
-    return _names(codes[numbers], np.flatnonzero(used).astype(str))
+    return _names(codes[numbers], _ids(np.flatnonzero(used)))
 
 
-def _names(codes: np.ndarray, names: Sequence[str]) -> pa.DictionaryArray:
+def _names(codes: np.ndarray, names: Sequence[str] | pa.Array) -> pa.DictionaryArray:
     codes = np.ascontiguousarray(codes, dtype=np.int32)
     missing = codes < 0
     indices = pa.array(codes, mask=missing if missing.any() else None)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(list(names), pa.string()))
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
 
 
 def _numbers(values: np.ndarray) -> pa.Array:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.ledger.lots import UNITS, LotFold, fold_lots, units
@@ -28,7 +29,7 @@ FILL_COLUMNS = (
 def of_kind(ledger: Ledger, *kinds: str) -> np.ndarray:
     """Rows (int64 positions in the ledger) of the events of these kinds."""
     codes, names = ledger.codes("kind")
-    return np.flatnonzero(np.isin(codes, [code for code, name in enumerate(names) if name in kinds]))
+    return np.flatnonzero(np.array([name in kinds for name in names], dtype=bool)[codes])
 
 
 def fills(ledger: Ledger, columns: Sequence[str] = FILL_COLUMNS) -> pd.DataFrame:
@@ -55,6 +56,7 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
         - pieces["close_fee"]
     )
     order_ids = ledger.table.column("order_id")
+    closes = pa.array(pieces["closed"], mask=~closed)
     return pd.DataFrame(
         {
             **_owners(ledger, fold, pieces),
@@ -67,7 +69,7 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
             "close_fee": np.where(closed, pieces["close_fee"], np.nan),
             "realised": realised,
             "open_order_id": order_ids.take(pieces["opened"]).to_pandas(),
-            "close_order_id": order_ids.take(np.where(closed, pieces["closed"], 0)).to_pandas().where(closed),
+            "close_order_id": order_ids.take(closes).to_pandas(),
         }
     )
 
@@ -161,10 +163,8 @@ def equity(
     """
     fold = fold or fold_lots(ledger)
     codes, names = ledger.codes("symbol")
-    place = np.full(len(names) + 1, -1, dtype=np.int64)
-    for code, name in enumerate(names):
-        if name in symbols:
-            place[code] = symbols.index(name)
+    columns = {symbol: i for i, symbol in enumerate(symbols)}
+    place = np.array([*(columns.get(name, -1) for name in names), -1], dtype=np.int64)
     change = np.zeros(len(ledger), dtype=np.int64)
     rows = of_kind(ledger, *POSITION_KINDS)
     change[rows] = signed_units(ledger, rows)
@@ -185,7 +185,7 @@ def equity(
         table,
         columns=["cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income"],
     )
-    frame.insert(0, "ts", pd.to_datetime(times, unit="us", utc=True).as_unit("us"))
+    frame.insert(0, "ts", _utc(times))
     return frame
 
 
@@ -235,10 +235,10 @@ def _owners(ledger: Ledger, fold: LotFold, rows: np.ndarray) -> dict[str, object
     """strategy, symbol and side columns of PIECE or TRIP rows."""
     _, strategies = ledger.codes("strategy")
     _, symbols = ledger.codes("symbol")
-    owner = fold.keys[rows["key"]].reshape(-1, 2)
+    strategy, symbol = fold.keys.T.take(rows["key"], axis=1)
     return {
-        "strategy": pd.Categorical.from_codes(owner[:, 0], strategies),
-        "symbol": pd.Categorical.from_codes(owner[:, 1], symbols),
+        "strategy": pd.Categorical.from_codes(strategy, strategies),
+        "symbol": pd.Categorical.from_codes(symbol, symbols),
         "side": pd.Categorical.from_codes((rows["side"] < 0).astype(np.int8), ["LONG", "SHORT"]),
     }
 
@@ -246,4 +246,8 @@ def _owners(ledger: Ledger, fold: LotFold, rows: np.ndarray) -> dict[str, object
 def _times(ledger: Ledger, rows: np.ndarray) -> pd.Series:
     """occurred_at of events; NaT where the row is -1."""
     stamps = np.where(rows >= 0, ledger.micros[rows] if len(ledger) else 0, np.iinfo(np.int64).min)
-    return pd.Series(stamps.view("datetime64[us]")).dt.tz_localize("UTC")
+    return _utc(stamps)
+
+
+def _utc(micros: np.ndarray) -> pd.Series:
+    return pd.Series(micros.view("datetime64[us]")).dt.tz_localize("UTC")

@@ -15,20 +15,21 @@ RELATIVE = 1e-9  # of the largest amount that took part in the sum
 
 def cash_and_positions_make_equity(equity: pd.DataFrame) -> list[str]:
     """cash + marked positions = equity, at each pulse."""
-    gap = (equity["cash"] + equity["positions_value"] - equity["equity"]).abs()
-    return _beyond(
-        equity, gap, equity[["cash", "positions_value"]].abs().max(axis=1), "cash + positions differ from equity"
-    )
+    cash, value, total = (equity[name].to_numpy() for name in ("cash", "positions_value", "equity"))
+    scale = np.fmax(np.abs(cash), np.abs(value))
+    return _beyond(equity, np.abs(cash + value - total), scale, "cash + positions differ from equity")
 
 
 def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
     """Since the first pulse: change of realised + unrealised - fees + income + flows = change of equity."""
     if equity.empty:
         return []
-    profit = equity["realised"] + equity["unrealised"] - equity["fees"] + equity["income"]
-    explained = profit - profit.iloc[0] + equity["flow"].cumsum() - equity["flow"].iloc[0]
-    gap = (explained - (equity["equity"] - equity["equity"].iloc[0])).abs()
-    scale = equity[["equity", "cash", "exposure", "realised"]].abs().max(axis=1).cummax()
+    column = {name: values.to_numpy() for name, values in equity.items()}
+    profit = column["realised"] + column["unrealised"] - column["fees"] + column["income"]
+    explained = profit - profit[0] + np.cumsum(column["flow"]) - column["flow"][0]
+    gap = np.abs(explained - (column["equity"] - column["equity"][0]))
+    largest = np.fmax.reduce([np.abs(column[name]) for name in ("equity", "cash", "exposure", "realised")])
+    scale = np.fmax.accumulate(largest)
     return _beyond(equity, gap, scale, "profit, fees, income and flows do not explain the change of equity")
 
 
@@ -105,9 +106,9 @@ def _positions_reproduced(ledger: Ledger, fold: LotFold) -> list[str]:
     )
 
 
-def _beyond(equity: pd.DataFrame, gap: pd.Series, scale: pd.Series, what: str) -> list[str]:
-    bad = ~(gap <= RELATIVE * scale.clip(lower=1.0))
-    if not bad.any():
+def _beyond(equity: pd.DataFrame, gap: np.ndarray, scale: np.ndarray, what: str) -> list[str]:
+    bad = np.flatnonzero(~(gap <= RELATIVE * np.maximum(scale, 1.0)))
+    if not len(bad):
         return []
-    row = equity[bad].iloc[0]
-    return [f"at {row['ts'].isoformat()} {what} by {gap[bad].iloc[0]!r}, at {int(bad.sum())} pulses in all"]
+    at = equity["ts"].iloc[bad[0]].isoformat()
+    return [f"at {at} {what} by {gap[bad[0]]!r}, at {len(bad)} pulses in all"]

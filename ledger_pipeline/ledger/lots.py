@@ -70,18 +70,21 @@ class LotFold:
 
 def units(quantity: np.ndarray) -> np.ndarray:
     """Quantities as whole 1e-9 units (int64), rounded to nearest; NaN becomes 0."""
-    return np.rint(np.nan_to_num(np.asarray(quantity, dtype=np.float64)) * UNITS).astype(np.int64)
+    scaled = np.rint(np.asarray(quantity, dtype=np.float64) * UNITS)
+    return np.where(np.isnan(scaled), 0.0, scaled).astype(np.int64)
 
 
 def fold_lots(ledger: Ledger) -> LotFold:
     """Fold the events of a ledger into lots and round trips, FIFO per instrument and strategy."""
     kinds, kind_names = ledger.codes("kind")
-    wanted = [code for code, name in enumerate(kind_names) if name in POSITION_KINDS]
+    wanted = np.array([name in POSITION_KINDS for name in kind_names], dtype=bool)
     symbols, symbol_names = ledger.codes("symbol")
-    rows = np.flatnonzero(np.isin(kinds, wanted) & (symbols >= 0))
+    rows = np.flatnonzero(wanted[kinds] & (symbols >= 0))
     strategies, _ = ledger.codes("strategy")
-    combined = strategies[rows].astype(np.int64) * (len(symbol_names) + 1) + symbols[rows]
-    values, key = np.unique(combined, return_inverse=True)
+    combined = (strategies[rows].astype(np.int64) + 1) * len(symbol_names) + symbols[rows]  # code -1: no strategy
+    used = np.bincount(combined) > 0
+    key = (np.cumsum(used) - 1)[combined]
+    owners = np.stack(np.divmod(np.flatnonzero(used), max(len(symbol_names), 1)), axis=1) - (1, 0)
     sides, side_names = ledger.codes("side")
     buy = side_names.index("BUY") if "BUY" in side_names else -2
     signed = units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
@@ -94,11 +97,11 @@ def fold_lots(ledger: Ledger) -> LotFold:
         is_split,
         np.nan_to_num(ledger.numbers("price")[rows]),
         np.nan_to_num(ledger.numbers("fee")[rows]),
-        len(values),
+        len(owners),
         realised,
         cost,
     )
-    return LotFold(pieces, trips, realised, cost, positions, np.stack(np.divmod(values, len(symbol_names) + 1), axis=1))
+    return LotFold(pieces, trips, realised, cost, positions, owners)
 
 
 @numba.njit(cache=True)

@@ -179,7 +179,9 @@ def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
     names = array.dictionary.to_pylist()
     codes = (pc.fill_null(array.indices, -1) if array.indices.null_count else array.indices).to_numpy()
     used = np.flatnonzero(np.bincount(codes + 1, minlength=len(names) + 1)[1:])
-    order = sorted(used.tolist(), key=lambda code: names[code])
+    order = sorted(used.tolist(), key=names.__getitem__)
+    if order == list(range(len(names))):  # all in use and sorted already
+        return codes, names
     rank = np.full(len(names) + 1, -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     return rank[codes], [names[code] for code in order]  # codes of -1 index the last entry, which stays -1

@@ -55,10 +55,11 @@ class Snapshot:
         """All symbols, sorted."""
         return tuple(self.manifest["symbols"])
 
-    @property
+    @functools.cached_property
     def calendar(self) -> str:
         """The exchange calendar that most of the instruments follow."""
-        return self.instruments["calendar"].mode().iloc[0]
+        codes, names = dict(self.columns("instruments"))["calendar"]
+        return names[np.bincount(codes).argmax()]
 
     @functools.cached_property
     def bars(self) -> pd.DataFrame:

@@ -299,9 +299,9 @@ def run_metrics(
     from ledger_pipeline.market.calendars import periods_per_year
 
     periods = periods_per_year(pd.DatetimeIndex(equity["ts"]), snapshot.calendar)
-    values: dict[str, Any] = metrics(
-        equity, folds.fills(ledger, ("quantity", "price", "fee")), trades, periods_per_year=periods
-    )
+    filled = folds.of_kind(ledger, "FILLED")
+    fills = pd.DataFrame({name: ledger.numbers(name)[filled] for name in ("quantity", "price")})
+    values: dict[str, Any] = metrics(equity, fills, trades, periods_per_year=periods)
     if experiment["benchmark"]:
         name = experiment["benchmark"]
         cells = experiment_grid(snapshot, [name])
