@@ -61,10 +61,10 @@ class Studio:
         path = self.project.strategies / "experiments" / f"{name}.yaml"
         path.write_text(EXPERIMENT.format(params=params))
 
-    def deploy(self, name: str, params: str = "{VTI: 4}", **options) -> None:
+    def deploy(self, name: str, params: str = "{VTI: 4}", snapshot: lp.Snapshot | None = None, **options) -> None:
         """Write an experiment, run it, promote the run."""
         self.write(name, params)
-        run = lp.run(lp.Catalogue(self.project.strategies).experiment(name), self.snapshot)
+        run = lp.run(lp.Catalogue(self.project.strategies).experiment(name), snapshot or self.snapshot)
         run.save(self.project.data)
         options = {"guardrails": WIDE, "by": "Ada Byron", "reason": "a test"} | options
         write_deployment(self.project, promote(self.project, run.run_id, **options))
@@ -92,7 +92,9 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     frame = bars({name: list(values) for name, values in PRICES.items()})
     days = sorted(frame["ts"].unique())
     frame["ts"] = frame["ts"].map(dict(zip(days, SESSIONS.tz_localize("UTC"), strict=True)))
-    actions = pd.DataFrame({"symbol": ["VTI"], "ex_date": [SESSIONS[4].tz_localize("UTC")], "kind": ["SPLIT"], "value": [2.0]})
+    actions = pd.DataFrame(
+        {"symbol": ["VTI"], "ex_date": [SESSIONS[4].tz_localize("UTC")], "kind": ["SPLIT"], "value": [2.0]}
+    )
     snapshot = lp.seal(frame, snapshot_id="ten", root=root / "snapshots", actions=actions)
     with exchange(tmp_path / "exchange", snapshot=snapshot.path, at="2026-01-05T21:30:00Z", cash=10_000) as served:
         for name, value in served.environ.items():
@@ -192,16 +194,14 @@ def test_a_snapshot_that_is_another_one_is_refused(studio) -> None:
         studio.work("keep")
 
 
-def test_a_split_after_the_pulse_restates_what_was_decided(studio) -> None:
+def test_a_split_before_the_pulse_is_in_the_bars(studio) -> None:
     studio.deploy("keep", "{VTI: 4}")
-    for _ in range(4):  # to the open of the ex-date; decided at the close before, in the old shares
+    for _ in range(4):
         studio.served.admin.until("close")
         studio.served.admin.until("open")
-    with open_desk(studio.project) as desk:
-        assert desk.session.isoformat() == "2026-01-12"
-    studio.served.admin.to("2026-01-09T14:30:00Z") if False else None
-    made, done = studio.work("keep", dry_run=True)
-    assert made.evidence["inputs"]["ratios"] == {} and [leg.quantity for leg in made.legs] == [Decimal(4)]
+    made, _ = studio.work("keep", dry_run=True)
+    assert made.evidence["pulse"] == "2026-01-09" and made.evidence["inputs"]["ratios"] == {}
+    assert [leg.quantity for leg in made.legs] == [Decimal(4)] and made.prices["VTI"] == Decimal(130)
 
 
 def test_a_split_on_the_day_doubles_the_leg(studio) -> None:
@@ -230,46 +230,37 @@ def test_a_split_while_it_is_held_is_no_reason_to_trade(studio) -> None:
 
 
 def test_bars_that_were_restated_block(studio) -> None:
-    studio.deploy("keep")
+    halved = studio.snapshot.bars.assign(symbol=lambda frame: frame["symbol"].astype(str))
+    halved.loc[halved["symbol"] == "VTI", ["open", "high", "low", "close"]] /= 2
+    studio.deploy("keep", snapshot=lp.seal(halved, snapshot_id="halved", root=studio.project.snapshots))
     studio.served.admin.until("open")
-    studio.work("keep")
-    studio.served.admin.until("close")
-    studio.served.admin.until("open")
-    changed = studio.snapshot.bars.assign(symbol=lambda frame: frame["symbol"].astype(str))
-    changed.loc[(changed["symbol"] == "VTI"), ["open", "high", "low", "close"]] /= 2
-    root = studio.project.root / "other"
-    other = lp.seal(changed, snapshot_id="ten", root=root)
-    from ledger_pipeline.trading.deployment import session as module
-
-    shown = lp.run(lp.Catalogue(studio.project.strategies).experiment("keep"), other)
-    assert shown.snapshot.hash != studio.snapshot.hash and module is not None
-    shutil.rmtree(studio.project.live_snapshots / "keep-20260106", ignore_errors=True)
-    for file in (studio.project.snapshots / "ten").iterdir():
-        file.chmod(0o600)
-    shutil.rmtree(studio.project.snapshots / "ten")
-    shutil.copytree(root / "ten", studio.project.snapshots / "ten")
-    studio.deploy_on = None
-    run = shown
-    run.save(studio.project.data)
-    write_deployment(studio.project, promote(studio.project, run.run_id, by="Ada", reason="test", guardrails=WIDE))
     made, done = studio.work("keep")
-    assert made.status == "BLOCKED" and made.reasons[0].startswith("RESTATED: the close of VTI") and done is None
-    assert [event.reasons for event in read_book(studio.project).events() if event.kind == "BLOCKED"] == [("RESTATED",)]
+    assert made.status == "BLOCKED" and done is None
+    assert made.reasons[0].startswith(
+        "RESTATED: the close of VTI on 2026-01-05 was sealed as 125 and is 250 at the broker"
+    )
+    blocked = [event for event in read_book(studio.project).events() if event.kind == "BLOCKED"]
+    assert [event.reasons for event in blocked] == [("RESTATED",)] and studio.served.sent() == []
 
 
 def test_a_jump_in_a_new_bar_blocks_until_a_person_allows_it(studio) -> None:
-    studio.deploy("keep", "{VXUS: 2}")
-    studio.served.admin.until("open")
-    deployment = find_deployment(studio.project, "keep")
-    cut = studio.snapshot.bars[studio.snapshot.bars["ts"] < SESSIONS[0].tz_localize("UTC")]
-    assert cut.empty
-    tight = deployment.model_copy(update={"max_jump": 0.001})
-    write_deployment(studio.project, tight)
-    assert studio.work("keep")[1].status == "DONE"  # nothing is new: the promoted snapshot has it all
-    assert find_deployment(studio.project, "keep").max_jump == 0.001
+    two = studio.snapshot.bars[studio.snapshot.bars["ts"] <= SESSIONS[1].tz_localize("UTC")]
+    short = lp.seal(two.assign(symbol=two["symbol"].astype(str)), snapshot_id="short", root=studio.project.snapshots)
+    studio.deploy("keep", snapshot=short)
+    for _ in range(6):  # over the split, which is no jump
+        studio.served.admin.until("close")
+        studio.served.admin.until("open")
+    write_deployment(studio.project, find_deployment(studio.project, "keep").model_copy(update={"max_jump": 0.01}))
+    made, _ = studio.work("keep")
+    assert made.status == "BLOCKED" and made.reasons[0].startswith("DATA_QUALITY: JUMP of VTI on 2026-01-08")
+    write_deployment(studio.project, find_deployment(studio.project, "keep").model_copy(update={"max_jump": 0.06}))
+    made, done = studio.work("keep")
+    assert done.status == "DONE" and made.evidence["pulse"] == "2026-01-13"
+    sealed = open_snapshot("keep-20260114", root=studio.project.live_snapshots)
+    assert len(sealed.bars) == 14 and list(sealed.actions["value"]) == [2.0]  # told by the broker
 
 
-def test_a_strategy_that_fails_is_named_and_nothing_is_sent(studio) -> None:
+def test_a_short_sale_is_blocked_and_nothing_is_sent(studio) -> None:
     studio.deploy("keep", "{VTI: 4}")
     studio.served.admin.until("open")
     studio.deploy("keep", "{VTI: -4}")
@@ -302,7 +293,12 @@ def test_promotion_pins_what_was_researched(studio) -> None:
     assert (pinned.run, pinned.experiment_hash, pinned.source_hash, pinned.params_hash) == (
         run.run_id, told["hash"], told["strategy_hash"], told["params_hash"],
     )  # fmt: skip
-    assert (pinned.by, pinned.reason, pinned.tier, pinned.snapshot.hash) == ("Ada Byron", "a test", 1, studio.snapshot.hash)
+    assert (pinned.by, pinned.reason, pinned.tier, pinned.snapshot.hash) == (
+        "Ada Byron",
+        "a test",
+        1,
+        studio.snapshot.hash,
+    )
     with pytest.raises(NotFoundError):
         promote(studio.project, "0123456789abcdef0123", by="Ada", reason="test")
     studio.write("keep", "{VTI: 5}")
