@@ -87,11 +87,13 @@ def environment(project: Project) -> dict[str, str]:
     return {**os.environ, **home}
 
 
-def command(project: Project, *arguments: str, **options) -> subprocess.CompletedProcess:
+def command(
+    project: Project, *arguments: str, env_more: Mapping[str, str] | None = None, **options
+) -> subprocess.CompletedProcess:
     """Run the installed command in a process of its own."""
     return subprocess.run(
         [str(COMMAND), *arguments],
-        env=environment(project),
+        env=environment(project) | dict(env_more or {}),
         cwd=project.root,
         capture_output=True,
         text=True,

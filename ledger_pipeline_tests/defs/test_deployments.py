@@ -1,0 +1,266 @@
+"""Deployments as Dagster runs them: one lineage from plan to attribution, and nothing that makes a run again buys again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files, follow_deployments
+from ledger_pipeline.defs.launch import instance
+from ledger_pipeline.defs.live_jobs import alert, attribute_fills, trade_policies, trade_strategies
+from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
+from ledger_pipeline.defs.resources import resources
+from ledger_pipeline.project import Project
+from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
+from ledger_pipeline_tests.trading.deployment.test_alerts import listening
+from ledger_pipeline_tests.trading.deployment.test_policy_session import CORE, write
+from ledger_pipeline_tests.trading.deployment.test_strategy_session import Studio, studio  # noqa: F401
+
+SESSION, BEFORE = "2026-01-05", "2026-01-02"
+KEY = f"core|{SESSION}"
+CHAIN = (
+    "broker_account", "reconciliation", "dca_plan", "dca_orders", "live_ledger", "open_orders", "live_positions",
+    "closing_reconciliation", "trade_entries", "strategy_lots", "attribution_report", "strategy_performance",
+)  # fmt: skip
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+@pytest.fixture
+def records(traded: Project) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of a project with the policy `core`."""
+    write(traded)
+    with instance(traded) as one:
+        follow_deployments(traded, one, "local")
+        one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])
+        yield one
+
+
+def trade(records, project, session: str = SESSION, name: str = "core", **options) -> dg.ExecuteInProcessResult:
+    return run_job(records, project, "trade_policy", partition_key=live_key(name, session), **options)
+
+
+def kinds(project: Project) -> list[str]:
+    return [event.kind for event in read_book(project).events()]
+
+
+def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served) -> None:
+    assert trade(records, traded).success and len(served.sent()) == 2
+    told = {asset: metadata(records, asset, KEY) for asset in CHAIN}
+    for asset in CHAIN:
+        assert materialized(records, asset) == {KEY} and version(records, asset, KEY)
+    plan = told["dca_plan"]
+    assert (plan["status"], plan["dagster/row_count"], plan["decision"]) == ("PLANNED", 2, "core.2026-01-05")
+    assert version(records, "dca_plan", KEY) == plan["plan_hash"] and "7,000.00 $" in plan["legs"]
+    assert "data:image/png" in plan["weights"] and "data:image/png" in told["attribution_report"]["shares"]
+    assert told["dca_orders"]["status"] == "DONE" and "FILLED" in told["dca_orders"]["orders"]
+    assert told["closing_reconciliation"]["verdict"] == "clean"
+    assert told["trade_entries"]["dagster/row_count"] == 2 and told["strategy_lots"]["dagster/row_count"] == 2
+    assert "core" in told["strategy_performance"]["strategies"]
+    for name in ("decided", *GUARDRAILS):
+        assert checks(records, "dca_plan", name) == {KEY: name not in ("large_order",)}
+    for asset, name in (
+        ("strategy_lots", "adds_up"), ("strategy_lots", "attributed"), ("attribution_report", "equals_the_broker"),
+        ("closing_reconciliation", "no_breaks"),
+    ):  # fmt: skip
+        assert checks(records, asset, name) == {KEY: True}
+    report = json.loads((traded.data / "live" / "local" / SESSION / "attribution_report.json").read_text())
+    assert report["VTI"]["quantity"] == "28" and report["VTI"]["agrees"] is True
+    run = json.loads((traded.data / "live" / "local" / SESSION / "run_core.json").read_text())
+    assert run["status"] == "FILLED" and run["plan_hash"] == plan["plan_hash"]
+
+
+def test_the_run_again_and_a_back_fill_over_past_sessions_buy_nothing(records, traded, served) -> None:
+    assert trade(records, traded).success
+    assert trade(records, traded).success and len(served.sent()) == 2
+    assert metadata(records, "dca_plan", KEY)["status"] == "PLANNED, done already"
+    past = ["2025-12-30", "2025-12-31", BEFORE]
+    records.add_dynamic_partitions(SESSIONS, past)
+    assert [trade(records, traded, session, tags={"dagster/backfill": "all"}).success for session in past] == [
+        False
+    ] * 3
+    assert len(served.sent()) == 2 and kinds(traded).count("FILLED") == 2
+
+
+def test_a_guardrail_fails_its_check_and_the_orders_are_never_made(records, traded, served) -> None:
+    write(traded, guardrails={"dailySpendLimit": 500})
+    assert not trade(records, traded).success
+    assert checks(records, "dca_plan", "daily_spend") == {KEY: False}
+    assert checks(records, "dca_plan", "position_limit") == {KEY: True}
+    assert materialized(records, "dca_orders") == set() and served.sent() == []
+    assert kinds(traded)[-1] == "BLOCKED"
+
+
+def test_nothing_to_do_is_a_success_that_says_so(records, traded, served) -> None:
+    write(traded, minInvestAmountUsd=10_500, maxInvestAmountUsd=20_000)
+    assert trade(records, traded).success and served.sent() == []
+    assert metadata(records, "dca_orders", KEY)["status"] == "NO_ACTION"
+    assert "BELOW_MIN_INVEST" in metadata(records, "dca_plan", KEY)["why"]
+
+
+def test_a_break_stops_the_plan(records, traded, served) -> None:
+    served.admin.cash("9990")
+    assert not trade(records, traded).success
+    assert materialized(records, "dca_plan") == set() and "DECIDED" not in kinds(traded)
+
+
+def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, served) -> None:
+    config = {"ops": {"dca_plan": {"config": {"dry_run": True}}}}
+    assert not trade(records, traded, run_config=config).success  # shown only: it is not to be sent
+    from ledger_pipeline.defs import attribution, deployments, live
+
+    def alone(*names: str) -> bool:
+        made = [getattr(next(m for m in (live, deployments, attribution) if hasattr(m, name)), name) for name in CHAIN]
+        return dg.materialize(
+            made, selection=list(names), instance=records, resources=resources(traded),
+            partition_key=live_key("core", SESSION), raise_on_error=False,
+        ).success  # fmt: skip
+
+    assert alone("dca_plan")
+    path = traded.data / "live" / "local" / SESSION / "decision_core.json"
+    told = json.loads(path.read_text())
+    told["evidence"]["account"]["cash"] = "20000"
+    path.write_text(json.dumps(told))
+    assert not alone("dca_orders") and served.sent() == []
+    assert alone("dca_plan", "dca_orders") and len(served.sent()) == 2
+
+
+def test_a_book_traded_by_hand_has_no_plan(records, traded, served) -> None:
+    assert not trade(records, traded, name="local").success and served.sent() == []
+
+
+def test_a_promoted_strategy_is_one_lineage_too(studio: Studio) -> None:  # noqa: F811
+    studio.deploy("keep")
+    studio.served.admin.until("open")
+    with instance(studio.project) as records:
+        follow_deployments(studio.project, records)
+        records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
+        key = live_key("keep", "2026-01-06")
+        for _ in range(2):
+            assert run_job(records, studio.project, "trade_strategy", partition_key=key).success
+        assert len(studio.served.sent()) == 1
+        told = metadata(records, "live_snapshot", str(key))
+        assert told["pulse"] == "2026-01-05" and told["snapshot_hash"] == version(records, "live_snapshot", str(key))
+        assert metadata(records, "strategy_orders", str(key))["status"] == "DONE"
+        assert checks(records, "attribution_report", "equals_the_broker") == {str(key): True}
+        studio.served.admin.by(600)
+        request = tick(records, studio.project, trade_strategies, "2026-01-06 09:40")
+        assert isinstance(request, dg.SkipReason) and "decided already" in request.skip_message
+
+
+def test_bars_that_block_are_told_in_the_book_and_by_the_check(studio: Studio) -> None:  # noqa: F811
+    halved = studio.snapshot.bars.assign(symbol=lambda frame: frame["symbol"].astype(str))
+    halved.loc[halved["symbol"] == "VTI", ["open", "high", "low", "close"]] /= 2
+    import ledger_pipeline as lp
+
+    studio.deploy("keep", snapshot=lp.seal(halved, snapshot_id="halved", root=studio.project.snapshots))
+    studio.served.admin.until("open")
+    with instance(studio.project) as records:
+        follow_deployments(studio.project, records)
+        records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
+        key = live_key("keep", "2026-01-06")
+        assert not run_job(records, studio.project, "trade_strategy", partition_key=key).success
+        assert checks(records, "live_snapshot", "live_quality") == {str(key): False}
+        assert materialized(records, "strategy_decision") == set() and studio.served.sent() == []
+    assert kinds(studio.project)[-1] == "BLOCKED"
+
+
+# Schedules and sensors
+
+
+def tick(records, project, schedule, moment: str):
+    at = datetime.fromisoformat(moment).replace(tzinfo=NEW_YORK)
+    return schedule(
+        dg.build_schedule_context(instance=records, scheduled_execution_time=at, resources=resources(project))
+    )
+
+
+def test_the_schedule_asks_once_for_a_due_session_and_twice_changes_nothing(records, traded, served) -> None:
+    served.admin.to("2026-01-06T14:35:00Z")
+    early = tick(records, traded, trade_policies, "2026-01-06 09:35")
+    assert (
+        isinstance(early, dg.SkipReason)
+        and "core: 2026-01-06: it decides from 14:40 to 20:55 UTC" in early.skip_message
+    )
+    served.admin.to("2026-01-06T14:40:00Z")
+    first, again = (tick(records, traded, trade_policies, "2026-01-06 09:40") for _ in range(2))
+    (request,), (other,) = first, again
+    assert (request.run_key, request.partition_key) == (other.run_key, "core|2026-01-06")
+    assert {request.partition_key for request in first} == {"core|2026-01-06"}  # the other templates are monthly
+    served.admin.price("VTI", 250)
+    served.admin.price("VXUS", 60)
+    for _ in range(2):  # as two daemons without a common record would
+        assert trade(records, traded, "2026-01-06").success
+    assert len(served.sent()) == 2
+    later = tick(records, traded, trade_policies, "2026-01-06 09:45")
+    assert isinstance(later, dg.SkipReason) and "decided already" in later.skip_message
+
+
+def test_a_scheduler_that_was_down_catches_up_within_the_session(records, traded, served) -> None:
+    served.admin.to("2026-01-06T19:00:00Z")
+    (request,) = tick(records, traded, trade_policies, "2026-01-06 14:00")
+    assert request.run_key == "core 2026-01-06 14:00"
+    served.admin.to("2026-01-06T20:56:00Z")
+    assert isinstance(tick(records, traded, trade_policies, "2026-01-06 15:56"), dg.SkipReason)
+
+
+def test_what_cannot_be_reached_is_skipped_with_its_reason(records, traded, served, monkeypatch) -> None:
+    monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", "http://127.0.0.1:9")
+    assert isinstance(tick(records, traded, trade_policies, "2026-01-06 09:40"), dg.SkipReason)
+
+
+def test_attribution_starts_when_fills_arrive(records, traded, served) -> None:
+    def ask(cursor: str | None):
+        return attribute_fills(dg.build_sensor_context(instance=records, resources=resources(traded), cursor=cursor))
+
+    first = ask(None)
+    assert isinstance(first, dg.SkipReason) or first.run_requests  # what was adopted may be attributed already
+    cursor = None if isinstance(first, dg.SkipReason) else first.cursor
+    assert trade(records, traded).success
+    found = ask(cursor)
+    (request,) = found.run_requests
+    assert request.partition_key == f"local|{SESSION}"
+    assert run_job(records, traded, "attribute_session", partition_key=live_key("local", SESSION)).success
+    assert metadata(records, "strategy_performance", f"local|{SESSION}")["dagster/row_count"] == 1
+    assert isinstance(ask(found.cursor), dg.SkipReason)
+
+
+def test_alerts_are_told_once_and_kept_while_the_webhook_is_down(records, traded, served, monkeypatch) -> None:
+    write(traded, guardrails={"dailySpendLimit": 500})
+    trade(records, traded)
+
+    def ask(cursor: str | None):
+        return alert(dg.build_sensor_context(instance=records, resources=resources(traded), cursor=cursor))
+
+    monkeypatch.setenv("LEDGER_PIPELINE_WEBHOOK", "http://127.0.0.1:9/hook")
+    assert isinstance(ask(None), dg.SkipReason)  # no cursor: they are told again
+    with listening() as (url, got):
+        monkeypatch.setenv("LEDGER_PIPELINE_WEBHOOK", url)
+        told = ask(None)
+        assert "BLOCKED: DAILY_SPEND" in told.skip_reason.skip_message and len(got) == 1
+        assert [row["kind"] for row in got[0]["alerts"]] == ["BLOCKED"]
+        assert ask(told.cursor).skip_reason.skip_message == "all is well" and len(got) == 1
+
+
+def test_the_partitions_follow_the_files(traded) -> None:
+    with instance(traded) as records:
+
+        def ask(cursor: str | None):
+            return deployments_follow_files(
+                dg.build_sensor_context(instance=records, resources=resources(traded), cursor=cursor)
+            )
+
+        first = ask(None)
+        (request,) = first.dynamic_partitions_requests
+        assert set(request.partition_keys) == {"aggressive", "balanced", "conservative", "core"}
+        assert {event.partition for event in first.asset_events} == set(request.partition_keys)
+        records.add_dynamic_partitions(DEPLOYMENTS, request.partition_keys)
+        assert ask(first.cursor).skip_reason is not None
+        write(traded, targets=[{"symbol": "VTI", "targetWeight": 1}])
+        (event,) = ask(first.cursor).asset_events
+        assert event.partition == "core" and CORE["targets"] != 1
