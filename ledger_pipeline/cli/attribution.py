@@ -278,7 +278,10 @@ def report(
     prices: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Explain one symbol: who holds it, lot by lot, what each earned with it. Example: ... attribution report VTI"""
+    """Explain one symbol: who holds it, lot by lot, what each earned with it.
+
+    Example: ledger-pipeline attribution report VTI
+    """
     from ledger_pipeline.attribution.report import attribution_report
     from ledger_pipeline.attribution.views import performance_rows
 

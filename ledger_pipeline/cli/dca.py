@@ -12,6 +12,7 @@ from ledger_pipeline.cli.live import broker_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, show, timeout_option, trade
 from ledger_pipeline.errors import BlockedError, InputError, IntegrityError
+from ledger_pipeline.files import location, write_file
 from ledger_pipeline.project import Project
 
 policy_option = click.option(
@@ -158,8 +159,9 @@ def _book(project: Project, name: str | None, book: str | None) -> str | None:
 @click.argument("decision")
 @click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the record to a file.")
+@json_option
 @click.pass_obj
-def record(project: Project, decision: str, book: str | None, output: Path | None) -> None:
+def record(project: Project, decision: str, book: str | None, output: Path | None, as_json: bool) -> None:
     """Print the run record of DECISION as JSON: what was decided and from what, what was sent and filled, and when.
 
     Example: ledger-pipeline dca record core.2026-01-05 --output core.json
@@ -168,8 +170,8 @@ def record(project: Project, decision: str, book: str | None, output: Path | Non
     if output is None:
         click.echo(told)
     else:
-        output.write_text(told + "\n", encoding="utf-8")
-        click.echo(f"the record of {decision} is in {output}")
+        write_file(location(output), f"{told}\n".encode())
+        emit({"path": str(output)}, as_json, lambda: click.echo(f"the record of {decision} is in {output}"))
 
 
 def _record(project: Project, decision: str, book: str | None) -> dict[str, Any]:

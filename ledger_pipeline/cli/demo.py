@@ -7,6 +7,7 @@ import time
 
 import click
 
+from ledger_pipeline.cli.demo_trading import trade_month
 from ledger_pipeline.cli.output import console, emit, json_option, table
 from ledger_pipeline.cli.run import progress_bar, tell_warned
 from ledger_pipeline.cli.runs import COLUMNS, run_row
@@ -14,11 +15,15 @@ from ledger_pipeline.errors import NotFoundError
 from ledger_pipeline.project import Project
 
 
+_EARNED = ("strategy", "realised", "unrealised", "income", "total", "fees", "buys", "sells", "open_lots", "cost_basis")
+
+
 @click.command()
 @json_option
 @click.pass_obj
 def demo(project: Project, as_json: bool) -> None:
-    """Import the bundled real prices, run every experiment on them and compare the runs, as assets.
+    """Import the bundled real prices, run every experiment on them and compare the runs; then promote two of the runs
+    and trade a month of sessions with them through the local exchange. All of it as assets of one graph.
 
     Example: ledger-pipeline demo
     """
@@ -38,7 +43,7 @@ def demo(project: Project, as_json: bool) -> None:
         if not as_json:
             click.echo(text, err=True)
 
-    say("1/3 raw bars -> sealed snapshot")
+    say("1/4 raw bars -> sealed snapshot")
     note = "bokeh_sampledata 2026.1 stocks, public domain (Quandl WIKI); see sources/demo/README.md"
     import_snapshot(
         project,
@@ -47,14 +52,17 @@ def demo(project: Project, as_json: bool) -> None:
     )
     sealed = open_snapshot("demo", root=project.snapshots)
     names = Catalogue(project.strategies).experiment_names()
-    say(f"2/3 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
+    say(f"2/4 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
     with progress_bar(not as_json):
         warned = run_experiments(project, "demo", names)
-    say("3/3 comparison report")
+    say("3/4 comparison report")
     path = report(project, "demo")
     store = RunStore(project.data)
     catalogue = Catalogue(project.strategies)
     ids = [identify(catalogue.experiment(name), sealed).run_id for name in names]
+    say("4/4 promoted runs -> a month of sessions through the local exchange -> live ledger -> attribution")
+    with progress_bar(not as_json):
+        traded = trade_month(project, dict(zip(names, ids, strict=True)), say)
     told = {
         "snapshot": sealed.manifest,
         "runs": [
@@ -62,6 +70,7 @@ def demo(project: Project, as_json: bool) -> None:
             for run_id in ids
         ],
         "report": str(path),
+        "traded": traded,
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -76,6 +85,14 @@ def demo(project: Project, as_json: bool) -> None:
         table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told["runs"]])
         console().print()
         click.echo(f"comparison report: {path}")
+        console().print()
+        agreed = "book and broker agreed at every reconciliation" if traded["clean"] else "BOOK AND BROKER DIFFER"
+        click.echo(
+            f"{traded['sessions']} sessions traded: {traded['orders']} orders, {traded['events']} events in book demo "
+            f"(head {traded['head'][:12]}); {agreed}"
+        )
+        table(_EARNED, [[row[name] for name in _EARNED] for row in traded["attribution"]])
+        console().print()
         click.echo(f"open the UI with:  {'make ui' if shutil.which('make') else 'ledger-pipeline ui'}")
         click.echo(f"({told['seconds']} s)")
 

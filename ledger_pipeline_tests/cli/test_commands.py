@@ -34,7 +34,10 @@ def test_the_commands_are_these() -> None:
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
         "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
-        "positions", "halt", "resume",
+        "positions", "halt", "resume", "promote", "deployment list", "deployment show", "deployment plan",
+        "deployment run", "dca plan", "dca execute", "dca run", "dca history", "dca record", "dca replay",
+        "dca validate", "attribution performance", "attribution trades", "attribution lots", "attribution report",
+        "attribution check", "attribution export",
     }  # fmt: skip
 
 
@@ -53,7 +56,7 @@ def test_help_tells_the_exit_codes() -> None:
         "0 ok",
         "2 bad input",
         "3 refused or blocked",
-        "4 not found",
+        "4 not found or done already",
         "5 integrity failure",
         "6 broker error",
     ):

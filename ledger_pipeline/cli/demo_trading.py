@@ -1,0 +1,141 @@
+"""The live half of the demo: two researched runs are promoted and trade a month of sessions through the local exchange.
+
+The exchange is a process of its own with a virtual clock, so a month takes seconds. What is made here is the demo's own
+(book `demo`, deployments `demo_*`) and is made anew each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.project import Project
+
+BOOK, FIRST, SESSIONS = "demo", "2012-01-03", 21
+CASH, SMA, DEPOSIT = 170_000, 150_000, 1000
+DEPLOYED = {"demo_dca": ("dca_monthly", None), "demo_sma": ("sma_long_flat_20", Decimal(SMA))}
+
+
+def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Promote the runs (ids by experiment), trade SESSIONS sessions of each, the last one as assets of the lineage graph;
+    returns orders, fills, performance by strategy, and whether book and broker agreed at every reconciliation.
+    """
+    from ledger_pipeline.attribution.performance import performance
+    from ledger_pipeline.attribution.views import attribution_at, performance_rows
+    from ledger_pipeline.defs.live_launch import trade_deployment
+    from ledger_pipeline.trading.adopt import adopt
+    from ledger_pipeline.trading.deployment.deployment import find_deployment
+    from ledger_pipeline.trading.deployment.session import plan_session, work_session
+    from ledger_pipeline.trading.desk import open_desk, read_book
+    from ledger_pipeline.trading.reconcile import reconcile
+    from ledger_pipeline.trading.submit import Pace
+
+    _clear(project)
+    for name, (experiment, capital) in DEPLOYED.items():
+        _promote(project, name, runs[experiment], capital)
+    clean = True
+    with _exchange(project) as (url, admin):
+        with open_desk(project, BOOK, exchange_url=url) as desk:
+            adopt(desk.book, desk.broker, by="the demo", reason="a month of sessions")
+            month = desk.session.month
+        deployments = [find_deployment(project, name) for name in DEPLOYED]
+        for number in range(1, SESSIONS + 1):
+            _ask(admin, "/admin/clock", {"until": "open"})
+            _ask(admin, "/admin/clock", {"by": 600})
+            with open_desk(project, BOOK, exchange_url=url) as desk:
+                session = desk.session
+                if session.month != month:
+                    _ask(admin, "/admin/activities", {"type": "CSD", "amount": DEPOSIT})
+                    month = session.month
+                if number < SESSIONS:
+                    clean &= reconcile(desk.book, desk.broker).clean
+                    for deployment in deployments:
+                        made = plan_session(project, desk, deployment).decision
+                        if made.status == "PLANNED":
+                            work_session(project, desk, deployment, made, pace=Pace(poll=0.02))
+            if number == SESSIONS:
+                for name in DEPLOYED:
+                    trade_deployment(project, name, exchange_url=url)
+            else:
+                _ask(admin, "/admin/clock", {"until": "close"})
+            tell(f"{number}/{SESSIONS} session {session}")
+        with open_desk(project, BOOK, exchange_url=url) as desk:
+            clean &= reconcile(desk.book, desk.broker).clean
+            made = attribution_at(desk.book)
+            symbols = sorted({symbol for _, symbol in desk.book.state.positions})
+            prices = {name: trade.price for name, trade in desk.broker.latest_trades(symbols).items()}
+    book = read_book(project, BOOK)
+    return {
+        "book": book.place,
+        "sessions": SESSIONS,
+        "orders": len(book.state.orders),
+        "events": book.state.seq,
+        "head": book.head.hash,
+        "clean": clean,
+        "attribution": performance_rows(performance(made, prices)),
+    }
+
+
+def _clear(project: Project) -> None:
+    """Take away what an earlier demo traded."""
+    shutil.rmtree(project.books / BOOK, ignore_errors=True)
+    shutil.rmtree(project.data / "demo_exchange", ignore_errors=True)
+    for name in DEPLOYED:
+        (project.strategies / "deployments" / f"{name}.yaml").unlink(missing_ok=True)
+        for path in project.live_snapshots.glob(f"{name}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _promote(project: Project, name: str, run_id: str, capital: Decimal | None) -> None:
+    from ledger_pipeline.trading.deployment.deployment import write_deployment
+    from ledger_pipeline.trading.deployment.promote import promote
+
+    made = promote(project, run_id, by="the demo", reason="a month of sessions", book=BOOK, name=name, capital=capital)
+    write_deployment(project, made)
+
+
+@contextmanager
+def _exchange(project: Project) -> Iterator[tuple[str, str]]:
+    """A local exchange over the demo's prices, in a process that ends with this one: (its URL, that of its admin API)."""
+    command = [
+        sys.executable, "-m", "ledger_pipeline.exchange", "--state", str(project.data / "demo_exchange"), "--port", "0",
+        "--admin-port", "0", "--until-stdin-closes", "--snapshot", str(project.snapshots / "demo"), "--cash", str(CASH),
+        "--start", f"{FIRST}T21:30:00Z",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise BrokerError("the local exchange did not start; see the messages above.")
+        told = json.loads(line)
+        yield told["url"], told["admin"]
+    finally:
+        if process.stdin:
+            process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _ask(admin: str, path: str, body: dict[str, Any]) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(admin + path, data=json.dumps(body).encode(), method="POST")
+    with opener.open(request, timeout=60) as answer:
+        answer.read()
