@@ -14,7 +14,6 @@ from ledger_pipeline.cli.runs import COLUMNS, run_row
 from ledger_pipeline.errors import NotFoundError
 from ledger_pipeline.project import Project
 
-
 _EARNED = ("strategy", "realised", "unrealised", "income", "total", "fees", "buys", "sells", "open_lots", "cost_basis")
 
 

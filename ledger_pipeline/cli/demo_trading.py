@@ -26,8 +26,9 @@ DEPLOYED = {"demo_dca": ("dca_monthly", None), "demo_sma": ("sma_long_flat_20", 
 
 
 def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Promote the runs (ids by experiment), trade SESSIONS sessions of each, the last one as assets of the lineage graph;
-    returns orders, fills, performance by strategy, and whether book and broker agreed at every reconciliation.
+    """Promote the runs (ids by experiment) and trade SESSIONS sessions of each, the last one as assets of the graph.
+
+    Returns what came of it: orders, events, performance by strategy, and whether book and broker agreed each time.
     """
     from ledger_pipeline.attribution.performance import performance
     from ledger_pipeline.attribution.views import attribution_at, performance_rows
@@ -39,6 +40,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.trading.reconcile import reconcile
     from ledger_pipeline.trading.submit import Pace
 
+    os.environ.setdefault("LOG_LEVEL", "ERROR")  # what matters is told
     _clear(project)
     for name, (experiment, capital) in DEPLOYED.items():
         _promote(project, name, runs[experiment], capital)
@@ -62,6 +64,8 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                         made = plan_session(project, desk, deployment).decision
                         if made.status == "PLANNED":
                             work_session(project, desk, deployment, made, pace=Pace(poll=0.02))
+                        elif made.status == "BLOCKED":
+                            tell(f"{session} {deployment.name} blocked: {'; '.join(made.reasons)}")
             if number == SESSIONS:
                 for name in DEPLOYED:
                     trade_deployment(project, name, exchange_url=url)
@@ -105,7 +109,7 @@ def _promote(project: Project, name: str, run_id: str, capital: Decimal | None) 
 
 @contextmanager
 def _exchange(project: Project) -> Iterator[tuple[str, str]]:
-    """A local exchange over the demo's prices, in a process that ends with this one: (its URL, that of its admin API)."""
+    """A local exchange over the demo's prices, in a process that ends with this one: its URL, and its admin API's."""
     command = [
         sys.executable, "-m", "ledger_pipeline.exchange", "--state", str(project.data / "demo_exchange"), "--port", "0",
         "--admin-port", "0", "--until-stdin-closes", "--snapshot", str(project.snapshots / "demo"), "--cash", str(CASH),

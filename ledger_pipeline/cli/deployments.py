@@ -92,7 +92,10 @@ def deployment() -> None:
 @json_option
 @click.pass_obj
 def list_(project: Project, as_json: bool) -> None:
-    """Show all deployments: what decides, for which book, when. Example: ledger-pipeline deployment list"""
+    """Show all deployments: what decides, for which book, when.
+
+    Example: ledger-pipeline deployment list
+    """
     from ledger_pipeline.trading.deployment.deployment import deployment_names, describe
 
     rows = [describe(project, name) for name in deployment_names(project)]
@@ -112,7 +115,10 @@ def list_(project: Project, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(project: Project, name: str, as_json: bool) -> None:
-    """Show one deployment. Example: ledger-pipeline deployment show core"""
+    """Show one deployment.
+
+    Example: ledger-pipeline deployment show core
+    """
     from ledger_pipeline.trading.deployment.deployment import describe
 
     told = describe(project, name)

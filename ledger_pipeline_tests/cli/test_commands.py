@@ -97,12 +97,16 @@ def test_every_command_prints_json_and_a_table(small, tmp_path) -> None:
 
 def test_the_demo_prints_what_it_made(demo) -> None:
     project, printed = demo
-    assert set(printed) == {"snapshot", "runs", "report", "seconds"}
+    assert set(printed) == {"snapshot", "runs", "report", "traded", "seconds"}
     assert len(printed["runs"]) == len(Catalogue(project.strategies).experiment_names()) >= 4
     assert len({row["provenance"]["experiment"]["strategy"] for row in printed["runs"]}) >= 3
     assert len(printed["snapshot"]["symbols"]) >= 5 and printed["seconds"] < 60
     with instance(project) as records:
         assert records.get_dynamic_partitions("snapshots") == ["demo"]
+    traded = printed["traded"]
+    assert (traded["sessions"], traded["clean"]) == (21, True) and traded["orders"] >= 8
+    assert [row["strategy"] for row in traded["attribution"]] == ["demo_dca", "demo_sma"]
+    assert all(row["unrealised"] is not None for row in traded["attribution"])
 
 
 def test_an_experiment_on_several_snapshots_is_told_apart(small) -> None:

@@ -27,12 +27,23 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-ASSETS = (
-    "raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
-    "comparison_report", "broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders",
-    "live_positions",
-)  # fmt: skip
-GROUPS = ("market", "strategy", "features", "runs", "results", "reports", "live")
+SHOWN = {
+    "research": (
+        ("market", "strategy", "features", "runs", "results", "reports"),
+        ("raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
+         "comparison_report"),
+    ),
+    "live": (
+        ("live",),
+        ("deployment", "broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders",
+         "live_positions", "closing_reconciliation"),
+    ),
+    "decisions": (("decisions",), ("dca_plan", "dca_orders", "live_snapshot", "strategy_decision", "strategy_orders")),
+    "attribution": (
+        ("attribution",), ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance"),
+    ),
+}  # fmt: skip
+GROUPS = tuple(group for groups, _ in SHOWN.values() for group in groups)
 RUN = "buy_and_hold|demo"
 
 
@@ -125,10 +136,11 @@ def test_the_graph_shows_every_asset(ui, page) -> None:
     for group in GROUPS:
         expect(graph.get_by_text(group, exact=True).first).to_be_visible()
     shot(page, ui, "groups")
-    page.goto(f"{ui.address}/asset-groups?expanded={','.join(f'global@global:{group}' for group in GROUPS)}")
-    for name in ASSETS:
-        expect(graph.get_by_text(name, exact=True).first).to_be_visible()
-    shot(page, ui, "graph")
+    for name, (groups, assets) in SHOWN.items():  # all of it at once would be drawn too small to read
+        page.goto(f"{ui.address}/asset-groups?expanded={','.join(f'global@global:{group}' for group in groups)}")
+        for asset in assets:
+            expect(graph.get_by_text(asset, exact=True).first).to_be_visible()
+        shot(page, ui, f"graph_{name}")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
@@ -141,16 +153,41 @@ def test_a_session_of_a_book_is_read_in_the_browser(ui, page, served) -> None:
     ):
         done = command(ui.project, *words)
         assert done.returncode == 0, done.stderr
-    page.goto(f"{ui.address}/assets/reconciliation?view=partitions&partition=2026-01-05")
+    page.goto(f"{ui.address}/assets/reconciliation?view=partitions&partition=local|2026-01-05")
     expect(page.get_by_text("Reconciliation of book local", exact=False).first).to_be_visible()
     expect(page.get_by_text("clean", exact=True).first).to_be_visible()
     shot(page, ui, "reconciliation")
-    page.goto(f"{ui.address}/assets/session_orders?view=partitions&partition=2026-01-05")
+    page.goto(f"{ui.address}/assets/session_orders?view=partitions&partition=local|2026-01-05")
     expect(page.get_by_text("2.704", exact=True).first).to_be_visible()
     expect(page.get_by_text("FILLED", exact=True).first).to_be_visible()
     shot(page, ui, "orders")
-    page.goto(f"{ui.address}/assets/live_positions?view=partitions&partition=2026-01-05")
+    page.goto(f"{ui.address}/assets/live_positions?view=partitions&partition=local|2026-01-05")
     expect(page.get_by_text("9324", exact=True).first).to_be_visible()
+
+
+def test_a_policy_is_read_from_plan_to_attribution(ui, page, served) -> None:
+    for words in (
+        ["book", "adopt", "--by", "Ada Byron", "--reason", "first use", "--book", "savings"],
+        ["dca", "run", "--policy", "core", "--execute", "--book", "savings"],
+    ):
+        done = command(ui.project, *words)
+        assert done.returncode == 0, done.stderr
+    key = "core|2026-01-05"
+    page.goto(f"{ui.address}/assets/dca_plan?view=partitions&partition={key}")
+    expect(page.get_by_text("PLANNED", exact=True).first).to_be_visible()
+    assert picture_width(page, "weights") > 300
+    shot(page, ui, "plan")
+    page.goto(f"{ui.address}/assets/dca_plan?view=checks")
+    for name in ("decided", "position_limit", "daily_spend", "price_collar"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible()
+    shot(page, ui, "guardrails")
+    page.goto(f"{ui.address}/assets/dca_orders?view=partitions&partition={key}")
+    expect(page.get_by_text("DONE", exact=True).first).to_be_visible()
+    page.goto(f"{ui.address}/assets/strategy_performance?view=partitions&partition={key}")
+    assert picture_width(page, "earned") > 300
+    page.goto(f"{ui.address}/assets/attribution_report?view=partitions&partition={key}")
+    assert picture_width(page, "shares") > 300
+    shot(page, ui, "attribution")
 
 
 def test_a_run_shows_its_picture_hashes_and_checks(ui, page, demo) -> None:
