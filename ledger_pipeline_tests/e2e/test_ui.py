@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -139,7 +140,8 @@ def test_the_graph_shows_every_asset(ui, page) -> None:
     for name, (groups, assets) in SHOWN.items():  # all of it at once would be drawn too small to read
         page.goto(f"{ui.address}/asset-groups?expanded={','.join(f'global@global:{group}' for group in groups)}")
         for asset in assets:
-            expect(graph.get_by_text(asset, exact=True).first).to_be_visible()
+            shortened = re.compile(f"^({asset}|{asset[:5]}.*{asset[-6:]})$")  # a long name has dots in its middle
+            expect(graph.get_by_text(shortened).first).to_be_visible()
         shot(page, ui, f"graph_{name}")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
