@@ -7,7 +7,6 @@ expires. Actions at the first bar are not posted: the opening is stated as of th
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,53 +70,10 @@ class FoldInputs:
 
 def fold(inputs: FoldInputs) -> Ledger:
     """Run the strategy over the grid and return the ledger. Raises StrategyError; nothing is written anywhere."""
-    return _Fold(inputs).run()
+    return Folding(inputs).run()
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One order that a decision asks for: `units` of 1e-9 of a share, or cash to invest; the other one is None."""
-
-    symbol: str
-    side: str
-    units: int | None
-    cash: float | None
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a strategy decides at one pulse: orders, sells before buys, and what it remembers afterwards."""
-
-    orders: tuple[Wanted, ...]
-    memory: dict[str, Any]
-
-
-def decide(inputs: FoldInputs, memory: Mapping[str, Any]) -> Decision:
-    """What the strategy decides at the last bar of the grid when `inputs.cash` and `inputs.positions` are what is held
-    then and `memory` is what it remembers: the same view, checks, risk and differences as at a pulse of `fold`.
-
-    Raises StrategyError.
-    """
-    one = _Fold(inputs)
-    count, orders = one.last(canonical_json(dict(memory)).decode())
-    reasons = one.events.reasons.texts
-    return Decision(
-        tuple(
-            Wanted(
-                inputs.grid.symbols[order["symbol"]],
-                "BUY" if order["side"] > 0 else "SELL",
-                int(order["units"]) or None,
-                None if np.isnan(order["cash"]) else float(order["cash"]),
-                tuple(reasons[order["reasons"]].split(",")) if order["reasons"] >= 0 else (),
-            )
-            for order in orders[:count]
-        ),
-        json.loads(one.memory),
-    )
-
-
-class _Fold:
+class Folding:
     """The state of one fold: positions, cash, pending orders, and the events so far."""
 
     def __init__(self, inputs: FoldInputs) -> None:

@@ -20,7 +20,8 @@ from ledger_pipeline.ledger.events import load_json
 from ledger_pipeline.strategy.terms import plain
 from ledger_pipeline.trading.plan import PLANNED, PlanAccount
 from ledger_pipeline.trading.planner import plan
-from ledger_pipeline.trading.policy import Policy, is_due, parse_policy
+from ledger_pipeline.trading.policy import Policy, parse_policy
+from ledger_pipeline.trading.schedule import is_due
 
 if TYPE_CHECKING:
     from ledger_pipeline.strategy.context import Context

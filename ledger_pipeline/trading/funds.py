@@ -1,4 +1,4 @@
-"""What an order needs to be there first: cash for a purchase, shares for a sale, and no order on the other side.
+"""What an order needs to be there first: cash for a purchase, own shares for a sale, no order on the other side.
 
 The broker would lend (a margin account has several times its cash as buying power) and would sell short; this book does
 neither. Estimates err on the safe side: what open purchases may still cost is kept back although the broker may have
@@ -45,15 +45,19 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
 
 
 def _shares(state: BookState, working: list[Order], order: Order) -> tuple[str, ...]:
-    held = state.position(order.symbol)
-    going = sum((other.remaining or _NONE for other in working if _sells(other, order.symbol)), _NONE)
+    """A strategy sells its own shares and no other's."""
+    held = state.positions.get((order.strategy, order.symbol), _NONE)
+    going = sum((other.remaining or _NONE for other in working if _sells_the_same(other, order)), _NONE)
     if order.quantity is not None and order.quantity > held - going:
-        return (f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {held - going} can be",)
-    return () if held > 0 else (f"NOT_HELD: the book holds no {order.symbol} to sell",)
+        return (
+            f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {held - going} of {order.strategy} can be",
+        )
+    return () if held > 0 else (f"NOT_HELD: {order.strategy} holds no {order.symbol} to sell",)
 
 
-def _sells(order: Order, symbol: str) -> bool:
-    return order.side == "SELL" and order.symbol == symbol and order.quantity is not None
+def _sells_the_same(other: Order, order: Order) -> bool:
+    same = (other.strategy, other.symbol) == (order.strategy, order.symbol)
+    return same and other.side == "SELL" and other.quantity is not None
 
 
 def _needs_price(order: Order) -> bool:

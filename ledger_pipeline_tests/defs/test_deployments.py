@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
+from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files, follow_deployments
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import alert, attribute_fills, trade_policies, trade_strategies
@@ -264,3 +265,27 @@ def test_the_partitions_follow_the_files(traded) -> None:
         write(traded, targets=[{"symbol": "VTI", "targetWeight": 1}])
         (event,) = ask(first.cursor).asset_events
         assert event.partition == "core" and CORE["targets"] != 1
+
+
+def trade_policy_job() -> dg.JobDefinition:
+    """The job, for a run that Dagster makes again from its records."""
+    return defs().get_repository_def().get_job("trade_policy")
+
+
+@pytest.mark.parametrize("steps", [None, ["dca_orders"], ["dca_plan*"]], ids=["all", "orders", "from the plan on"])
+def test_a_re_execution_buys_nothing_again(records, traded, served, steps) -> None:
+    tags = {"dagster/partition": KEY, "dagster/partition/deployment": "core", "dagster/partition/session": SESSION}
+
+    def run(parent: str | None):
+        chosen = dg.ReexecutionOptions(parent, step_selection=steps or []) if parent else None
+        return dg.execute_job(
+            dg.reconstructable(trade_policy_job), instance=records, tags=tags, raise_on_error=False,
+            reexecution_options=chosen,
+        )  # fmt: skip
+
+    with run(None) as first:
+        assert first.success and len(served.sent()) == 2
+    with run(first.run_id) as again:
+        assert again.success, again.all_events
+    assert records.get_run_by_id(again.run_id).parent_run_id == first.run_id
+    assert len(served.sent()) == 2 and kinds(traded).count("FILLED") == 2

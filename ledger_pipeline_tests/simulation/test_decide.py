@@ -11,7 +11,8 @@ import pytest
 import ledger_pipeline as lp
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.ledger.lots import UNITS
-from ledger_pipeline.simulation.fold import FoldInputs, StrategyError, decide
+from ledger_pipeline.simulation.decide import decide
+from ledger_pipeline.simulation.fold import FoldInputs, StrategyError
 from ledger_pipeline.simulation.run import experiment_grid, frozen
 from ledger_pipeline.strategy.source import compile_source
 from ledger_pipeline_tests import small

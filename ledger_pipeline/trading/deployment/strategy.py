@@ -19,7 +19,8 @@ from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.identity import canonical_json, hash_json
 from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.market.grid import CLOSE
-from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs, Wanted, decide
+from ledger_pipeline.simulation.decide import Wanted, decide
+from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs
 from ledger_pipeline.simulation.run import experiment_grid, frozen
 from ledger_pipeline.strategy.source import compile_source
 from ledger_pipeline.trading.legs import MINIMUM_NOTIONAL, Leg
