@@ -1,6 +1,8 @@
 """ledger_pipeline itself, through its public API, with the two ways to write a strategy.
 
-Timed: `run` (features, fold, ledger, derived tables, metrics) and `save` (all of it on disk). The snapshot is sealed
+Timed: `run` (features, fold, ledger, invariants), the metrics with the lots, trades and equity that they follow from,
+and ledger, source, provenance and metrics on disk. What follows from the ledger (lots, trades, equity as files of their
+own) is made when somebody asks for it and is not timed. The snapshot is sealed
 beforehand by a process of its own, so that this process's memory is that of a run.
 """
 
@@ -45,7 +47,9 @@ def prepare(job: Job, strategy: str):
 def run(state):
     experiment, snapshot, results = state
     done = lp.run(experiment, snapshot, seed=0)
-    done.save(results)
+    store = lp.RunStore(results)
+    store.write_ledger(done)
+    store.add_metrics(done.run_id, done.metrics)
     return done
 
 

@@ -11,7 +11,7 @@ from ledger_pipeline.cli.live import broker_options, person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, timeout_option, trade
 from ledger_pipeline.cli.session import show as show_decision
-from ledger_pipeline.errors import BlockedError, InputError
+from ledger_pipeline.errors import BlockedError, InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 
@@ -98,14 +98,23 @@ def list_(project: Project, as_json: bool) -> None:
     """
     from ledger_pipeline.trading.deployment.deployment import deployment_names, describe
 
-    rows = [describe(project, name) for name in deployment_names(project)]
+    rows: list[dict[str, Any]] = []
+    for name in deployment_names(project):
+        try:
+            rows.append(describe(project, name))
+        except LedgerPipelineError as error:
+            rows.append({"name": name, "error": str(error)})
 
     def render() -> None:
-        columns = ["name", "what", "book", "mode", "capital", "decides"]
+        columns = ("name", "what", "book", "mode", "capital")
+        sound = [row for row in rows if "error" not in row]
         table(
-            [*columns[:-1], "schedule", "hash"],
-            [[*(row[name] for name in columns[:-1]), row["schedule"]["every"], row["decides"][:16]] for row in rows],
+            [*columns, "schedule", "decides"],
+            [[*(row[name] for name in columns), row["schedule"]["every"], row["decides"][:16]] for row in sound],
         )
+        for row in rows:
+            if "error" in row:
+                click.echo(f"error: {row['name']}: {row['error']}")
 
     emit(rows, as_json, render)
 

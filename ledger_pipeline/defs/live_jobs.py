@@ -243,13 +243,14 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
     for name in _books(trading):
         try:
             book = trading.read_book(name)
-            with trading.desk(name) as desk:
-                session = desk.session
         except LedgerPipelineError as error:
-            context.log.warning(f"{name}: {error}")
+            context.log.error(f"{name}: {error}")
             continue
-        missing = missed_sessions(trading.project, book, session, seen["missed"])
-        found += [*alerts(book, seen["seq"].get(name, 0)), *missing]
+        found += alerts(book, seen["seq"].get(name, 0))
+        missing = []
+        for _, desk in _desks(trading, context, [name]):  # without its broker only the book is told of
+            missing = missed_sessions(trading.project, book, desk.session, seen["missed"])
+        found += missing
         seen["seq"][name] = book.state.seq
         seen["missed"] = [*seen["missed"], *(item.text for item in missing)][-200:]
     for item in found:

@@ -256,6 +256,13 @@ def test_more_is_not_sold_than_is_held(tmp_path: Path) -> None:
     assert dict(codes(day)) == {"BND": ("NOT_HELD",), "AAPL": ("NOT_HELD",)}
 
 
+def test_a_strategy_never_sells_the_shares_of_another(tmp_path: Path) -> None:
+    day = made(tmp_path, holdings={"BND": D(10)})  # adopted: nobody's
+    done = day.execute([sell("BND", "3", strategy="core")])
+    assert not day.broker.posts and done.status == BLOCKED
+    assert codes(day) == [("BND", ("NOT_HELD",))] and "of core can be" in " ".join(done.notes)
+
+
 def test_buys_never_borrow(tmp_path: Path) -> None:
     """A margin account would lend: 10,000 of cash, 12,000 of buys, and the buying power is 40,000."""
     day = made(tmp_path)

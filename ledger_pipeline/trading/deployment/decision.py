@@ -81,7 +81,16 @@ class Key:
         """The period that it is the decision of: 2026-01-05, 2026-01-05T14 or 2026-01."""
         if granularity == MONTHLY:
             return f"{self.session:%Y-%m}"
-        return self.session.isoformat() + ("" if self.hour is None else f"T{self.hour:02d}")
+        hour = "" if granularity == DAILY or self.hour is None else f"T{self.hour:02d}"
+        return self.session.isoformat() + hour
+
+    def uses_up(self, other: Key, granularity: str) -> bool:
+        """Whether this decision is that of the period in which `other` is to decide. One of a whole session is that of
+        each of its hours.
+        """
+        if granularity == HOURLY and self.hour is None:
+            return self.session == other.session
+        return self.period(granularity) == other.period(granularity)
 
 
 _ID = re.compile(r"([a-z0-9](?:[a-z0-9_]|-(?!-))*)(?:--h(\d\d))?(?:--(\d+))?\.(\d{4}-\d\d-\d\d)")

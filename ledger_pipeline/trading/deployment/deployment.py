@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +23,7 @@ from pydantic.alias_generators import to_camel
 
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.files import location, write_file
-from ledger_pipeline.identity import check_id, hash_json
+from ledger_pipeline.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
 from ledger_pipeline.trading.desk import book_url
@@ -122,8 +123,17 @@ def deployments_of(project: Project) -> Path:
 
 def deployment_names(project: Project) -> list[str]:
     """All that can be deployed by name: deployment files, and policies without one; sorted."""
-    written = {path.stem for path in deployments_of(project).glob("*.yaml")}
-    return sorted(written | {path.stem for path in (project.strategies / "policies").glob("*.json")})
+    files = [*_files(project), *(project.strategies / "policies").glob("*.json")]
+    return sorted({path.stem for path in files if _is_name(path.stem)})
+
+
+def _files(project: Project) -> list[Path]:
+    """The deployment files, by name; a file whose name cannot be a deployment's is none."""
+    return sorted(path for path in deployments_of(project).glob("*.yaml") if _is_name(path.stem))
+
+
+def _is_name(stem: str) -> bool:
+    return ID_PATTERN.fullmatch(stem) is not None and "--" not in stem
 
 
 def check_name(name: str) -> str:
@@ -155,12 +165,13 @@ def find_deployment(project: Project, name: str, book: str | None = None) -> Dep
 
 def books_of(project: Project) -> dict[str, Deployment | None]:
     """The books that are traded, by id, each with a deployment of it: those of deployment files, and the default one
-    when it is there.
+    when it is there. A file that is not sound hides no other book.
     """
     found: dict[str, Deployment | None] = {}
-    for path in sorted(deployments_of(project).glob("*.yaml")):
-        made = read_deployment(path)
-        found.setdefault(book_id(project, made.book), made)
+    for path in _files(project):
+        with suppress(InputError):
+            made = read_deployment(path)
+            found.setdefault(book_id(project, made.book), made)
     default = book_id(project, None)
     if default not in found and (project.books / default).is_dir():
         found[default] = None
@@ -244,7 +255,7 @@ def capitals(project: Project, deployment: Deployment) -> dict[str, Decimal]:
     """
     found: dict[str, Decimal] = {}
     url = book_url(project, deployment.book)
-    for path in sorted(deployments_of(project).glob("*.yaml")):
+    for path in _files(project):
         other = read_deployment(path)
         if other.name == deployment.name or book_url(project, other.book) != url:
             continue

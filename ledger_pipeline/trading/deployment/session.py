@@ -104,7 +104,7 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
     taken = [one.number for one in orders if (one.session, one.hour) == (key.session, key.hour)]
     free = replace(key, number=max(taken, default=0) + 1)
     period = key.period(every)
-    in_period = [one for one, rows in orders.items() if one.period(every) == period and decisions.used(rows)]
+    in_period = [one for one, rows in orders.items() if one.uses_up(key, every) and decisions.used(rows)]
     if not in_period:
         return free
     latest = max(in_period, key=lambda one: (one.session, one.number))
@@ -121,9 +121,15 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
 
 
 def recorded(desk: Desk, key: Key) -> Decision:
-    """A decision as the book has it."""
+    """A decision as the book has it. RefusedError when orders were sent under its name by hand."""
     events = [event for found, event in decisions.decided_events(desk.book) if found == key and event.kind == "DECIDED"]
-    return decisions.from_json(events[-1].payload["decision"])
+    told = events[-1].payload.get("decision") if events else None
+    if told is None:
+        raise RefusedError(
+            f"orders were sent by hand under {key.id}, the name of a deployment's decision; nothing is decided in this "
+            "period. To have it decide all the same, give a reason with --again."
+        )
+    return decisions.from_json(told)
 
 
 def _identity(project: Project, deployment: Deployment) -> str:

@@ -98,6 +98,13 @@ def test_a_faulty_file_is_refused_with_its_place(project, name) -> None:
     assert "strategies/deployments/core.yaml" in str(refused.value) and words in str(refused.value)
 
 
+def test_a_faulty_file_hides_no_other(project) -> None:
+    put(project, "core", "policy: core\nbook: paper-1\n")
+    put(project, "bad", "policy: core\nbok: x\n")
+    put(project, "No Id", "policy: core\n")
+    assert deployment_names(project) == ["bad", "core"] and list(books_of(project)) == ["paper-1"]
+
+
 def test_names_that_cannot_be(project) -> None:
     with pytest.raises(NotFoundError, match=r"there is no deployment or policy 'other' .*there are: core"):
         find_deployment(project, "other")

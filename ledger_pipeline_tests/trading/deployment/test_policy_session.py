@@ -155,6 +155,30 @@ def test_hourly_monthly_and_daily(core, served) -> None:
         session(core, granularity="weekly")
 
 
+def test_granularities_do_not_buy_beside_each_other(core, served) -> None:
+    write(core, guardrails=MUCH)
+    session(core, granularity="hourly")
+    for other in ("daily", "monthly"):
+        assert session(core, granularity=other)[0].settled
+    served.admin.to("2026-01-06T17:00:00Z")
+    served.admin.activity("CSD", "500")
+    assert session(core, granularity="daily")[1].status == "DONE"
+    assert session(core, granularity="hourly")[0].settled and len(served.sent()) == 4
+
+
+def test_orders_sent_by_hand_under_its_name_use_the_period_up(core, served) -> None:
+    from ledger_pipeline.trading.executor import execute
+    from ledger_pipeline.trading.legs import Leg
+
+    with open_desk(core) as desk:
+        assert reconcile(desk.book, desk.broker).clean
+        legs = [Leg("VTI", "BUY", "core", notional="100.00")]
+        execute(legs, desk.book, desk.broker, policy="core", root=core.root, environment={}, pace=FAST)
+    with pytest.raises(RefusedError, match="sent by hand under core.2026-01-05"):
+        session(core)
+    assert session(core, again="on purpose")[1].status == "DONE"
+
+
 def test_the_schedule_of_the_policy_says_how_often(core) -> None:
     write(core, schedule={"every": "month"})
     assert session(core)[0].decision.granularity == "monthly"
