@@ -31,7 +31,7 @@ EXPERIMENTS = {
 def make_project(root: Path, experiments: Mapping[str, str] | None = None) -> Project:
     """A project with copies of the bundled strategies and prices; with these experiments in place of the bundled."""
     root.mkdir(parents=True)
-    shutil.copytree(CHECKOUT / "strategies", root / "strategies", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_strategies(root)
     shutil.copytree(CHECKOUT / "sources" / "demo", root / "sources" / "demo")
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copy(CHECKOUT / name, root / name)
@@ -40,6 +40,12 @@ def make_project(root: Path, experiments: Mapping[str, str] | None = None) -> Pr
         for name, text in experiments.items():
             write_experiment(root, name, text)
     return Project(root)
+
+
+def copy_strategies(root: Path) -> None:
+    """The bundled strategies, experiments and policies; the deployments are the user's (the demo writes some too)."""
+    left = shutil.ignore_patterns("__pycache__", "deployments")
+    shutil.copytree(CHECKOUT / "strategies", root / "strategies", ignore=left)
 
 
 def write_experiment(root: Path, name: str, text: str) -> None:

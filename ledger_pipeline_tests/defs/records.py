@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,12 @@ from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 from ledger_pipeline.project import Project
 
 RUN_ASSETS = ("feature_table", "run_ledger", "fills", "trades", "equity", "metrics")
+
+
+@cache
+def graph() -> dg.Definitions:
+    """The definitions, loaded once: they depend on nothing but the code."""
+    return defs()
 
 
 def materialization(records: dg.DagsterInstance, asset: str, key: str) -> dg.AssetMaterialization | None:
@@ -55,8 +62,8 @@ def checks(records: dg.DagsterInstance, asset: str, check: str) -> dict[str, boo
 
 def stale(records: dg.DagsterInstance) -> dict[str, set[str]]:
     """The partitions of each asset that are materialised and stale."""
-    graph = defs().resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(records, graph, LoadingContextForTest(records))
+    assets = graph().resolve_asset_graph()
+    resolver = CachingStaleStatusResolver(records, assets, LoadingContextForTest(records))
     return {
         asset: {
             key for key in materialized(records, asset) if resolver.get_status(dg.AssetKey(asset), key).value != "FRESH"
@@ -67,7 +74,7 @@ def stale(records: dg.DagsterInstance) -> dict[str, set[str]]:
 
 def run_job(records: dg.DagsterInstance, project: Project, name: str, **options) -> dg.ExecuteInProcessResult:
     """Run a job of the definitions in this process, as the run launcher would."""
-    job = defs().get_repository_def().get_job(name)
+    job = graph().get_repository_def().get_job(name)
     return job.execute_in_process(instance=records, resources=resources(project), raise_on_error=False, **options)
 
 

@@ -24,7 +24,7 @@ from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
 from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import resources
-from ledger_pipeline.project import Project, find_project
+from ledger_pipeline.project import Project
 from ledger_pipeline.trading.desk import open_desk, read_book, session_file
 from ledger_pipeline.trading.executor import execute
 from ledger_pipeline.trading.legs import leg_from_json
@@ -316,11 +316,11 @@ def test_two_daemons_that_run_the_same_decision_at_once_send_one_order(traded, s
 # The schedule.
 
 
-def tick(records: dg.DagsterInstance, moment: str) -> dg.RunRequest | dg.SkipReason:
+def tick(records: dg.DagsterInstance, project: Project, moment: str) -> dg.RunRequest | dg.SkipReason:
     """What the schedule says at a moment of New York."""
     at = datetime.fromisoformat(moment).replace(tzinfo=NEW_YORK)
     told = reconcile_around_sessions(
-        dg.build_schedule_context(instance=records, scheduled_execution_time=at, resources=resources(find_project()))
+        dg.build_schedule_context(instance=records, scheduled_execution_time=at, resources=resources(project))
     )
     return told[0] if isinstance(told, list) else told
 
@@ -346,14 +346,14 @@ TICKS = {
 def test_the_ticks_of_the_schedule(traded) -> None:
     with instance(traded) as records:
         for moment, wanted in TICKS.items():
-            told = tick(records, moment)
+            told = tick(records, traded, moment)
             if wanted is None:
                 assert isinstance(told, dg.SkipReason), moment
             else:
                 assert (told.run_key, told.partition_key) == (f"local {wanted}", f"local|{moment[:10]}"), moment
         assert set(records.get_dynamic_partitions(SESSIONS)) == {wanted[:10] for wanted in TICKS.values() if wanted}
-        assert "is no session of XNYS" in tick(records, "2026-11-26 09:00").skip_message
-        assert "open 14:30 to 18:00 UTC" in tick(records, "2026-11-27 16:15").skip_message
+        assert "is no session of XNYS" in tick(records, traded, "2026-11-26 09:00").skip_message
+        assert "open 14:30 to 18:00 UTC" in tick(records, traded, "2026-11-27 16:15").skip_message
 
 
 def test_the_hours_of_the_schedule_are_new_yorks() -> None:
@@ -369,7 +369,7 @@ def test_the_hours_of_the_schedule_are_new_yorks() -> None:
 
 
 def test_a_tick_that_comes_twice_asks_for_one_run_and_two_runs_change_nothing(records, traded, served) -> None:
-    first, second = (tick(records, "2026-01-05 09:00") for _ in range(2))
+    first, second = (tick(records, traded, "2026-01-05 09:00") for _ in range(2))
     assert (first.run_key, first.tags, first.partition_key) == (second.run_key, second.tags, second.partition_key)
     for request in (first, second):  # as two daemons without a common record would
         assert run_job(

@@ -7,7 +7,6 @@ sessions and draws the picture of the README.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from ledger_pipeline.trading.policy import Guardrails
 from ledger_pipeline.trading.reconcile import reconcile
 from ledger_pipeline.trading.submit import Pace
 from ledger_pipeline_tests.exchange.server import Served, exchange
-from ledger_pipeline_tests.projects import CHECKOUT
+from ledger_pipeline_tests.projects import CHECKOUT, copy_strategies
 
 FIRST, SESSIONS = "2005-08-01", 250
 DEPOSIT, SMA, EQUAL = 1000, 30_000, 20_000
@@ -87,7 +86,7 @@ def _opening(first: Event, strategy: str, capital: Decimal) -> Event:
 
 def make(root: Path, sessions: int = SESSIONS) -> tuple[Project, lp.Snapshot, dict[str, lp.Run]]:
     """A project with the window of the bundled prices sealed, three experiments run on it, and their runs promoted."""
-    shutil.copytree(CHECKOUT / "strategies", root / "strategies", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_strategies(root)
     (root / "workspace.yaml").write_text("")
     demo = lp.open_snapshot("demo", root=CHECKOUT / "snapshots")
     days = pd.DatetimeIndex(sorted(demo.bars["ts"].unique()))
