@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger_pipeline.cli.live import book_option, broker_options
+from ledger_pipeline.cli.live import book_option, broker_options, desk_of
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
@@ -53,12 +53,15 @@ def _made(project: Project, book: str | None, session: str | None, untagged: str
         raise InputError(f"--session is {session!r}; write a date such as 2026-01-05.") from None
 
 
-def _prices(project: Project, made: Attribution, book: str | None, given: tuple[str, ...]) -> dict[str, Decimal]:
-    """Prices given as SYMBOL=PRICE; without any, the broker's last trades, and none when it cannot be asked."""
+def _prices(
+    project: Project, made: Attribution, book: str | None, given: tuple[str, ...], exchange_url: str | None
+) -> dict[str, Decimal]:
+    """Prices given as SYMBOL=PRICE, and the broker's last trades of the other symbols; those that cannot be had are
+    told on stderr.
+    """
     from decimal import Decimal, InvalidOperation
 
     from ledger_pipeline.attribution.views import symbols_of
-    from ledger_pipeline.trading.desk import open_desk
 
     found = {}
     for text in given:
@@ -67,25 +70,33 @@ def _prices(project: Project, made: Attribution, book: str | None, given: tuple[
             found[symbol] = Decimal(price)
         except InvalidOperation:
             raise InputError(f"--price {text!r} is no price; write it as VTI=251.30.") from None
-    symbols = symbols_of(made)
-    if given or not symbols:
+    asked, why = [symbol for symbol in symbols_of(made) if symbol not in found], "the broker has none"
+    if not asked:
         return found
     try:
-        with open_desk(project, book) as desk:
-            return {symbol: trade.price for symbol, trade in desk.broker.latest_trades(symbols).items()}
+        with desk_of(project, book, None, exchange_url) as desk:
+            found |= {symbol: trade.price for symbol, trade in desk.broker.latest_trades(asked).items()}
     except LedgerPipelineError as error:
-        click.echo(f"note: no last prices, so nothing unrealised is shown ({error})", err=True)
-        return {}
+        why = str(error)
+    without = ", ".join(symbol for symbol in asked if symbol not in found)
+    if without:
+        click.echo(f"note: no last price of {without} ({why}), so nothing unrealised is shown; see --price", err=True)
+    return found
 
 
-price_option = click.option(
-    "--price", "prices", multiple=True, metavar="SYMBOL=PRICE", help="[default: the last trades]"
-)
+def price_options(command: Callable) -> Callable:
+    """At which prices what is held is valued."""
+    for option in (
+        click.option("--price", "prices", multiple=True, metavar="SYMBOL=PRICE", help="[default: the last trades]"),
+        click.option("--exchange-url", help="Where the local exchange is. [default: http://127.0.0.1:8765]"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=ErrorHandlingGroup, invoke_without_command=True)
 @choices
-@price_option
+@price_options
 @json_option
 @click.pass_context
 def attribution(
@@ -95,6 +106,7 @@ def attribution(
     untagged: str,
     lots: str,
     prices: tuple[str, ...],
+    exchange_url: str | None,
     as_json: bool,
 ) -> None:
     """Show what each strategy earned, or look closer.
@@ -106,7 +118,7 @@ def attribution(
     ledger-pipeline attribution export lots.xlsx --table lots
     """
     if context.invoked_subcommand is None:
-        _performance(context.obj, book, session, untagged, lots, prices, "strategy", as_json)
+        _performance(context.obj, book, session, untagged, lots, prices, exchange_url, "strategy", as_json)
 
 
 @attribution.command()
@@ -117,7 +129,7 @@ def attribution(
     show_default=True,
 )
 @choices
-@price_option
+@price_options
 @json_option
 @click.pass_obj
 def performance(
@@ -128,13 +140,14 @@ def performance(
     untagged: str,
     lots: str,
     prices: tuple[str, ...],
+    exchange_url: str | None,
     as_json: bool,
 ) -> None:
     """Show realised and unrealised gains, income, fees, round trips, win rate and holding time.
 
     Example: ledger-pipeline attribution performance --by strategy_symbol
     """
-    _performance(project, book, session, untagged, lots, prices, by, as_json)
+    _performance(project, book, session, untagged, lots, prices, exchange_url, by, as_json)
 
 
 _SHOWN = (
@@ -150,6 +163,7 @@ def _performance(
     untagged: str,
     lots: str,
     prices: tuple[str, ...],
+    exchange_url: str | None,
     by: str,
     as_json: bool,
 ) -> None:
@@ -157,7 +171,7 @@ def _performance(
     from ledger_pipeline.attribution.views import performance_rows
 
     made = _made(project, book, session, untagged, lots)
-    rows = performance_rows(summaries(made, _prices(project, made, book, prices), by=by))
+    rows = performance_rows(summaries(made, _prices(project, made, book, prices, exchange_url), by=by))
 
     def render() -> None:
         columns = [name for name in _SHOWN if any(row.get(name) is not None for row in rows)]
@@ -265,7 +279,7 @@ def lots_(
 @attribution.command()
 @click.argument("symbol")
 @choices
-@price_option
+@price_options
 @json_option
 @click.pass_obj
 def report(
@@ -276,6 +290,7 @@ def report(
     untagged: str,
     lots: str,
     prices: tuple[str, ...],
+    exchange_url: str | None,
     as_json: bool,
 ) -> None:
     """Explain one symbol: who holds it, lot by lot, what each earned with it.
@@ -286,7 +301,7 @@ def report(
     from ledger_pipeline.attribution.views import performance_rows
 
     made = _made(project, book, session, untagged, lots)
-    found = attribution_report(made, symbol, price=_prices(project, made, book, prices).get(symbol))
+    found = attribution_report(made, symbol, price=_prices(project, made, book, prices, exchange_url).get(symbol))
 
     def render() -> None:
         click.echo(
@@ -321,12 +336,11 @@ def check(
     Example: ledger-pipeline attribution check
     """
     from ledger_pipeline.attribution.report import differences
-    from ledger_pipeline.trading.desk import open_desk
 
     made = _made(project, book, session, untagged, lots)
     positions, account = None, None
     if session is None:
-        with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+        with desk_of(project, book, target, exchange_url) as desk:
             positions = {item.symbol: item.quantity for item in desk.broker.positions()}
             account = desk.book.state.account_id
     found = [str(item) for item in differences(made, positions, account=account)]

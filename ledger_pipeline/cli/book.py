@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ledger_pipeline.cli.live import book_option, broker_options, person_options
+from ledger_pipeline.cli.live import book_option, broker_options, desk_of, person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.project import Project
@@ -37,10 +37,9 @@ def adopt(
     Example: ledger-pipeline book adopt --broker paper --book paper-1 --by "Ada Byron" --reason "first use"
     """
     from ledger_pipeline.trading.adopt import adopt as adopt_account
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.views import book_row
 
-    with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+    with desk_of(project, book, target, exchange_url) as desk:
         adopt_account(desk.book, desk.broker, by=by, reason=reason)
         told = book_row(desk.book)
     emit(told, as_json, lambda: _show(told))

@@ -209,7 +209,8 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
         told = _record(project, decision, book)
     found = decide_again(project, told)
     shown = {"decision": found.decision, "recorded": found.recorded, "found": found.found, "same": found.same}
-    verdict = "the same" if found.same else f"DIFFERENT: {found.found}"
+    different = found.found if found.found != found.recorded else "its legs or plan do not follow from its inputs"
+    verdict = "the same" if found.same else f"DIFFERENT: {different}"
     emit(shown, as_json, lambda: click.echo(f"{found.decision}: plan {found.recorded}, decided again: {verdict}"))
     if not found.same:
         raise SystemExit(IntegrityError.exit_code)

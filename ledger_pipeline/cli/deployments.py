@@ -1,4 +1,4 @@
-"""promote, deployment list | show | plan | run: researched runs that trade."""
+"""promote, deployment list | add | show | plan | run: what trades by itself."""
 
 from __future__ import annotations
 
@@ -53,12 +53,7 @@ def promote(
     from ledger_pipeline.trading.deployment.promote import promote as promoted
     from ledger_pipeline.trading.policy import Schedule
 
-    try:
-        amount = None if capital is None else Decimal(capital)
-    except InvalidOperation:
-        raise InputError(f"--capital is {capital!r}; it must be an amount of dollars such as 25000.") from None
-    if amount is not None and not (amount.is_finite() and amount > 0):
-        raise InputError(f"--capital is {capital}; it must be above zero.")
+    amount = _dollars(capital)
     given = {"every": every, "minutesAfterOpen": minutes_after_open}
     given = {key: value for key, value in given.items() if value is not None}
     made = promoted(
@@ -77,12 +72,27 @@ def promote(
     emit(told, as_json, render)
 
 
+def _told(row: dict[str, Any]) -> tuple[str, str]:
+    return "yes" if row["scheduled"] else "no", row["decides"][:16]
+
+
+def _dollars(capital: str | None) -> Decimal | None:
+    try:
+        amount = None if capital is None else Decimal(capital)
+    except InvalidOperation:
+        raise InputError(f"--capital is {capital!r}; it must be an amount of dollars such as 25000.") from None
+    if amount is not None and not (amount.is_finite() and amount > 0):
+        raise InputError(f"--capital is {capital}; it must be above zero.")
+    return amount
+
+
 @click.group(cls=ErrorHandlingGroup)
 def deployment() -> None:
     """What trades by itself: policies and promoted runs.
 
     \b
     ledger-pipeline deployment list
+    ledger-pipeline deployment add core
     ledger-pipeline deployment plan sma_long_flat_20
     ledger-pipeline deployment run sma_long_flat_20 --execute
     """
@@ -109,14 +119,45 @@ def list_(project: Project, as_json: bool) -> None:
         columns = ("name", "what", "book", "mode", "capital")
         sound = [row for row in rows if "error" not in row]
         table(
-            [*columns, "schedule", "decides"],
-            [[*(row[name] for name in columns), row["schedule"]["every"], row["decides"][:16]] for row in sound],
+            [*columns, "every", "scheduled", "decides"],
+            [[*(row[name] for name in columns), row["schedule"]["every"], *_told(row)] for row in sound],
         )
         for row in rows:
             if "error" in row:
                 click.echo(f"error: {row['name']}: {row['error']}")
 
     emit(rows, as_json, render)
+
+
+@deployment.command()
+@click.argument("policy")
+@click.option("--book", help="The book that it trades: id, path or s3:// URL. [default: local]")
+@click.option("--mode", type=click.Choice(["exchange", "paper", "live"]), help="[default: what the book belongs to]")
+@click.option("--name", help="What the deployment, its orders and its lots are called. [default: the policy's name]")
+@click.option("--capital", help="Cash of its own, in dollars. [default: the cash that no other deployment has]")
+@json_option
+@click.pass_obj
+def add(
+    project: Project,
+    policy: str,
+    book: str | None,
+    mode: str | None,
+    name: str | None,
+    capital: str | None,
+    as_json: bool,
+) -> None:
+    """Deploy POLICY: the schedule trades it from now on. A policy without this trades only when you say `dca run`.
+
+    Writes strategies/deployments/<name>.yaml; delete the file to end it.
+
+    Example: ledger-pipeline deployment add core --book paper-1 --mode paper
+    """
+    from ledger_pipeline.trading.deployment.deployment import describe
+    from ledger_pipeline.trading.deployment.promote import deploy_policy
+
+    path = deploy_policy(project, policy, name=name, book=book, mode=mode, capital=_dollars(capital))
+    told = describe(project, path.stem) | {"path": str(path)}
+    emit(told, as_json, lambda: click.echo(f"policy {policy} is deployed as {path.stem!r}: {path}"))
 
 
 @deployment.command()

@@ -1,4 +1,4 @@
-"""exchange serve | advance | fault."""
+"""exchange serve | advance | price | deposit | fault."""
 
 from __future__ import annotations
 
@@ -79,6 +79,38 @@ def advance(
     rows = [[name, answer[name]] for name in ("now", "session", "cash", "open_orders")]
     rows += [[f"position {symbol}", quantity] for symbol, quantity in answer["positions"].items()]
     emit(answer, as_json, lambda: table(["", ""], rows))
+
+
+@exchange.command()
+@click.argument("prices", nargs=-1, required=True, metavar="SYMBOL=PRICE...")
+@_where[0]
+@_where[1]
+@json_option
+@click.pass_obj
+def price(project: Project, prices: tuple[str, ...], admin: str | None, state: Path | None, as_json: bool) -> None:
+    """Set last prices, from now on: those of an exchange without a snapshot stand still, and grow stale.
+
+    Example: ledger-pipeline exchange price VTI=251.30 VXUS=60
+    """
+    url = _admin(project, admin, state)
+    pairs = [text.partition("=")[::2] for text in prices]
+    rows = [_call(url, "POST", "/admin/prices", {"symbol": symbol, "price": value}) for symbol, value in pairs]
+    emit(rows, as_json, lambda: table(["symbol", "price"], [[symbol, value] for symbol, value in pairs]))
+
+
+@exchange.command()
+@click.argument("amount")
+@_where[0]
+@_where[1]
+@json_option
+@click.pass_obj
+def deposit(project: Project, amount: str, admin: str | None, state: Path | None, as_json: bool) -> None:
+    """Pay AMOUNT dollars into the account, as a bank transfer does.
+
+    Example: ledger-pipeline exchange deposit 5000
+    """
+    answer = _call(_admin(project, admin, state), "POST", "/admin/activities", {"type": "CSD", "amount": amount})
+    emit(answer, as_json, lambda: table(["", ""], [[name, str(value)] for name, value in answer.items()]))
 
 
 @exchange.command()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import BlockedError, BreakError, InputError
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.trading.desk import Desk
 
 book_option = click.option(
     "--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]"
@@ -34,10 +38,22 @@ def broker_options(command: Callable) -> Callable:
     return command
 
 
+def desk_of(
+    project: Project, book: str | None, target: str | None, exchange_url: str | None
+) -> AbstractContextManager[Desk]:
+    """The book and its broker, see `open_desk`; in the mode that a deployment of the book says."""
+    from ledger_pipeline.trading.deployment.deployment import book_id, books_of
+    from ledger_pipeline.trading.desk import open_desk
+
+    made = books_of(project).get(book_id(project, book))
+    mode = made.mode if made else None
+    return open_desk(project, book, target=target or mode, exchange_url=exchange_url, deployment_mode=mode)
+
+
 def person_options(command: Callable) -> Callable:
-    """Who does it, and why: kept in the book."""
-    command = click.option("--reason", required=True, help="Why; kept in the book.")(command)
-    return click.option("--by", required=True, help="Your name; kept in the book.")(command)
+    """Who does it, and why."""
+    command = click.option("--reason", required=True, help="Why; it is kept.")(command)
+    return click.option("--by", required=True, help="Your name; it is kept.")(command)
 
 
 @click.group(cls=ErrorHandlingGroup, invoke_without_command=True)
@@ -90,7 +106,6 @@ def submit(
     Example: ledger-pipeline orders submit legs.json --execute
     """
     from ledger_pipeline.ledger.events import load_json
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.legs import check_assets, leg_from_json
 
     try:
@@ -102,7 +117,7 @@ def submit(
     found = [leg_from_json(row) for row in given]
     rows = json.loads(json.dumps(given, default=str))
     if not execute:
-        with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+        with desk_of(project, book, target, exchange_url) as desk:
             check_assets(found, desk.broker)
         _show_rows(rows, as_json, "")
         click.echo("nothing was sent; add --execute to send these orders.", err=True)
@@ -144,10 +159,9 @@ def cancel(
     Example: ledger-pipeline orders cancel manual.20260105.VTI.B.1.3f9a
     """
     from ledger_pipeline.trading.cancel import cancel as cancel_order
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.views import order_row
 
-    with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+    with desk_of(project, book, target, exchange_url) as desk:
         order = cancel_order(desk.book, desk.broker, order_id)
     _show_rows([order_row(order)], as_json, "")
 
@@ -203,10 +217,16 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
     Example: ledger-pipeline halt symbol:VTI --by "Ada Byron" --reason "halted by the exchange"
     """
     from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.ledger.schema import UNATTRIBUTED
+    from ledger_pipeline.trading.deployment.deployment import deployment_names
     from ledger_pipeline.trading.desk import book_url, read_book
     from ledger_pipeline.trading.halts import halt as set_halt
 
-    read_book(project, book)
+    found = read_book(project, book)
+    kind, _, name = scope.partition(":")
+    known = {*deployment_names(project), UNATTRIBUTED, *(order.strategy for order in found.state.orders.values())}
+    if kind == "strategy" and name not in known:
+        click.echo(f"note: nothing that trades is called {name!r}; it is halted all the same.", err=True)
     done = set_halt(open_book(book_url(project, book)), scope, by, reason)
     emit(
         {"scope": scope, "halted": True, "appended": len(done)},
@@ -235,11 +255,10 @@ def resume(
 
     Example: ledger-pipeline resume symbol:VTI --by "Ada Byron" --reason "trading again"
     """
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.halts import check
     from ledger_pipeline.trading.halts import resume as lift
 
-    with open_desk(project, book, target=target, exchange_url=exchange_url) as desk:
+    with desk_of(project, book, target, exchange_url) as desk:
         done = lift(desk.book, scope, by, reason, at=desk.now)
         still = check(desk.book.state, root=project.root)
 

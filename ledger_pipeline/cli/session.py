@@ -15,8 +15,8 @@ ALREADY_DONE = 4
 
 granularity_option = click.option(
     "--granularity",
-    type=click.Choice(["daily", "hourly", "monthly"]),
-    help="How often it may buy. [default: monthly if the policy's schedule is by month or quarter, else daily]",
+    type=click.Choice(["daily", "hourly", "weekly", "monthly", "quarterly"]),
+    help="How often it may decide. [default: as often as its schedule; daily without one]",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors; see the exit code.")
 timeout_option = click.option(
@@ -35,15 +35,17 @@ def planned(project: Project, name: str, kind: str, granularity: str | None, whe
 def check_kind(project: Project, name: str, kind: str, where: dict[str, Any]) -> None:
     """InputError when a deployment is not of the kind that the command is for."""
     from ledger_pipeline.trading.deployment.deployment import find_deployment, policy_of
+    from ledger_pipeline.trading.desk import read_book
 
     made = find_deployment(project, name, where.get("book"))
     if (made.policy is not None) != (kind == "policy"):
         other = "ledger-pipeline deployment run" if kind == "policy" else "ledger-pipeline dca run --policy"
         raise InputError(f"{name!r} is {made.what}; use `{other} {name}`.")
     if made.policy:
-        policy_of(project, made)
+        policy_of(project, made)  # says what is wrong with it
     elif where.get("book") and where["book"] != made.book:
         raise InputError(f"deployment {name!r} trades book {made.book or 'local'}; --book cannot change that.")
+    read_book(project, made.book)  # one that nobody began would take what the account did before for breaks
 
 
 def trade(

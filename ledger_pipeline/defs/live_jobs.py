@@ -127,11 +127,11 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
     def schedule(
         context: dg.ScheduleEvaluationContext, trading: TradingResource
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        from ledger_pipeline.trading.deployment.deployment import deployment_names
+        from ledger_pipeline.trading.deployment.deployment import scheduled_names
         from ledger_pipeline.trading.deployment.due import due
 
         found, reasons = [], []
-        made = {name: trading.deployment(name) for name in deployment_names(trading.project)}
+        made = {name: trading.deployment(name) for name in scheduled_names(trading.project)}
         mine = [name for name, one in made.items() if (one.policy is not None) == (kind == "policy")]
         for name, desk in _desks(trading, context, mine):
             is_due, why_not = due(trading.project, made[name], desk.book, desk.now, desk.session)

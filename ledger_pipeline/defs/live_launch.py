@@ -170,7 +170,10 @@ class _Live:
         """The decision that a run made; what kept it from one is raised."""
         for check in result.get_asset_check_evaluations():
             if check.check_name == "no_breaks" and not check.passed and check.asset_key.path == ["reconciliation"]:
-                raise BreakError(f"the check no_breaks failed: {check.description}")
+                raise BreakError(
+                    f"book and broker differ, nothing was sent: {check.description}. `ledger-pipeline reconcile` "
+                    "explains each difference, and what to do."
+                )
             if check.check_name == "live_quality" and not check.passed:
                 return {
                     "status": "BLOCKED", "deployment": self.name, "session": self.session, "legs": [], "verdicts": [],

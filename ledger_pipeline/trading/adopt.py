@@ -61,8 +61,8 @@ def adopt(book: Book, broker: Broker, *, by: str, reason: str) -> tuple[Event, .
 def _check_empty(state: BookState) -> None:
     if state.seq > 1 or state.positions or state.orders or state.cash or state.watermark:
         raise RefusedError(
-            f"book {state.book} holds {state.seq} events already; an account is adopted only into an empty book: "
-            "use a new book, or `ledger-pipeline book override` for what differs."
+            f"book {state.book} has begun already ({state.seq} events), and an account is adopted only into an empty "
+            f"book; `ledger-pipeline reconcile --book {state.book}` compares it with its account."
         )
 
 

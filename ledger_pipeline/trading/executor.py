@@ -220,7 +220,8 @@ def _check_same(book: Book, legs: tuple[Leg, ...], policy: str, session: date) -
         told = ", ".join(leg.name.removeprefix("leg ") for leg in known.values())
         raise RefusedError(
             f"decision {decision_id(policy, session)} is in the book with other legs ({told}); a policy decides once a "
-            "session. Nothing was sent: repeat it with the same legs, or wait for the next session."
+            "session. Nothing was sent: repeat it with the same legs, name another policy, or wait for the next "
+            "session."
         )
 
 

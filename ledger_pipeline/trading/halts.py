@@ -83,6 +83,11 @@ def check(
     return tuple(reason for scope, reason in found if covers(scope, strategy, symbol))
 
 
+def standing(state: BookState, strategy: str | None = None, symbol: str | None = None) -> tuple[str, ...]:
+    """The halts that stand in the book and stop an order of `strategy` in `symbol`: "HALTED: sentence" for each."""
+    return tuple(reason for scope, reason in _from_book(state) if covers(scope, strategy, symbol))
+
+
 def _from_files(root: Path) -> Iterable[tuple[str, str]]:
     try:
         names = sorted(name for name in os.listdir(root) if name.upper().startswith(FILE))

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ledger_pipeline.trading.deployment.deployment import scheduled_names
 from ledger_pipeline_tests.cli.console import call, refused, told
 from ledger_pipeline_tests.exchange.server import exchange
 from ledger_pipeline_tests.projects import command
@@ -14,6 +15,7 @@ from ledger_pipeline_tests.trading.deployment.test_policy_session import write
 from ledger_pipeline_tests.trading.deployment.test_strategy_session import Studio, studio  # noqa: F401
 
 PERSON = ("--by", "Ada Byron", "--reason", "a test")
+GONE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -82,7 +84,9 @@ def test_execute_then_history_attribution_record_and_replay(core, served) -> Non
     record["evidence"]["account"]["cash"] = "9000"
     (core.root / "record.json").write_text(json.dumps(record))
     assert told("dca", "replay", "record.json", code=5)["same"] is False
-    assert "is no decision" in refused(2, "dca", "record", "core")
+    for text in ("core", "core.2026-02-30"):
+        assert "is no decision" in refused(2, "dca", "record", text)
+    assert "no last price of VXUS" in call("attribution", "--price", "VTI=251", "--exchange-url", GONE).stderr
     assert "holds no decision" in refused(4, "dca", "record", "core.2026-01-06")
 
 
@@ -105,10 +109,35 @@ def test_exit_codes_of_what_keeps_it_from_buying(core, served) -> None:
     halted = told("dca", "run", "--execute", code=3)
     assert halted["outcome"] == "BLOCKED" and any("HALTED" in note for note in halted["notes_of_orders"])
     served.admin.cash("9990")
-    assert "no_breaks failed" in refused(7, "dca", "run", "--execute")
-    assert "127.0.0.1:9" in refused(6, "dca", "run", "--execute", "--exchange-url", "http://127.0.0.1:9")
+    assert "`ledger-pipeline reconcile` explains" in refused(7, "dca", "run", "--execute")
+    assert "127.0.0.1:9" in refused(6, "dca", "run", "--execute", "--exchange-url", GONE)
+    assert "there is no book" in refused(4, "dca", "plan", "--book", "nobook") and not (core.books / "nobook").exists()
+    assert "is called 'coer'" in call("halt", "strategy:coer", *PERSON).stderr
     assert "no deployment or policy 'nope'" in refused(4, "dca", "plan", "--policy", "nope")
     assert served.sent() == []
+
+
+def test_the_schedule_trades_what_was_deployed_and_nothing_else(core) -> None:
+    assert scheduled_names(core) == []
+    told("deployment", "add", "core")
+    assert scheduled_names(core) == ["core"] and told("deployment", "show", "core")["what"] == "policy core"
+    assert "is there already" in refused(3, "deployment", "add", "core")
+    assert "neither has capital of its own" in refused(2, "deployment", "add", "balanced")
+    assert "belongs to environment exchange, not paper" in refused(
+        3, "deployment", "add", "balanced", "--mode", "paper"
+    )
+    assert "no policy file" in refused(4, "deployment", "add", "nope")
+    told("deployment", "add", "balanced", "--capital", "500")
+    assert scheduled_names(core) == ["balanced", "core"]
+
+
+def test_the_local_exchange_takes_prices_and_deposits(core, served) -> None:
+    where = ("--admin", served.admin.url)
+    told("exchange", "price", "VTI=275.5", "VXUS=61", *where)
+    assert told("exchange", "deposit", "5000", *where)["net_amount"] == "5000"
+    assert "price" in refused(2, "exchange", "price", "VTI=much", *where)
+    (leg, _) = told("dca", "plan")["legs"]
+    assert leg["notional"] == "7000"
 
 
 def test_policies_are_validated_with_file_field_and_reason(core) -> None:
@@ -192,6 +221,7 @@ def test_live_needs_its_opt_ins(studio: Studio, monkeypatch) -> None:  # noqa: F
     studio.write("keep", "{VTI: 4}")
     lp.run(lp.Catalogue(studio.project.strategies).experiment("keep"), studio.snapshot).save(studio.project.data)
     told("promote", "keep", "--book", "real", "--mode", "live", *PERSON)
-    text = refused(3, "deployment", "run", "keep", "--execute")
+    assert "there is no book" in refused(4, "deployment", "run", "keep", "--execute")
+    text = refused(3, "book", "adopt", "--book", "real", *PERSON)
     assert "live trading is not enabled" in text and "LEDGER_PIPELINE_ENABLE_LIVE" in text
     assert "mode must be live" not in text  # that one is given, by the deployment

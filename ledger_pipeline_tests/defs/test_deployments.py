@@ -17,6 +17,7 @@ from ledger_pipeline.defs.live_jobs import alert, attribute_fills, trade_policie
 from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
+from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.desk import read_book
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.trading.deployment.test_alerts import listening
@@ -36,6 +37,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 def records(traded: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of a project with the policy `core`."""
     write(traded)
+    deploy_policy(traded, "core")
     with instance(traded) as one:
         follow_deployments(traded, one, "local")
         one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])

@@ -18,7 +18,7 @@ import requests
 from ledger_pipeline.errors import InputError, LedgerPipelineError, StorageError
 from ledger_pipeline.ledger.events import Event, time_text
 from ledger_pipeline.trading.connect import LOOPBACK
-from ledger_pipeline.trading.deployment.deployment import book_id, deployment_names, find_deployment
+from ledger_pipeline.trading.deployment.deployment import book_id, find_deployment, scheduled_names
 from ledger_pipeline.trading.deployment.due import missed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def missed_sessions(project: Project, book: Book, session: date, told: Iterable[
     their texts that were told before. Deployments begin with their first decision.
     """
     found = []
-    for name in deployment_names(project):
+    for name in scheduled_names(project):
         try:
             made = find_deployment(project, name)
         except LedgerPipelineError:

@@ -23,7 +23,9 @@ from ledger_pipeline.identity import canonical_json, hash_json
 from ledger_pipeline.ledger.events import Event, parse_time, time_text
 from ledger_pipeline.trading.gate import codes
 from ledger_pipeline.trading.guardrails import Verdict
+from ledger_pipeline.trading.halts import standing
 from ledger_pipeline.trading.legs import Leg, decision_id, leg_from_json, leg_to_json
+from ledger_pipeline.trading.policy import Schedule
 from ledger_pipeline.trading.sessions import NEW_YORK
 from ledger_pipeline.trading.views import order_row
 
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.state import BookState
 
 PLANNED, NO_ACTION, BLOCKED = "PLANNED", "NO_ACTION", "BLOCKED"
-DAILY, HOURLY, MONTHLY = "daily", "hourly", "monthly"
-GRANULARITIES = (DAILY, HOURLY, MONTHLY)
+DAILY, HOURLY, WEEKLY, MONTHLY, QUARTERLY = "daily", "hourly", "weekly", "monthly", "quarterly"
+GRANULARITIES = (DAILY, HOURLY, WEEKLY, MONTHLY, QUARTERLY)
+_EVERY = {WEEKLY: Schedule(every="week"), MONTHLY: Schedule(every="month"), QUARTERLY: Schedule(every="quarter")}
 _KINDS = {PLANNED: "DECIDED", NO_ACTION: "NO_ACTION", BLOCKED: "BLOCKED"}
 _TIMED = ("DECIDED", "NO_ACTION", "BLOCKED", "ORDER_INTENDED", "ORDER_SUBMITTED", "SUBMIT_UNKNOWN",
           "ORDER_ACKNOWLEDGED", "ORDER_REJECTED", "ORDER_CANCELED", "ORDER_EXPIRED", "FILLED")  # fmt: skip
@@ -78,9 +81,9 @@ class Key:
         return decision_id(self.policy, self.session)
 
     def period(self, granularity: str) -> str:
-        """The period that it is the decision of: 2026-01-05, 2026-01-05T14 or 2026-01."""
-        if granularity == MONTHLY:
-            return f"{self.session:%Y-%m}"
+        """The period that it is the decision of: 2026-01-05, 2026-01-05T14, 2026-W02, 2026-01 or 2026-Q1."""
+        if granularity in _EVERY:
+            return _EVERY[granularity].period(self.session)
         hour = "" if granularity == DAILY or self.hour is None else f"T{self.hour:02d}"
         return self.session.isoformat() + hour
 
@@ -102,7 +105,10 @@ def key_of(correlation_id: str | None) -> Key | None:
     if found is None:
         return None
     name, hour, number, session = found.groups()
-    return Key(name, date.fromisoformat(session), int(number or 1), None if hour is None else int(hour))
+    try:
+        return Key(name, date.fromisoformat(session), int(number or 1), None if hour is None else int(hour))
+    except ValueError:
+        return None  # there is no such day
 
 
 def key_at(deployment: str, session: date, granularity: str, now: datetime, number: int = 1) -> Key:
@@ -316,6 +322,8 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
         told = event.payload.get("decision", {})
         mine = orders[key.deployment].get(key, [])
         status = {"DECIDED": PLANNED}.get(event.kind, event.kind)
+        waits = sorted({why for one in mine if one.is_open and not one.submits
+                        for why in standing(book.state, one.strategy, one.symbol)})  # fmt: skip
         rows.append(
             {
                 "decision": key.id,
@@ -325,7 +333,7 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
                 "orders": len(mine),
                 "filled": str(sum((order.filled_value for order in mine), Decimal(0))),
                 "plan_hash": told.get("hash", "")[:16],
-                "why": "; ".join(event.payload.get("why", ())),
+                "why": "; ".join((*event.payload.get("why", ()), *(f"not sent: {why}" for why in waits))),
                 "at": time_text(event.occurred_at),
             }
         )

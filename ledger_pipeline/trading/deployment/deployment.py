@@ -127,6 +127,11 @@ def deployment_names(project: Project) -> list[str]:
     return sorted({path.stem for path in files if _is_name(path.stem)})
 
 
+def scheduled_names(project: Project) -> list[str]:
+    """What the schedules trade: deployment files, and no policy that merely lies there; sorted."""
+    return [path.stem for path in _files(project)]
+
+
 def _files(project: Project) -> list[Path]:
     """The deployment files, by name; a file whose name cannot be a deployment's is none."""
     return sorted(path for path in deployments_of(project).glob("*.yaml") if _is_name(path.stem))
@@ -229,7 +234,9 @@ def schedule_of(project: Project, deployment: Deployment) -> Schedule:
 
 
 def describe(project: Project, name: str) -> dict[str, Any]:
-    """A deployment in JSON: what decides, by hash, for which book, and when. `hash` is over all that decides."""
+    """A deployment in JSON: what decides, by hash, for which book, and when; scheduled: whether the schedules trade it.
+    `hash` is over all that decides.
+    """
     made = find_deployment(project, name)
     policy = policy_of(project, made) if made.policy else None
     decides = policy.hash if policy else made.promoted.experiment_hash
@@ -241,6 +248,7 @@ def describe(project: Project, name: str) -> dict[str, Any]:
         "mode": made.mode or "the book's own",
         "capital": None if made.capital is None else decimal_text(made.capital),
         "schedule": schedule,
+        "scheduled": name in scheduled_names(project),
         "decides": decides,
         "promoted": None if made.promoted is None else made.promoted.model_dump(mode="json"),
         "hash": hash_json([decides, schedule, made.to_yaml()]),

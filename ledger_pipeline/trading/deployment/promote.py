@@ -1,4 +1,4 @@
-"""Promotion: a researched run becomes a deployment that trades paper or live with the same function.
+"""Promotion: a researched run, or a policy, becomes a deployment that trades paper or live with the same function.
 
 What is pinned is the run's own provenance: source, params and everything else that decides, by hash. The files it was
 made from must still say the same, so that what trades is what was researched.
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.errors import NotFoundError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
@@ -18,15 +18,21 @@ from ledger_pipeline.trading.deployment.deployment import (
     Deployment,
     Lineage,
     Promoted,
+    capitals,
     check_name,
     deployments_of,
+    policy_of,
     read_deployment,
+    write_deployment,
 )
 from ledger_pipeline.trading.deployment.strategy import differences
+from ledger_pipeline.trading.desk import read_book
 from ledger_pipeline.trading.override import named
 from ledger_pipeline.trading.policy import Guardrails, Schedule
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ledger_pipeline.project import Project
     from ledger_pipeline.trading.deployment.deployment import Mode
 
@@ -78,6 +84,7 @@ def promote(
             f"run {found['run_id']}: {', '.join(changed)} of experiment {told['name']!r} changed since it was made; "
             "run the experiment again and promote that run."
         )
+    _check_mode(project, book, mode)
     called = check_name(name or told["name"])
     options = {"book": book, "mode": mode, "capital": capital, "schedule": schedule, "guardrails": guardrails}
     path = deployments_of(project) / f"{called}.yaml"
@@ -92,3 +99,38 @@ def promote(
         options = kept | {key: value for key, value in options.items() if value is not None}
     options = {key: value for key, value in options.items() if value is not None}
     return Deployment(name=called, experiment=told["name"], promoted=pinned, **options)
+
+
+def deploy_policy(
+    project: Project,
+    policy: str,
+    *,
+    name: str | None = None,
+    book: str | None = None,
+    mode: Mode | None = None,
+    capital: Decimal | None = None,
+) -> Path:
+    """Write the deployment of a policy, which the schedule trades from then on; its file's path.
+
+    InputError and NotFoundError for a policy that does not load, InputError when whose the book's cash is could not be
+    told; RefusedError when the name is taken, or the book belongs to another environment.
+    """
+    made = Deployment(name=check_name(name or policy), policy=policy, book=book, mode=mode, capital=capital)
+    policy_of(project, made)
+    if (deployments_of(project) / f"{made.name}.yaml").exists():
+        raise RefusedError(f"deployment {made.name!r} is there already; edit or delete its file, or choose a --name.")
+    _check_mode(project, book, mode)
+    capitals(project, made)
+    return write_deployment(project, made)
+
+
+def _check_mode(project: Project, book: str | None, mode: Mode | None) -> None:
+    """RefusedError when a book that is there belongs to another environment than `mode`."""
+    if mode is None:
+        return
+    try:
+        bound = read_book(project, book).state.environment
+    except NotFoundError:
+        return  # it begins with that mode
+    if bound and bound != mode:
+        raise RefusedError(f"book {book or 'local'} belongs to environment {bound}, not {mode}; name another book.")

@@ -6,6 +6,7 @@ sealed, and its source: that of today when it is the same, else the one stored w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from ledger_pipeline.simulation.replay import stored_experiment
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment.strategy import again
-from ledger_pipeline.trading.plan import PlanAccount
+from ledger_pipeline.trading.legs import leg_from_json
+from ledger_pipeline.trading.plan import PlanAccount, legs_of
 from ledger_pipeline.trading.planner import plan
 from ledger_pipeline.trading.policy import parse_policy
 
@@ -27,16 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replayed:
-    """The hash in the record, and the one that the same inputs give now."""
+    """The hash in the record, and the one that the same inputs give now; legs: whether those are the same too, and the
+    plan as it stands in the record.
+    """
 
     decision: str
     recorded: str
     found: str
+    legs: bool
 
     @property
     def same(self) -> bool:
         """Whether the decision is the same."""
-        return self.recorded == self.found
+        return self.recorded == self.found and self.legs
 
 
 def replay(project: Project, told: Mapping[str, Any]) -> Replayed:
@@ -47,16 +52,26 @@ def replay(project: Project, told: Mapping[str, Any]) -> Replayed:
     """
     try:
         evidence, recorded, name = told["evidence"], told["hash"], str(told["decision"])
-    except (KeyError, TypeError):
-        raise InputError("this is no run record: it has no evidence, hash and decision.") from None
+        legs = tuple(leg_from_json(dict(row)) for row in told["legs"])
+    except (KeyError, TypeError, ValueError):
+        raise InputError("this is no run record: it has no evidence, hash, legs and decision.") from None
     if "policy" in evidence:
         made = plan(parse_policy(evidence["policy"], "the record"), PlanAccount.from_json(evidence["account"]))
-        return Replayed(name, recorded, made.hash)
+        wanted = legs_of(made, told["deployment"]) if legs or told.get("verdicts") else ()
+        return Replayed(
+            name, recorded, made.hash, legs == wanted and _plain(made.to_json()) == _plain(evidence["plan"])
+        )
     if "inputs" not in evidence:
         raise RefusedError(f"decision {name} holds no plan: {'; '.join(told.get('reasons', ())) or 'it was blocked'}.")
     inputs = evidence["inputs"]
     snapshot = open_snapshot(inputs["snapshot"]["id"], root=project.live_snapshots)
-    return Replayed(name, recorded, again(inputs, told["deployment"], _experiment(project, inputs), snapshot).hash)
+    found = again(inputs, told["deployment"], _experiment(project, inputs), snapshot)
+    return Replayed(name, recorded, found.hash, legs == tuple(found.legs))
+
+
+def _plain(told: Mapping[str, Any]) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(told))
 
 
 def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:

@@ -23,6 +23,7 @@ from ledger_pipeline.ledger.events import end_of
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.trading import halts
 from ledger_pipeline.trading import plan as planned
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
@@ -58,8 +59,13 @@ class Planned:
 
 
 def default_granularity(project: Project, deployment: Deployment) -> str:
-    """How often a deployment decides when nobody says otherwise: monthly when its schedule is, else once a session."""
-    return decisions.MONTHLY if schedule_of(project, deployment).every in ("month", "quarter") else decisions.DAILY
+    """How often a deployment decides when nobody says otherwise: as often as its schedule does."""
+    return {
+        "session": decisions.DAILY,
+        "week": decisions.WEEKLY,
+        "month": decisions.MONTHLY,
+        "quarter": decisions.QUARTERLY,
+    }[schedule_of(project, deployment).every]
 
 
 def plan_session(
@@ -87,7 +93,8 @@ def plan_session(
             return found
         key = found
     made = _decide(project, desk, deployment, key, every, clock)
-    made = replace(made, timeline=tuple(clock.events), again=again)
+    halted = halts.check(desk.book.state, root=project.root, strategy=deployment.name)
+    made = replace(made, timeline=tuple(clock.events), again=again, notes=(*made.notes, *halted))
     if not dry_run and (made.status != PLANNED or not made.legs):
         _append_once(desk, made)
     log = get_logger("deployment").bind(decision=key.id, book=desk.book.name, dry_run=dry_run)

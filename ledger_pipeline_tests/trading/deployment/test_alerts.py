@@ -15,6 +15,7 @@ from ledger_pipeline.errors import InputError, StorageError
 from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.trading.deployment.alerts import Alert, alerts, missed_sessions, post, webhook
+from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.halts import halt
 
 
@@ -68,6 +69,7 @@ def test_blocks_halts_and_breaks_are_told_and_nothing_else(tmp_path) -> None:
 
 def test_a_session_that_was_missed_is_told_once(tmp_path, fresh) -> None:
     book = open_book(fresh.books / "local")
+    deploy_policy(fresh, "core")
     first = datetime(2026, 1, 5, 15, tzinfo=UTC)
     book.append([Event(kind="NO_ACTION", occurred_at=first, strategy="core", correlation_id="core.2026-01-05")])
     found = missed_sessions(fresh, book, date(2026, 1, 8))

@@ -13,7 +13,7 @@ from ledger_pipeline.errors import InputError, RefusedError
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.crash import VARIABLE
 from ledger_pipeline.trading.deployment import decision as decisions
-from ledger_pipeline.trading.deployment.decision import Key, history, record
+from ledger_pipeline.trading.deployment.decision import Key, history, key_of, record
 from ledger_pipeline.trading.deployment.deployment import find_deployment
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import Planned, plan_session, work_session
@@ -151,8 +151,8 @@ def test_hourly_monthly_and_daily(core, served) -> None:
     served.admin.to("2026-02-02T17:00:00Z")
     third, done = session(core, granularity="monthly")
     assert third.decision.run_key.startswith("2026-02-") and done.status == "DONE"
-    with pytest.raises(InputError, match="granularity is 'weekly'"):
-        session(core, granularity="weekly")
+    with pytest.raises(InputError, match="granularity is 'yearly'"):
+        session(core, granularity="yearly")
 
 
 def test_granularities_do_not_buy_beside_each_other(core, served) -> None:
@@ -179,9 +179,56 @@ def test_orders_sent_by_hand_under_its_name_use_the_period_up(core, served) -> N
     assert session(core, again="on purpose")[1].status == "DONE"
 
 
-def test_the_schedule_of_the_policy_says_how_often(core) -> None:
-    write(core, schedule={"every": "month"})
-    assert session(core)[0].decision.granularity == "monthly"
+@pytest.mark.parametrize(
+    ("every", "granularity", "period"),
+    [("session", "daily", "2026-01-05"), ("week", "weekly", "2026-W02"), ("month", "monthly", "2026-01"),
+     ("quarter", "quarterly", "2026-Q1")],
+)  # fmt: skip
+def test_the_schedule_of_the_policy_says_how_often(core, every, granularity, period) -> None:
+    write(core, schedule={"every": every})
+    made = session(core)[0].decision
+    assert (made.granularity, made.key.period(granularity)) == (granularity, period)
+
+
+def test_a_weekly_policy_buys_once_a_week_however_often_it_is_run(core, served) -> None:
+    write(core, schedule={"every": "week"}, guardrails=MUCH)
+    assert session(core)[1].status == "DONE"
+    for moment in ("2026-01-06T17:00:00Z", "2026-01-09T17:00:00Z"):
+        served.admin.to(moment)
+        assert session(core)[0].settled
+    served.admin.to("2026-01-12T17:00:00Z")
+    served.admin.activity("CSD", "500")
+    assert session(core)[1].status == "DONE" and len(served.sent()) == 4
+
+
+def test_a_halt_is_told_with_the_decision_and_in_the_history(core) -> None:
+    from ledger_pipeline.trading.halts import halt
+
+    write(core, guardrails=MUCH)
+    with open_desk(core) as desk:
+        halt(desk.book, "strategy:core", "Ada", "on holiday")
+    made, done = session(core)
+    assert done.status == "BLOCKED" and any("HALTED: strategy:core" in note for note in made.decision.notes)
+    with open_desk(core) as desk:
+        (row,) = history(desk.book)
+    assert row["status"] == "OPEN" and "not sent: HALTED: strategy:core" in row["why"] and "on holiday" in row["why"]
+
+
+def test_a_record_is_compared_leg_by_leg(core) -> None:
+    made = session(core)[0].decision.to_json()
+    assert replay(core, made).same
+    for path in (("legs", 0), ("evidence", "plan", "legs", 0)):
+        bent = json.loads(json.dumps(made))
+        part = bent
+        for step in path:
+            part = part[step]
+        part["notional"] = "1.00"
+        assert not replay(core, bent).same, path
+
+
+def test_the_id_of_a_day_that_is_none_is_no_decision() -> None:
+    for text in ("core.2026-02-30", "core.2026-13-01", "core.2026-01-99"):
+        assert key_of(text) is None
 
 
 def test_what_is_held_without_a_price_blocks(core, served) -> None:
