@@ -32,9 +32,9 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
-        "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange fault", "book adopt", "book show",
+        "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
-        "positions", "halt", "resume", "promote", "deployment list", "deployment show", "deployment plan",
+        "positions", "halt", "resume", "promote", "deployment list", "deployment add", "deployment show", "deployment plan",
         "deployment run", "dca plan", "dca execute", "dca run", "dca history", "dca record", "dca replay",
         "dca validate", "attribution performance", "attribution trades", "attribution lots", "attribution report",
         "attribution check", "attribution export",
