@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/ledger-pipeline demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 campaign: .venv/installed
 	$(BIN)/python -m pytest -q -m campaign
