@@ -46,7 +46,7 @@ def _checks(asset: str) -> list[dg.AssetCheckSpec]:
 
 
 class DecisionConfig(dg.Config):
-    """How often it decides (daily, hourly or monthly; else as its schedule says), a person's reason to decide again in
+    """How often it decides (decision.GRANULARITIES; else as its schedule says), a person's reason to decide again in
     a period that is used up, and whether it only shows what it would decide.
     """
 
