@@ -24,6 +24,8 @@ _MARGIN = timedelta(minutes=5)  # before the close: later nothing would be sent 
 
 def due(project: Project, deployment: Deployment, book: Book, now: datetime, session: date) -> tuple[bool, str]:
     """Whether a deployment is to decide at `now` (the broker's time, aware) in this session, and why not."""
+    if book.state.seq <= 1:  # at most the event that binds it to its account
+        return False, f"book {book.name} has not begun: `ledger-pipeline book adopt` begins it"
     schedule = schedule_of(project, deployment)
     hours = exchange_hours(schedule.calendar, session)
     if hours is None:

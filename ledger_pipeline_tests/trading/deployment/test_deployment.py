@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
 from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.ledger.events import Event, end_of
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.deployment import (
@@ -162,7 +164,9 @@ def test_what_came_after_the_session_does_not_count() -> None:
 
 
 class Silent:
-    """A book in which nothing was decided."""
+    """A book that has begun, and in which nothing was decided."""
+
+    state = SimpleNamespace(seq=2)
 
     def events(self, after: int = 0, kinds=None):
         return iter(())
@@ -194,6 +198,13 @@ def test_a_monthly_policy_is_due_in_its_session_only(project, moment) -> None:
     made = find_deployment(project, "core")
     is_so, why_not = due(project, made, Silent(), now, now.date())
     assert is_so == bool(DUE[moment]) and bool(why_not) != is_so
+
+
+def test_nothing_is_due_in_a_book_that_nobody_began(project) -> None:
+    made, now = find_deployment(project, "core"), at("2026-01-05 14:50")
+    assert due(project, made, Silent(), now, now.date())[0]
+    is_so, why_not = due(project, made, open_book(project.books / "new"), now, now.date())
+    assert not is_so and "`ledger-pipeline book adopt` begins it" in why_not
 
 
 def test_an_early_close_ends_it_early(project) -> None:
