@@ -58,7 +58,7 @@ class EventBuffer:
     """A growing array of EVENT rows. `count` is an array of one int64, so that compiled code can advance it."""
 
     def __init__(self, capacity: int = 1024) -> None:
-        self.rows = np.zeros(capacity, dtype=EVENT)
+        self.rows = np.empty(capacity, dtype=EVENT)  # takes memory only where it is written
         self.count = np.zeros(1, dtype=np.int64)
         self.reasons = Interned()
         self.payloads = Interned()

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.ledger.lots import UNITS, LotFold, fold_lots, units
+from ledger_pipeline.ledger.lots import UNITS, LotFold, fold_lots, position_changes
 from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
 FILL_COLUMNS = (
@@ -132,7 +132,7 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
     symbols, names = ledger.codes("symbol")
     rows = rows[symbols[rows] >= 0]
     totals = np.zeros(len(names), dtype=np.int64)
-    np.add.at(totals, symbols[rows], signed_units(ledger, rows))
+    np.add.at(totals, symbols[rows], position_changes(ledger)[rows])
     shown = moment or (
         pd.Timestamp(ledger.micros[-1], unit="us", tz="UTC") if len(ledger) else pd.Timestamp(0, tz="UTC")
     )
@@ -142,13 +142,6 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
         cash=float(np.cumsum(cash)[-1]) if end else 0.0,
         positions={name: total / UNITS for name, total in sorted(zip(names, totals.tolist(), strict=True)) if total},
     )
-
-
-def signed_units(ledger: Ledger, rows: np.ndarray) -> np.ndarray:
-    """Change of position of the events at `rows`, in 1e-9 units (int64)."""
-    sides, names = ledger.codes("side")
-    buy = names.index("BUY") if "BUY" in names else -2
-    return units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
 
 
 def equity(
@@ -165,21 +158,19 @@ def equity(
     codes, names = ledger.codes("symbol")
     columns = {symbol: i for i, symbol in enumerate(symbols)}
     place = np.array([*(columns.get(name, -1) for name in names), -1], dtype=np.int64)
-    change = np.zeros(len(ledger), dtype=np.int64)
-    rows = of_kind(ledger, *POSITION_KINDS)
-    change[rows] = signed_units(ledger, rows)
-    cash = np.nan_to_num(ledger.numbers("cash_delta"))
-    flow = np.zeros(len(ledger))
-    income = np.zeros(len(ledger))
-    for target, kinds in ((flow, ("DEPOSITED", "WITHDRAWN")), (income, ("DIVIDEND", "INTEREST"))):
-        chosen = of_kind(ledger, *kinds)
-        target[chosen] = cash[chosen]
-    fees = np.nan_to_num(ledger.numbers("fee"))
-    charged = of_kind(ledger, "FEE")
-    fees[charged] -= cash[charged]
+    kinds, kind_names = ledger.codes("kind")
+    roles = np.array([_ROLES.get(name, 0) for name in kind_names], dtype=np.int64)
     ends = np.searchsorted(ledger.micros, times, side="right")
     table = _equity(
-        ends, place[codes], change, cash, flow, income, fees, fold.realised, fold.cost, np.ascontiguousarray(marks)
+        ends,
+        place[codes],
+        fold.changes,
+        roles[kinds],
+        ledger.numbers("cash_delta"),
+        ledger.numbers("fee"),
+        fold.realised,
+        fold.cost,
+        np.ascontiguousarray(marks),
     )
     frame = pd.DataFrame(
         table,
@@ -189,11 +180,17 @@ def equity(
     return frame
 
 
+# What an event's cash is, beside what it does to positions.
+_FLOW, _INCOME, _CHARGE = 1, 2, 3
+_ROLES = {"DEPOSITED": _FLOW, "WITHDRAWN": _FLOW, "DIVIDEND": _INCOME, "INTEREST": _INCOME, "FEE": _CHARGE}
+
+
 @numba.njit(cache=True)
-def _equity(ends, symbol, change, cash_delta, flow, income, fees, realised, cost, marks):  # pragma: no cover - compiled
+def _equity(ends, symbol, change, role, cash_delta, fees, realised, cost, marks):  # pragma: no cover - compiled
     n_rows, n_symbols = marks.shape
     out = np.zeros((n_rows, 9))
     held = np.zeros(n_symbols, np.int64)
+    shares, worth = np.zeros(n_symbols), np.zeros(n_symbols)
     cash = 0.0
     total_realised = 0.0
     total_cost = 0.0
@@ -203,22 +200,29 @@ def _equity(ends, symbol, change, cash_delta, flow, income, fees, realised, cost
     for t in range(n_rows):
         flowed = 0.0
         while e < ends[t]:
-            cash += cash_delta[e]
-            flowed += flow[e]
-            total_income += income[e]
-            total_fees += fees[e]
+            moved = 0.0 if np.isnan(cash_delta[e]) else cash_delta[e]
+            fee = 0.0 if np.isnan(fees[e]) else fees[e]
+            cash += moved
+            if role[e] == _FLOW:
+                flowed += moved
+            elif role[e] == _INCOME:
+                total_income += moved
+            elif role[e] == _CHARGE:
+                fee -= moved
+            total_fees += fee
             total_realised += realised[e]
             total_cost += cost[e]
             if symbol[e] >= 0:
                 held[symbol[e]] += change[e]
+                shares[symbol[e]] = held[symbol[e]] / UNITS
             e += 1
+        for i in range(n_symbols):  # what is not held may have no mark; a loop without sums is vectorised
+            worth[i] = shares[i] * marks[t, i] if shares[i] != 0.0 else 0.0
         value = 0.0
         exposure = 0.0
         for i in range(n_symbols):
-            if held[i] != 0:
-                worth = (held[i] / UNITS) * marks[t, i]
-                value += worth
-                exposure += abs(worth)
+            value += worth[i]
+            exposure += abs(worth[i])
         out[t, 0] = cash
         out[t, 1] = value
         out[t, 2] = cash + value

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import IntegrityError
-from ledger_pipeline.ledger.folds import of_kind, signed_units
+from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.lots import UNITS, LotFold
 from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
@@ -83,7 +83,7 @@ def breaches(ledger: Ledger, fold: LotFold, equity: pd.DataFrame) -> dict[str, l
         "lots_match_positions": lots_match_positions(ledger, fold),
         "cash_and_positions_make_equity": cash_and_positions_make_equity(equity),
         "profit_explains_equity": profit_explains_equity(equity),
-        "positions_reproduced": _positions_reproduced(ledger, fold),
+        "positions_reproduced": _positions_reproduced(fold),
     }
 
 
@@ -96,9 +96,8 @@ def require(found: dict[str, list[str]], what: str) -> None:
             )
 
 
-def _positions_reproduced(ledger: Ledger, fold: LotFold) -> list[str]:
-    rows = of_kind(ledger, *POSITION_KINDS)
-    total = int(signed_units(ledger, rows).sum())
+def _positions_reproduced(fold: LotFold) -> list[str]:
+    total = int(fold.changes.sum())
     return (
         []
         if total == int(fold.positions.sum())

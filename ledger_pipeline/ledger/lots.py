@@ -55,23 +55,39 @@ class LotFold:
     """Result of the fold over one ledger.
 
     pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and
-    ages; trips: TRIP rows, round trips from flat to flat, closed ones only; realised, cost: float64 per event, the
-    gross P&L it realised and its change of the cost of open lots (short lots count negative); positions: int64 units
-    per key at the end; keys: (strategy code, symbol code) per key.
+    ages; trips: TRIP rows, round trips from flat to flat, closed ones only; changes: int64 units per event, see
+    `position_changes`; realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open
+    lots (short lots count negative); positions: int64 units per key at the end; keys: (strategy code, symbol code) per
+    key.
     """
 
     pieces: np.ndarray
     trips: np.ndarray
+    changes: np.ndarray
     realised: np.ndarray
     cost: np.ndarray
     positions: np.ndarray
     keys: np.ndarray
 
 
-def units(quantity: np.ndarray) -> np.ndarray:
-    """Quantities as whole 1e-9 units (int64), rounded to nearest; NaN becomes 0."""
-    scaled = np.rint(np.asarray(quantity, dtype=np.float64) * UNITS)
-    return np.where(np.isnan(scaled), 0.0, scaled).astype(np.int64)
+def position_changes(ledger: Ledger) -> np.ndarray:
+    """What each event adds to the position of its symbol, in 1e-9 units (int64), rounded to nearest; 0 for events that
+    change none.
+    """
+    kinds, kind_names = ledger.codes("kind")
+    sides, side_names = ledger.codes("side")
+    changing = np.array([name in POSITION_KINDS for name in kind_names], dtype=np.int64)
+    sign = np.array([*(1 if name == "BUY" else -1 for name in side_names), -1], dtype=np.int64)  # the last: no side
+    return _signed_units(kinds, sides, ledger.numbers("quantity"), changing, sign)
+
+
+@numba.njit(cache=True)
+def _signed_units(kinds, sides, quantity, changing, sign):  # pragma: no cover - compiled
+    changes = np.zeros(len(quantity), np.int64)
+    for e in range(len(quantity)):
+        if changing[kinds[e]] and not np.isnan(quantity[e]):
+            changes[e] = np.int64(np.rint(quantity[e] * UNITS)) * sign[sides[e]]
+    return changes
 
 
 def fold_lots(ledger: Ledger) -> LotFold:
@@ -85,23 +101,25 @@ def fold_lots(ledger: Ledger) -> LotFold:
     used = np.bincount(combined) > 0
     key = (np.cumsum(used) - 1)[combined]
     owners = np.stack(np.divmod(np.flatnonzero(used), max(len(symbol_names), 1)), axis=1) - (1, 0)
-    sides, side_names = ledger.codes("side")
-    buy = side_names.index("BUY") if "BUY" in side_names else -2
-    signed = units(ledger.numbers("quantity")[rows]) * np.where(sides[rows] == buy, 1, -1)
-    is_split = kinds[rows] == (kind_names.index("SPLIT") if "SPLIT" in kind_names else -2)
+    changes = position_changes(ledger)
+    split = kind_names.index("SPLIT") if "SPLIT" in kind_names else -2
     realised, cost = np.zeros(len(ledger)), np.zeros(len(ledger))
-    pieces, trips, positions = _fold(
+    pieces, trips = np.empty(2 * len(rows) + 1, PIECE), np.empty(len(rows), TRIP)  # what is not used takes no memory
+    n_pieces, n_trips, positions = _fold(
         rows,
         key,
-        signed,
-        is_split,
-        np.nan_to_num(ledger.numbers("price")[rows]),
-        np.nan_to_num(ledger.numbers("fee")[rows]),
+        changes,
+        kinds,
+        split,
+        ledger.numbers("price"),
+        ledger.numbers("fee"),
         len(owners),
         realised,
         cost,
+        pieces,
+        trips,
     )
-    return LotFold(pieces, trips, realised, cost, positions, owners)
+    return LotFold(pieces[:n_pieces], trips[:n_trips], changes, realised, cost, positions, owners)
 
 
 @numba.njit(cache=True)
@@ -146,7 +164,10 @@ def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, 
 
 
 @numba.njit(cache=True)
-def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # pragma: no cover - compiled
+def _fold(
+    rows, key, changes, kinds, split, prices, fees, n_keys, realised, cost, pieces, trips
+):  # pragma: no cover - compiled
+    """The fold over the events at `rows`, into `pieces` and `trips`; how many of each there are, and the positions."""
     n = len(rows)
     # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger
     # lot.
@@ -160,17 +181,18 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
     lots = 0
     positions = np.zeros(n_keys, np.int64)
     trip = np.zeros(n_keys, TRIP)
-    pieces = np.empty(2 * n + 1, PIECE)
-    trips = np.empty(n, TRIP)
     n_pieces = 0
     n_trips = 0
     for e in range(n):
         k = key[e]
         row = rows[e]
-        change = signed[e]
-        if is_split[e] and positions[k] == 0:
+        change = changes[row]
+        price = 0.0 if np.isnan(prices[row]) else prices[row]
+        fee = 0.0 if np.isnan(fees[row]) else fees[row]
+        is_split = kinds[row] == split
+        if is_split and positions[k] == 0:
             continue
-        if is_split[e] and positions[k] + change != 0:  # one that leaves nothing closes the lots at no price instead
+        if is_split and positions[k] + change != 0:  # one that leaves nothing closes the lots at no price instead
             _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k)
             continue
         if change == 0:
@@ -178,18 +200,18 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
         sign = 1 if change > 0 else -1
         total = abs(change)
         open_units = total
-        fee_left = fee[e]
+        fee_left = fee
         while open_units > 0 and head[k] >= 0 and lot_units[head[k]] * sign <= 0:
             lot = head[k]
             held = abs(lot_units[lot])
             taken = min(open_units, held)
             last_of_fill = taken == open_units
-            close_fee = fee_left if last_of_fill else fee[e] * (taken / total)
+            close_fee = fee_left if last_of_fill else fee * (taken / total)
             fee_left -= close_fee
             open_fee = lot_fee[lot] if taken == held else lot_fee[lot] * (taken / held)
             lot_fee[lot] -= open_fee
             quantity = taken / UNITS
-            gross = -sign * (price[e] - lot_price[lot]) * quantity
+            gross = -sign * (price - lot_price[lot]) * quantity
             realised[row] += gross
             cost[row] += sign * lot_price[lot] * quantity
             if taken > 0:
@@ -201,11 +223,11 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
                 piece.units = taken
                 piece.open_price = lot_price[lot]
                 piece.open_fee = open_fee
-                piece.close_price = price[e]
+                piece.close_price = price
                 piece.close_fee = close_fee
                 n_pieces += 1
                 trip[k].exited += quantity
-                trip[k].exit_value += quantity * price[e]
+                trip[k].exit_value += quantity * price
                 trip[k].fees += close_fee
                 trip[k].gross += gross
             lot_units[lot] += sign * taken
@@ -226,9 +248,9 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
             lots += 1
             lot_row[lot] = row
             lot_units[lot] = sign * open_units
-            lot_price[lot] = price[e]
+            lot_price[lot] = price
             lot_fee[lot] = fee_left
-            cost[row] += sign * price[e] * quantity
+            cost[row] += sign * price * quantity
             if tail[k] >= 0:
                 after[tail[k]] = lot
             else:
@@ -244,7 +266,7 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
                 trip[k].fees = 0.0
                 trip[k].gross = 0.0
             trip[k].entered += quantity
-            trip[k].entry_value += quantity * price[e]
+            trip[k].entry_value += quantity * price
             trip[k].fees += fee_left
     for k in range(n_keys):
         lot = head[k]
@@ -261,4 +283,4 @@ def _fold(rows, key, signed, is_split, price, fee, n_keys, realised, cost):  # p
             piece.close_fee = 0.0
             n_pieces += 1
             lot = after[lot]
-    return pieces[:n_pieces].copy(), trips[:n_trips].copy(), positions
+    return n_pieces, n_trips, positions

@@ -153,7 +153,7 @@ def table_hash(table: pa.Table) -> str:
         else:
             header["type"] = str(array.type)
             if pa.types.is_floating(array.type):
-                values = array.to_numpy(zero_copy_only=False) + 0.0
+                values = pc.fill_null(array, np.nan).to_numpy() + 0.0  # -0.0 is 0.0, and every NaN the same
                 values[np.isnan(values)] = np.nan
             else:
                 storage = pa.int64() if pa.types.is_timestamp(array.type) else array.type
@@ -167,12 +167,21 @@ def table_hash(table: pa.Table) -> str:
 
 def _text_bytes(array: pa.StringArray) -> list[np.ndarray | memoryview | bytes]:
     """Lengths (-1 for missing) and the UTF-8 bytes of all texts, one after the other."""
-    lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy()
-    held = array.drop_null() if array.null_count else array  # what lies under a missing text is undefined
-    if not len(held):
-        return [lengths]
-    first, last = np.frombuffer(held.buffers()[1], np.int32)[[held.offset, held.offset + len(held)]]
-    return [lengths, memoryview(held.buffers()[2])[first:last]]
+    lengths = pc.binary_length(array)
+    length = pc.sum(lengths).as_py() or 0
+    first, last = _text_span(array)
+    if last - first != length:  # there are bytes under a missing text, which are undefined
+        array = array.drop_null()
+        first, last = _text_span(array)
+    return [pc.fill_null(lengths, -1).to_numpy(), memoryview(array.buffers()[2])[first:last] if length else b""]
+
+
+def _text_span(array: pa.StringArray) -> tuple[int, int]:
+    """Where the bytes of the texts begin and end in the array's buffer."""
+    if not len(array):
+        return 0, 0
+    first, last = np.frombuffer(array.buffers()[1], np.int32)[[array.offset, array.offset + len(array)]]
+    return int(first), int(last)
 
 
 def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
@@ -184,7 +193,7 @@ def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
         return codes, names
     rank = np.full(len(names) + 1, -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    return rank[codes], [names[code] for code in order]  # codes of -1 index the last entry, which stays -1
+    return rank.take(codes), [names[code] for code in order]  # codes of -1 index the last entry, which stays -1
 
 
 def _combined(column: pa.ChunkedArray) -> pa.Array:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ledger_pipeline.ledger.lots import UNITS
-from ledger_pipeline.simulation.kernel import LIMIT
+from ledger_pipeline.simulation.kernel import LIMIT, all_below
 from ledger_pipeline.strategy.targets import Invest, Targets
 
 LARGEST = LIMIT / UNITS
@@ -65,7 +65,7 @@ def checked(returned: Any, universe: tuple[str, ...], places: Places) -> tuple[T
             raise
         for symbol in targets.cash():
             vector[places(universe)[symbol]] = 0.0  # an amount, not a quantity
-    if len(vector) and not np.abs(vector).max() < LARGEST:
+    if not all_below(vector, LARGEST):
         u = int(np.flatnonzero(~(np.abs(vector) < LARGEST))[0])
         quantity = float(vector[u])
         what = TOO_LARGE if np.isfinite(quantity) else "is not finite"

@@ -79,8 +79,10 @@ class Folding:
     def __init__(self, inputs: FoldInputs) -> None:
         self.inputs = inputs
         self.n = len(inputs.grid.symbols)
-        self.events = EventBuffer(4096)
+        # room for an event an instrument at each bar, up to what is reserved cheaply and rarely used up
+        self.events = EventBuffer(min(len(inputs.grid.times) * (self.n + 1), 1 << 18))
         self.positions = np.zeros(self.n, dtype=np.int64)
+        self.held = np.zeros(self.n)
         self.book = np.zeros(1)
         self.orders = np.zeros(self.n, dtype=ORDER)
         self.numbers = np.zeros(1, dtype=np.int64)
@@ -117,7 +119,7 @@ class Folding:
             if self.n + 1 > len(events.rows) - events.count[0]:
                 events.reserve(self.n + 1)
             value = settle_orders(
-                t, orders, self.pending, opens[t], marked[t], positions, book, codes, amounts,
+                t, orders, self.pending, opens[t], marked[t], positions, self.held, book, codes, amounts,
                 inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, events.rows, events.count,
             )  # fmt: skip
             if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
@@ -158,8 +160,9 @@ class Folding:
         marked = marks(grid)[t]
         self.events.reserve(self.n + 1)
         value = settle_orders(
-            t, self.orders, 0, grid.fields[t, OPEN], marked, self.positions, self.book, *compile_costs(inputs.costs),
-            inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, self.events.rows, self.events.count,
+            t, self.orders, 0, grid.fields[t, OPEN], marked, self.positions, self.held, self.book,
+            *compile_costs(inputs.costs), inputs.allow_negative_cash, inputs.whole_cents, self.outcomes,
+            self.events.rows, self.events.count,
         )  # fmt: skip
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
@@ -183,7 +186,7 @@ class Folding:
         fields, features, held = (
             inputs.grid.fields[t][:, chosen].copy(),
             inputs.features[t][:, chosen].copy(),
-            self.positions[chosen] / UNITS,
+            self.held[chosen].copy(),
         )
         for vector in (fields, features, held):
             vector.setflags(write=False)

@@ -38,6 +38,15 @@ _REJECTED, _EXPIRED = KIND["ORDER_REJECTED"], KIND["ORDER_EXPIRED"]
 
 
 @numba.njit(cache=True)
+def all_below(vector, limit):  # pragma: no cover - compiled
+    """Whether each number of a float64 vector is less than `limit` away from zero; NaN is not."""
+    good = True
+    for value in vector:
+        good &= abs(value) < limit
+    return good
+
+
+@numba.njit(cache=True)
 def plan_orders(
     t, targets, cash, columns, positions, reasons, payloads, memory, orders, numbers, events, count
 ):  # pragma: no cover - compiled
@@ -47,28 +56,29 @@ def plan_orders(
     quantity is meant, and empty when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if
     there is any order or something to remember (memory >= 0).
     """
-    n = 0
     decided = count[0] + 1
     detailed = len(cash) > 0
+    changed = np.empty(len(columns), np.int64)
+    changes = np.empty(len(columns), np.int64)
+    found = 0
+    for u in range(len(columns)):  # written at each u and kept where something changes: without a branch to mispredict
+        wants_cash = detailed and not np.isnan(cash[u])
+        change = 0 if wants_cash else np.int64(np.rint(targets[u] * UNITS)) - positions[columns[u]]
+        changed[found], changes[found] = u, change
+        found += wants_cash or change != 0
+    n = 0
     for side in (-1, 1):
-        for u in range(len(columns)):
-            i = columns[u]
-            wants_cash = detailed and not np.isnan(cash[u])
-            if wants_cash:
-                change = 0
-                if side < 0:
-                    continue
-            else:
-                change = np.int64(np.rint(targets[u] * UNITS)) - positions[i]
-                if change * side <= 0:
-                    continue
+        for k in range(found):
+            if (changes[k] < 0) != (side < 0):
+                continue
+            u = changed[k]
             numbers[0] += 1
             order = orders[n]
             order.number = numbers[0]
-            order.symbol = i
+            order.symbol = columns[u]
             order.side = side
-            order.units = change * side
-            order.cash = cash[u] if wants_cash else np.nan
+            order.units = changes[k] * side
+            order.cash = np.nan if changes[k] != 0 else cash[u]
             order.decided = decided
             order.reasons = reasons[u] if detailed else -1
             order.payload = payloads[u] if detailed else -1
@@ -136,6 +146,7 @@ def settle_orders(
     opens,
     marks,
     positions,
+    held,
     book,
     codes,
     amounts,
@@ -146,7 +157,7 @@ def settle_orders(
     count,
 ):  # pragma: no cover - compiled
     """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the
-    positions.
+    positions, and writes them to `held` in shares.
 
     opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is
     the code of "outcome k and the order's reasons r".
@@ -223,8 +234,11 @@ def settle_orders(
         book[0] += cash_delta
         positions[i] += order.side * filled
         _settle(event, _FILLED, t, order, quantity, price, fee, cash_delta, order.reasons)
+    worth = np.empty(len(positions))
+    for i in range(len(positions)):  # what is not held may have no mark; a loop without a sum is vectorised
+        held[i] = positions[i] / UNITS
+        worth[i] = held[i] * marks[i] if held[i] != 0.0 else 0.0
     value = 0.0
     for i in range(len(positions)):
-        if positions[i] != 0:
-            value += (positions[i] / UNITS) * marks[i]
+        value += worth[i]
     return value

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_pipeline.ledger import folds, invariants
-from ledger_pipeline.ledger.lots import UNITS, fold_lots, units
+from ledger_pipeline.ledger.lots import UNITS, fold_lots, position_changes
 from ledger_pipeline_tests.ledger import ledgers
 
 PRICES = st.integers(1, 50_000).map(lambda n: n / 100)
@@ -187,7 +187,10 @@ def test_a_split_of_nothing_is_nothing() -> None:
     assert fold.pieces["units"].tolist() == [UNITS]
 
 
-def test_units() -> None:
-    assert units(np.array([0.1, 1 / 3, -2.5, np.nan, 9_007_199.0])).tolist() == [
-        100_000_000, 333_333_333, -2_500_000_000, 0, 9_007_199_000_000_000,
+def test_changes_of_position_are_whole_units() -> None:
+    """Rounded to the nearest unit, with the sign of the side; what is no change of position counts nothing."""
+    fills = [ledgers.fill(0, "A", quantity, 1) for quantity in (0.1, 1 / 3, -2.5, 9_007_199.0)]
+    others = [ledgers.opened(5.0), {"kind": "ORDER_EXPIRED", "t": 0, "symbol": "A", "side": 1, "quantity": 7.0}]
+    assert position_changes(ledgers.ledger([*fills, *others])).tolist() == [
+        100_000_000, 333_333_333, -2_500_000_000, 9_007_199_000_000_000, 0, 0,
     ]  # fmt: skip
