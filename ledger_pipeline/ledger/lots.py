@@ -123,6 +123,23 @@ def fold_lots(ledger: Ledger) -> LotFold:
 
 
 @numba.njit(cache=True)
+def _share(part, whole, total):  # pragma: no cover - compiled
+    """part / whole of total, to the nearest whole number, halves to even.
+
+    float64 comes close to it; the products wrap around, but what is left between them is small and so exact.
+    """
+    found = np.int64(np.rint(part * (total / whole)))
+    left = np.int64(np.uint64(part) * np.uint64(total) - np.uint64(found) * np.uint64(whole))
+    if whole < 0:
+        left, whole = -left, -whole
+    while 2 * left > whole or (2 * left == whole and found % 2):
+        found, left = found + 1, left - whole
+    while 2 * left < -whole or (2 * left == -whole and found % 2):
+        found, left = found - 1, left + whole
+    return found
+
+
+@numba.njit(cache=True)
 def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k):  # pragma: no cover - compiled
     """Scale the open lots of key k so that they add up to the position after the split, at the same total cost.
 
@@ -138,7 +155,7 @@ def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, 
     while lot >= 0:
         following = after[lot]
         done += lot_units[lot]
-        upto = total if following < 0 else np.int64(np.rint(done * ratio))
+        upto = total if following < 0 else _share(done, positions[k], total)
         if abs(upto) > abs(total):
             upto = total
         value += lot_units[lot] * lot_price[lot]

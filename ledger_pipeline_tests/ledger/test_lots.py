@@ -156,6 +156,14 @@ def test_any_story_is_what_the_naive_fold_says(story) -> None:
     check(story)
 
 
+def test_the_share_of_a_lot_in_a_split_is_the_nearest_unit() -> None:
+    """999,999,998 of 999,999,999 units that become 1,499,999,998: 1,499,999,996.5000000005 of them, so ...97, which
+    float64 cannot tell from a half.
+    """
+    opened = [("fill", "A", -1_000_000_000, 0.01, 0.0), ("fill", "A", -1, 0.01, 0.0), ("fill", "A", 2, 0.01, 0.0)]
+    check([*opened, ("split", "A", -499_999_999)])
+
+
 @pytest.mark.campaign
 @settings(max_examples=30_000, deadline=None)
 @given(stories())
