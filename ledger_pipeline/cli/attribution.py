@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ledger_pipeline.cli.live import book_option, broker_options, desk_of
+from ledger_pipeline.cli.options import Where, book_option, broker_options, bundle
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
@@ -19,43 +19,50 @@ if TYPE_CHECKING:
     from ledger_pipeline.attribution.attribute import Attribution
 
 
-def choices(command: Callable) -> Callable:
-    """The book, and the choices that an attribution is made with."""
-    for option in (
-        click.option(
-            "--lots",
-            type=click.Choice(["FIFO", "LIFO", "HIFO"]),
-            default="FIFO",
-            show_default=True,
-            help="Which lot a sale closes: the first, the last, the one with the highest cost.",
-        ),
-        click.option(
-            "--untagged",
-            type=click.Choice(["unattributed", "pro_rata", "time_fifo"]),
-            default="unattributed",
-            show_default=True,
-            help="Whose shares a sale without a strategy sold.",
-        ),
-        click.option("--session", help="As it was at the end of this session, such as 2026-01-05."),
-        book_option,
-    ):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Choices:
+    """What an attribution is made with."""
+
+    lots: str
+    untagged: str
+    session: str | None
+
+    def made(self, project: Project, book: str | None) -> Attribution:
+        """The attribution of a book."""
+        from ledger_pipeline.attribution.views import attribution_at
+        from ledger_pipeline.trading.desk import read_book
+
+        try:
+            return attribution_at(read_book(project, book), self.session, untagged=self.untagged, lots=self.lots)
+        except ValueError:
+            raise InputError(f"--session is {self.session!r}; write a date such as 2026-01-05.") from None
 
 
-def _made(project: Project, book: str | None, session: str | None, untagged: str, lots: str) -> Attribution:
-    from ledger_pipeline.attribution.views import attribution_at
-    from ledger_pipeline.trading.desk import read_book
+choices = bundle(
+    "how",
+    Choices,
+    click.option(
+        "--lots",
+        type=click.Choice(["FIFO", "LIFO", "HIFO"]),
+        default="FIFO",
+        show_default=True,
+        help="Which lot a sale closes: the first, the last, the one with the highest cost.",
+    ),
+    click.option(
+        "--untagged",
+        type=click.Choice(["unattributed", "pro_rata", "time_fifo"]),
+        default="unattributed",
+        show_default=True,
+        help="Whose shares a sale without a strategy sold.",
+    ),
+    click.option("--session", help="As it was at the end of this session, such as 2026-01-05."),
+)
+price_option = click.option(
+    "--price", "prices", multiple=True, metavar="SYMBOL=PRICE", help="[default: the last trades]"
+)
 
-    try:
-        return attribution_at(read_book(project, book), session, untagged=untagged, lots=lots)
-    except ValueError:
-        raise InputError(f"--session is {session!r}; write a date such as 2026-01-05.") from None
 
-
-def _prices(
-    project: Project, made: Attribution, book: str | None, given: tuple[str, ...], exchange_url: str | None
-) -> dict[str, Decimal]:
+def _prices(project: Project, made: Attribution, where: Where, given: tuple[str, ...]) -> dict[str, Decimal]:
     """Prices given as SYMBOL=PRICE, and the broker's last trades of the other symbols; those that cannot be had are
     told on stderr.
     """
@@ -74,7 +81,7 @@ def _prices(
     if not asked:
         return found
     try:
-        with desk_of(project, book, None, exchange_url) as desk:
+        with where.desk(project) as desk:
             found |= {symbol: trade.price for symbol, trade in desk.broker.latest_trades(asked).items()}
     except LedgerPipelineError as error:
         why = str(error)
@@ -84,29 +91,17 @@ def _prices(
     return found
 
 
-def price_options(command: Callable) -> Callable:
-    """At which prices what is held is valued."""
-    for option in (
-        click.option("--price", "prices", multiple=True, metavar="SYMBOL=PRICE", help="[default: the last trades]"),
-        click.option("--exchange-url", help="Where the local exchange is. [default: http://127.0.0.1:8765]"),
-    ):
-        command = option(command)
-    return command
-
-
 @click.group(cls=ErrorHandlingGroup, invoke_without_command=True)
 @choices
-@price_options
+@price_option
+@broker_options
 @json_option
 @click.pass_context
 def attribution(
     context: click.Context,
-    book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
+    how: Choices,
     prices: tuple[str, ...],
-    exchange_url: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Show what each strategy earned, or look closer.
@@ -118,7 +113,7 @@ def attribution(
     ledger-pipeline attribution export lots.xlsx --table lots
     """
     if context.invoked_subcommand is None:
-        _performance(context.obj, book, session, untagged, lots, prices, exchange_url, "strategy", as_json)
+        _performance(context.obj, how, prices, where, "strategy", as_json)
 
 
 @attribution.command()
@@ -129,25 +124,23 @@ def attribution(
     show_default=True,
 )
 @choices
-@price_options
+@price_option
+@broker_options
 @json_option
 @click.pass_obj
 def performance(
     project: Project,
     by: str,
-    book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
+    how: Choices,
     prices: tuple[str, ...],
-    exchange_url: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Show realised and unrealised gains, income, fees, round trips, win rate and holding time.
 
     Example: ledger-pipeline attribution performance --by strategy_symbol
     """
-    _performance(project, book, session, untagged, lots, prices, exchange_url, by, as_json)
+    _performance(project, how, prices, where, by, as_json)
 
 
 _SHOWN = (
@@ -158,20 +151,17 @@ _SHOWN = (
 
 def _performance(
     project: Project,
-    book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
+    how: Choices,
     prices: tuple[str, ...],
-    exchange_url: str | None,
+    where: Where,
     by: str,
     as_json: bool,
 ) -> None:
     from ledger_pipeline.attribution.performance import performance as summaries
     from ledger_pipeline.attribution.views import performance_rows
 
-    made = _made(project, book, session, untagged, lots)
-    rows = performance_rows(summaries(made, _prices(project, made, book, prices, exchange_url), by=by))
+    made = how.made(project, where.book)
+    rows = performance_rows(summaries(made, _prices(project, made, where, prices), by=by))
 
     def render() -> None:
         columns = [name for name in _SHOWN if any(row.get(name) is not None for row in rows)]
@@ -258,39 +248,36 @@ _LOT = (
 @attribution.command(name="lots")
 @click.option("--all", "everything", is_flag=True, help="Closed lots too.")
 @choices
+@book_option
 @json_option
 @click.pass_obj
 def lots_(
     project: Project,
     everything: bool,
+    how: Choices,
     book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
     as_json: bool,
 ) -> None:
     """Show the lots of each strategy. Example: ledger-pipeline attribution lots --all --lots HIFO"""
     from ledger_pipeline.attribution.views import table_rows
 
-    rows = table_rows(_made(project, book, session, untagged, lots).lots)
+    rows = table_rows(how.made(project, book).lots)
     _show([row for row in rows if everything or row["open_quantity"] != "0"], as_json, _LOT, "no lots")
 
 
 @attribution.command()
 @click.argument("symbol")
 @choices
-@price_options
+@price_option
+@broker_options
 @json_option
 @click.pass_obj
 def report(
     project: Project,
     symbol: str,
-    book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
+    how: Choices,
     prices: tuple[str, ...],
-    exchange_url: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Explain one symbol: who holds it, lot by lot, what each earned with it.
@@ -300,8 +287,8 @@ def report(
     from ledger_pipeline.attribution.report import attribution_report
     from ledger_pipeline.attribution.views import performance_rows
 
-    made = _made(project, book, session, untagged, lots)
-    found = attribution_report(made, symbol, price=_prices(project, made, book, prices, exchange_url).get(symbol))
+    made = how.made(project, where.book)
+    found = attribution_report(made, symbol, price=_prices(project, made, where, prices).get(symbol))
 
     def render() -> None:
         click.echo(
@@ -323,12 +310,8 @@ def report(
 @click.pass_obj
 def check(
     project: Project,
-    book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
-    target: str | None,
-    exchange_url: str | None,
+    how: Choices,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Check that lots, parts, entries and the broker's positions add up, exactly. Exit code 5 when they do not.
@@ -337,10 +320,10 @@ def check(
     """
     from ledger_pipeline.attribution.report import differences
 
-    made = _made(project, book, session, untagged, lots)
+    made = how.made(project, where.book)
     positions, account = None, None
-    if session is None:
-        with desk_of(project, book, target, exchange_url) as desk:
+    if how.session is None:
+        with where.desk(project) as desk:
             positions = {item.symbol: item.quantity for item in desk.broker.positions()}
             account = desk.book.state.account_id
     found = [str(item) for item in differences(made, positions, account=account)]
@@ -360,16 +343,15 @@ def check(
     show_default=True,
 )
 @choices
+@book_option
 @json_option
 @click.pass_obj
 def export(
     project: Project,
     path: str,
     which: str,
+    how: Choices,
     book: str | None,
-    session: str | None,
-    untagged: str,
-    lots: str,
     as_json: bool,
 ) -> None:
     """Write entries, lots or matches (each closed lot with its gain and term) to a CSV, Excel or Parquet file.
@@ -378,7 +360,7 @@ def export(
     """
     from ledger_pipeline.attribution.export import export as write
 
-    made = _made(project, book, session, untagged, lots)
+    made = how.made(project, book)
     count = write(getattr(made, which), path, path.rpartition(".")[2].lower())
     emit({"path": path, "rows": count}, as_json, lambda: click.echo(f"{count:,} rows in {path}"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ledger_pipeline.cli.live import book_option, broker_options, desk_of, person_options
+from ledger_pipeline.cli.options import Where, book_option, broker_options, person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.project import Project
@@ -23,15 +23,7 @@ def book() -> None:
 @broker_options
 @json_option
 @click.pass_obj
-def adopt(
-    project: Project,
-    by: str,
-    reason: str,
-    book: str | None,
-    exchange_url: str | None,
-    target: str | None,
-    as_json: bool,
-) -> None:
+def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -> None:
     """Begin a book from the broker's account: its cash and positions, once, as they are now. Binds the book to it.
 
     Example: ledger-pipeline book adopt --broker paper --book paper-1 --by "Ada Byron" --reason "first use"
@@ -39,7 +31,7 @@ def adopt(
     from ledger_pipeline.trading.adopt import adopt as adopt_account
     from ledger_pipeline.trading.views import book_row
 
-    with desk_of(project, book, target, exchange_url) as desk:
+    with where.desk(project) as desk:
         adopt_account(desk.book, desk.broker, by=by, reason=reason)
         told = book_row(desk.book)
     emit(told, as_json, lambda: _show(told))

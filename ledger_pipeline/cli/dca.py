@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ledger_pipeline.cli.live import broker_options
+from ledger_pipeline.cli import session
+from ledger_pipeline.cli.options import Asked, book_option, period_options, plan_options, session_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, show, timeout_option, trade
-from ledger_pipeline.errors import BlockedError, InputError, IntegrityError
+from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.files import location, write_file
 from ledger_pipeline.project import Project
 
@@ -34,77 +35,37 @@ def dca() -> None:
 
 @dca.command()
 @policy_option
-@granularity_option
-@quiet_option
-@broker_options
-@json_option
+@plan_options
 @click.pass_obj
-def plan(project: Project, name: str, granularity: str | None, quiet: bool, as_json: bool, **where: Any) -> None:
+def plan(project: Project, name: str, asked: Asked) -> None:
     """Show what the policy would buy now, and why. Sends and records nothing.
 
     Exit code 3 when it could not be planned with, 7 when book and broker differ.
 
     Example: ledger-pipeline dca plan --policy core
     """
-    told = planned(project, name, "policy", granularity, where)
-    show(told, quiet, as_json)
-    if told["status"] == "BLOCKED":
-        raise SystemExit(BlockedError.exit_code)
+    session.plan(project, name, "policy", asked)
 
 
 @dca.command()
 @policy_option
-@click.option("--execute", is_flag=True, help="Send the orders. Without it the plan is only shown.")
-@click.option("--dry-run", is_flag=True, help="Show the plan only; the default.")
-@click.option("--again", metavar="REASON", help="Buy again in a session that has been bought in; the reason is kept.")
-@quiet_option
-@timeout_option
-@broker_options
-@json_option
+@session_options
 @click.pass_obj
-def execute(
-    project: Project,
-    name: str,
-    execute: bool,
-    dry_run: bool,
-    again: str | None,
-    quiet: bool,
-    timeout: float,
-    as_json: bool,
-    **where: Any,
-) -> None:
+def execute(project: Project, name: str, asked: Asked) -> None:
     """Plan and send, once a session, and follow the orders to the last fill.
 
     Exit codes: 0 done (or nothing to do), 3 blocked, 4 done already, 6 broker error, 7 reconciliation break.
 
     Example: ledger-pipeline dca execute --policy core --execute
     """
-    trade(project, name, "policy", _wanted(execute, dry_run), "daily", again, quiet, timeout, as_json, where)
+    session.trade(project, name, "policy", replace(asked, granularity="daily"))
 
 
 @dca.command()
 @policy_option
-@click.option("--execute", is_flag=True, help="Send the orders. Without it the plan is only shown.")
-@click.option("--dry-run", is_flag=True, help="Show the plan only; the default.")
-@granularity_option
-@click.option("--again", metavar="REASON", help="Buy again in a period that has been bought in; the reason is kept.")
-@quiet_option
-@timeout_option
-@broker_options
-@json_option
+@period_options
 @click.pass_obj
-def run(
-    project: Project,
-    name: str,
-    execute: bool,
-    dry_run: bool,
-    granularity: str | None,
-    again: str | None,
-    quiet: bool,
-    timeout: float,
-    as_json: bool,
-    **where: Any,
-) -> None:
+def run(project: Project, name: str, asked: Asked) -> None:
     """Plan and send once a session, hour or month, whoever calls it and however often: for cron and schedulers.
 
     The key is over the whole policy, the book and the period. NO_ACTION and BLOCKED do not use it up; a run that was
@@ -112,19 +73,13 @@ def run(
 
     Example: ledger-pipeline dca run --policy core --execute --granularity monthly
     """
-    trade(project, name, "policy", _wanted(execute, dry_run), granularity, again, quiet, timeout, as_json, where)
-
-
-def _wanted(execute: bool, dry_run: bool) -> bool:
-    if execute and dry_run:
-        raise InputError("--execute and --dry-run ask for opposite things; give one of them.")
-    return execute
+    session.trade(project, name, "policy", asked)
 
 
 @dca.command()
 @click.option("--policy", "name", help="Only of this policy or deployment.")
 @click.option("--limit", type=int, help="So many of the newest.")
-@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@book_option
 @json_option
 @click.pass_obj
 def history(project: Project, name: str | None, limit: int | None, book: str | None, as_json: bool) -> None:
@@ -157,7 +112,7 @@ def _book(project: Project, name: str | None, book: str | None) -> str | None:
 
 @dca.command()
 @click.argument("decision")
-@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@book_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the record to a file.")
 @json_option
 @click.pass_obj
@@ -187,7 +142,7 @@ def _record(project: Project, decision: str, book: str | None) -> dict[str, Any]
 
 @dca.command()
 @click.argument("decision")
-@click.option("--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]")
+@book_option
 @json_option
 @click.pass_obj
 def replay(project: Project, decision: str, book: str | None, as_json: bool) -> None:
@@ -221,7 +176,8 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
 @json_option
 @click.pass_obj
 def validate(project: Project, names: tuple[str, ...], as_json: bool) -> None:
-    """Check policies: by name or file, all of strategies/policies when none is named. Says what is worth a second look.
+    """Check policies: by name or file, all of strategies/policies when none is named. Says what is wrong with each that
+    cannot be used (exit code 2), and what of the others is worth a second look.
 
     Example: ledger-pipeline dca validate core my-policy.json
     """
@@ -229,9 +185,13 @@ def validate(project: Project, names: tuple[str, ...], as_json: bool) -> None:
 
     folder = project.strategies / "policies"
     paths = [Path(name) if name.endswith(".json") else folder / f"{name}.json" for name in names]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in paths or sorted(folder.glob("*.json")):
-        policy = load_policy(path)
+        try:
+            policy = load_policy(path)
+        except LedgerPipelineError as error:
+            rows.append({"policy": path.stem, "error": str(error), "exit_code": error.exit_code})
+            continue
         rows.append(
             {
                 "policy": path.stem,
@@ -242,11 +202,18 @@ def validate(project: Project, names: tuple[str, ...], as_json: bool) -> None:
                 "warnings": list(warnings(policy)),
             }
         )
+    wrong = [row for row in rows if "error" in row]
 
     def render() -> None:
-        table(["policy", "name", "targets", "schedule", "hash"], [list(row.values())[:5] for row in rows])
-        for row in rows:
+        sound = [row for row in rows if "error" not in row]
+        if sound:
+            table(["policy", "name", "targets", "schedule", "hash"], [list(row.values())[:5] for row in sound])
+        for row in sound:
             for text in row["warnings"]:
                 click.echo(f"{row['policy']}: {text}")
+        for row in wrong:
+            click.echo(f"error: {row['error']}", err=True)
 
     emit(rows, as_json, render)
+    if wrong:
+        raise SystemExit(max(row["exit_code"] for row in wrong))

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from ledger_pipeline.cli.live import broker_options, person_options
+from ledger_pipeline.cli import session
+from ledger_pipeline.cli.options import Asked, period_options, person_options, plan_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.cli.session import granularity_option, planned, quiet_option, timeout_option, trade
-from ledger_pipeline.cli.session import show as show_decision
-from ledger_pipeline.errors import BlockedError, InputError, LedgerPipelineError
+from ledger_pipeline.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 
@@ -172,52 +171,33 @@ def show(project: Project, name: str, as_json: bool) -> None:
     from ledger_pipeline.trading.deployment.deployment import describe
 
     told = describe(project, name)
-    emit(told, as_json, lambda: table(["", ""], [[key, str(value)] for key, value in told.items()]))
+    lines: dict[str, Any] = {}
+    for key, value in told.items():
+        lines |= {f"{key}.{part}": item for part, item in value.items()} if isinstance(value, dict) else {key: value}
+    emit(told, as_json, lambda: table(["", ""], [list(line) for line in lines.items()]))
 
 
 @deployment.command()
 @click.argument("name")
-@granularity_option
-@quiet_option
-@broker_options
-@json_option
+@plan_options
 @click.pass_obj
-def plan(project: Project, name: str, granularity: str | None, quiet: bool, as_json: bool, **where: Any) -> None:
+def plan(project: Project, name: str, asked: Asked) -> None:
     """Show what a promoted strategy would trade now. Sends nothing; its bars are sealed.
 
     Example: ledger-pipeline deployment plan sma_long_flat_20
     """
-    told = planned(project, name, "strategy", granularity, where)
-    show_decision(told, quiet, as_json)
-    if told["status"] == "BLOCKED":
-        raise SystemExit(BlockedError.exit_code)
+    session.plan(project, name, "strategy", asked)
 
 
 @deployment.command()
 @click.argument("name")
-@click.option("--execute", is_flag=True, help="Send the orders. Without it the decision is only shown.")
-@granularity_option
-@click.option("--again", metavar="REASON", help="Decide again in a period that is used up; the reason is kept.")
-@quiet_option
-@timeout_option
-@broker_options
-@json_option
+@period_options
 @click.pass_obj
-def run(
-    project: Project,
-    name: str,
-    execute: bool,
-    granularity: str | None,
-    again: str | None,
-    quiet: bool,
-    timeout: float,
-    as_json: bool,
-    **where: Any,
-) -> None:
+def run(project: Project, name: str, asked: Asked) -> None:
     """Work one session of a promoted strategy, once: seal the bars, decide, check, send, follow.
 
     Exit codes: 0 done (or nothing to do), 3 blocked, 4 done already, 6 broker error, 7 reconciliation break.
 
     Example: ledger-pipeline deployment run sma_long_flat_20 --execute
     """
-    trade(project, name, "strategy", execute, granularity, again, quiet, timeout, as_json, where)
+    session.trade(project, name, "strategy", asked)

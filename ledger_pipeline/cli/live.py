@@ -4,56 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from ledger_pipeline.cli.options import Where, book_option, broker_options, person_options, timeout_option
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import BlockedError, BreakError, InputError
 from ledger_pipeline.project import Project
-
-if TYPE_CHECKING:
-    from ledger_pipeline.trading.desk import Desk
-
-book_option = click.option(
-    "--book", envvar="LEDGER_PIPELINE_BOOK", help="The book's id, path or s3:// URL. [default: local]"
-)
-
-
-def broker_options(command: Callable) -> Callable:
-    """Which book, and which broker it is traded with."""
-    for option in (
-        click.option(
-            "--broker",
-            "target",
-            type=click.Choice(["exchange", "paper", "live"]),
-            help="The broker of a new book; a book knows its own. [default: exchange]",
-        ),
-        click.option("--exchange-url", help="Where the local exchange is. [default: http://127.0.0.1:8765]"),
-        book_option,
-    ):
-        command = option(command)
-    return command
-
-
-def desk_of(
-    project: Project, book: str | None, target: str | None, exchange_url: str | None
-) -> AbstractContextManager[Desk]:
-    """The book and its broker, see `open_desk`; in the mode that a deployment of the book says."""
-    from ledger_pipeline.trading.deployment.deployment import book_id, books_of
-    from ledger_pipeline.trading.desk import open_desk
-
-    made = books_of(project).get(book_id(project, book))
-    mode = made.mode if made else None
-    return open_desk(project, book, target=target or mode, exchange_url=exchange_url, deployment_mode=mode)
-
-
-def person_options(command: Callable) -> Callable:
-    """Who does it, and why."""
-    command = click.option("--reason", required=True, help="Why; it is kept.")(command)
-    return click.option("--by", required=True, help="Your name; it is kept.")(command)
 
 
 @click.group(cls=ErrorHandlingGroup, invoke_without_command=True)
@@ -83,7 +42,7 @@ def orders(context: click.Context, book: str | None, only_open: bool, as_json: b
 @click.argument("legs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--policy", default="manual", show_default=True, help="Whose decision it is; part of the orders' ids.")
 @click.option("--execute", is_flag=True, help="Send the orders. Without it they are only checked and shown.")
-@click.option("--timeout", type=click.FloatRange(0), default=300, show_default=True, help="Seconds to wait for fills.")
+@timeout_option
 @broker_options
 @json_option
 @click.pass_obj
@@ -93,9 +52,7 @@ def submit(
     policy: str,
     execute: bool,
     timeout: float,
-    book: str | None,
-    exchange_url: str | None,
-    target: str | None,
+    where: Where,
     as_json: bool,
 ) -> None:
     """Send the legs of a JSON file, each once for policy and session, and follow them to the last fill.
@@ -117,7 +74,7 @@ def submit(
     found = [leg_from_json(row) for row in given]
     rows = json.loads(json.dumps(given, default=str))
     if not execute:
-        with desk_of(project, book, target, exchange_url) as desk:
+        with where.desk(project) as desk:
             check_assets(found, desk.broker)
         _show_rows(rows, as_json, "")
         click.echo("nothing was sent; add --execute to send these orders.", err=True)
@@ -129,10 +86,8 @@ def submit(
         rows,
         policy,
         timeout=timeout,
-        book=book,
-        target=target,
-        exchange_url=exchange_url,
         tell=_progress(as_json),
+        **vars(where),
     )
 
     def render() -> None:
@@ -151,9 +106,7 @@ def submit(
 @broker_options
 @json_option
 @click.pass_obj
-def cancel(
-    project: Project, order_id: str, book: str | None, exchange_url: str | None, target: str | None, as_json: bool
-) -> None:
+def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None:
     """Ask the broker to cancel an order, and wait until it says how much was filled. Works while halted.
 
     Example: ledger-pipeline orders cancel manual.20260105.VTI.B.1.3f9a
@@ -161,7 +114,7 @@ def cancel(
     from ledger_pipeline.trading.cancel import cancel as cancel_order
     from ledger_pipeline.trading.views import order_row
 
-    with desk_of(project, book, target, exchange_url) as desk:
+    with where.desk(project) as desk:
         order = cancel_order(desk.book, desk.broker, order_id)
     _show_rows([order_row(order)], as_json, "")
 
@@ -190,14 +143,14 @@ def positions(project: Project, book: str | None, as_json: bool) -> None:
 @broker_options
 @json_option
 @click.pass_obj
-def reconcile(project: Project, book: str | None, exchange_url: str | None, target: str | None, as_json: bool) -> None:
+def reconcile(project: Project, where: Where, as_json: bool) -> None:
     """Compare the book with the broker: orders, fills, positions, cash. Adjusts nothing; exit code 7 when they differ.
 
     Example: ledger-pipeline reconcile --book local
     """
     from ledger_pipeline.defs.live_launch import reconcile_session
 
-    done = reconcile_session(project, book=book, target=target, exchange_url=exchange_url)
+    done = reconcile_session(project, **vars(where))
     emit(done["reconciliation"], as_json, lambda: click.echo(done["report"]))
     if not done["reconciliation"]["clean"]:
         raise SystemExit(BreakError.exit_code)
@@ -241,16 +194,7 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
 @broker_options
 @json_option
 @click.pass_obj
-def resume(
-    project: Project,
-    scope: str,
-    by: str,
-    reason: str,
-    book: str | None,
-    exchange_url: str | None,
-    target: str | None,
-    as_json: bool,
-) -> None:
+def resume(project: Project, scope: str, by: str, reason: str, where: Where, as_json: bool) -> None:
     """Lift a halt of SCOPE that stands in the book. Needs a clean reconciliation made after the halt.
 
     Example: ledger-pipeline resume symbol:VTI --by "Ada Byron" --reason "trading again"
@@ -258,7 +202,7 @@ def resume(
     from ledger_pipeline.trading.halts import check
     from ledger_pipeline.trading.halts import resume as lift
 
-    with desk_of(project, book, target, exchange_url) as desk:
+    with where.desk(project) as desk:
         done = lift(desk.book, scope, by, reason, at=desk.now)
         still = check(desk.book.state, root=project.root)
 

@@ -3,105 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import click
 
+from ledger_pipeline.cli.options import Asked, Where
 from ledger_pipeline.cli.output import emit, table
 from ledger_pipeline.errors import BlockedError, InputError
 from ledger_pipeline.project import Project
 
 ALREADY_DONE = 4
 
-granularity_option = click.option(
-    "--granularity",
-    type=click.Choice(["daily", "hourly", "weekly", "monthly", "quarterly"]),
-    help="How often it may decide. [default: as often as its schedule; daily without one]",
-)
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors; see the exit code.")
-timeout_option = click.option(
-    "--timeout", type=click.FloatRange(0), default=300, show_default=True, help="Seconds to wait for fills."
-)
 
-
-def planned(project: Project, name: str, kind: str, granularity: str | None, where: dict[str, Any]) -> dict[str, Any]:
-    """What a deployment of this kind (policy or strategy) would decide now."""
+def plan(project: Project, name: str, kind: str, asked: Asked, note: str | None = None) -> None:
+    """Show what a deployment of this kind (policy or strategy) would decide now, and `note` on stderr; exit code 3 when
+    that is BLOCKED.
+    """
     from ledger_pipeline.defs.live_launch import plan_deployment
 
-    check_kind(project, name, kind, where)
-    return plan_deployment(project, name, granularity=granularity, **where)
+    check_kind(project, name, kind, asked.where)
+    told = plan_deployment(project, name, granularity=asked.granularity, **vars(asked.where))
+    _show(told, told, None, asked)
+    if note and not asked.quiet:
+        click.echo(note, err=True)
+    _end(told["status"])
 
 
-def check_kind(project: Project, name: str, kind: str, where: dict[str, Any]) -> None:
+def check_kind(project: Project, name: str, kind: str, where: Where) -> None:
     """InputError when a deployment is not of the kind that the command is for."""
     from ledger_pipeline.trading.deployment.deployment import find_deployment, policy_of
     from ledger_pipeline.trading.desk import read_book
 
-    made = find_deployment(project, name, where.get("book"))
+    made = find_deployment(project, name, where.book)
     if (made.policy is not None) != (kind == "policy"):
         other = "ledger-pipeline deployment run" if kind == "policy" else "ledger-pipeline dca run --policy"
         raise InputError(f"{name!r} is {made.what}; use `{other} {name}`.")
     if made.policy:
         policy_of(project, made)  # says what is wrong with it
-    elif where.get("book") and where["book"] != made.book:
+    elif where.book and where.book != made.book:
         raise InputError(f"deployment {name!r} trades book {made.book or 'local'}; --book cannot change that.")
     read_book(project, made.book)  # one that nobody began would take what the account did before for breaks
 
 
-def trade(
-    project: Project,
-    name: str,
-    kind: str,
-    execute: bool,
-    granularity: str | None,
-    again: str | None,
-    quiet: bool,
-    timeout: float,
-    as_json: bool,
-    where: dict[str, Any],
-) -> None:
+def trade(project: Project, name: str, kind: str, asked: Asked) -> None:
     """Work one session of a deployment, or show what it would decide, and end with the exit code of the outcome."""
-    if not execute:
-        told = planned(project, name, kind, granularity, where)
-        show(told, quiet, as_json)
-        if not quiet:
-            click.echo("nothing was sent; add --execute to send these orders.", err=True)
-        if told["status"] == "BLOCKED":
-            raise SystemExit(BlockedError.exit_code)
+    if asked.execute and asked.dry_run:
+        raise InputError("--execute and --dry-run ask for opposite things; give one of them.")
+    if not asked.execute:
+        plan(project, name, kind, asked, "nothing was sent; add --execute to send these orders.")
         return
     from ledger_pipeline.defs.live_launch import trade_deployment
 
-    check_kind(project, name, kind, where)
-    tell: Callable[[str], None] = (lambda text: None) if quiet or as_json else (lambda text: click.echo(text, err=True))
-    done = trade_deployment(project, name, granularity=granularity, again=again, timeout=timeout, tell=tell, **where)
+    check_kind(project, name, kind, asked.where)
+    silent = asked.quiet or asked.as_json
+    tell: Callable[[str], None] = (lambda text: None) if silent else (lambda text: click.echo(text, err=True))
+    done = trade_deployment(
+        project, name, granularity=asked.granularity, again=asked.again, timeout=asked.timeout, tell=tell,
+        **vars(asked.where),
+    )  # fmt: skip
     decided, ran = done["decision"], done["run"]
     told = decided if ran is None else ran | {"settled": decided["settled"]}
-    if not quiet:
-        emit(told, as_json, lambda: _render(decided, ran))
+    _show(told, decided, ran, asked)
     if decided["settled"]:
         raise SystemExit(ALREADY_DONE)
-    if decided["status"] == "BLOCKED" or (ran or {}).get("outcome") == "BLOCKED":
+    _end(decided["status"], (ran or {}).get("outcome"))
+
+
+def _show(told: dict[str, Any], decided: dict[str, Any], ran: dict[str, Any] | None, asked: Asked) -> None:
+    if asked.as_json or not asked.quiet:
+        emit(told, asked.as_json, lambda: _render(decided, ran))
+
+
+def _end(*statuses: str | None) -> None:
+    if "BLOCKED" in statuses:
         raise SystemExit(BlockedError.exit_code)
-
-
-def show(told: dict[str, Any], quiet: bool, as_json: bool) -> None:
-    """Print a decision."""
-    if not quiet:
-        emit(told, as_json, lambda: _render(told, None))
 
 
 def _render(decided: dict[str, Any], ran: dict[str, Any] | None) -> None:
     """A decision for people: the account, the legs, notes and guardrails, and what became of the orders."""
     from ledger_pipeline.trading.deployment.decision import from_json
     from ledger_pipeline.trading.deployment.views import decision_rows
+    from ledger_pipeline.trading.planner import usd
 
     plan_ = (decided.get("evidence") or {}).get("plan")
     if plan_:
-        account = plan_["account"]
-        click.echo(
-            f"{decided['decision']}: cash {_usd(account['cash'])} of {_usd(plan_['total'])} in all, "
-            f"{_usd(plan_['investable'])} to invest, {_usd(plan_['planned'])} planned"
-        )
+        amounts = (plan_["account"]["cash"], plan_["total"], plan_["investable"], plan_["planned"])
+        cash, total, investable, amount = (usd(Decimal(text)) for text in amounts)
+        click.echo(f"{decided['decision']}: cash {cash} of {total} in all, {investable} to invest, {amount} planned")
     else:
         click.echo(decided["decision"])
     if decided["legs"]:
@@ -124,7 +113,3 @@ def _render(decided: dict[str, Any], ran: dict[str, Any] | None) -> None:
         for note in ran["notes_of_orders"]:
             click.echo(f"note: {note}")
         click.echo(f"{ran['outcome']} plan {decided['hash'][:16]}")
-
-
-def _usd(text: str) -> str:
-    return f"${float(text):,.2f}"

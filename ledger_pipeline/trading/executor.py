@@ -237,6 +237,8 @@ def work(
     """Work the orders of a decision that the book holds until they are settled, blocked, or time is up."""
     tell = on_progress or (lambda sentence: None)
     run = _Run(sender, policy, session, guards, sender.monotonic(), tell, buys_after_failed_sells)
+    if all(order.is_settled for order in run.orders()):
+        run.note("these orders were sent and settled before; nothing was sent")
     pause = sender.pace.poll
     while True:
         before = sender.state.seq

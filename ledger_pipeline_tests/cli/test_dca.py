@@ -29,7 +29,7 @@ def test_a_plan_says_what_and_why_and_changes_nothing(core, served) -> None:
     shown = call("dca", "plan", "--policy", "core")
     assert shown.exit_code == 0 and served.sent() == []
     for words in (
-        "7,000.00 $",
+        "$7,000.00",
         "70.00%",
         "UNDERWEIGHT, DCA, CASHFLOW_REBALANCE",
         "note: OUTSIDE_BAND",
@@ -148,6 +148,10 @@ def test_policies_are_validated_with_file_field_and_reason(core) -> None:
     text = refused(2, "dca", "validate", "mine")
     assert "mine.json: maxOrder is no known key; did you mean maxOrders?" in text
     assert "no policy file" in refused(4, "dca", "validate", "nope")
+    write(core, "other", drift=7)
+    everything = call("dca", "validate")  # one that is wrong hides neither the sound ones nor the next wrong one
+    assert everything.exit_code == 2 and "VTI 0.7 VXUS 0.3" in everything.stdout
+    assert "mine.json: maxOrder" in everything.stderr and "other.json: drift" in everything.stderr
 
 
 def test_logs_are_json_on_stderr_when_asked_for(core) -> None:

@@ -53,6 +53,7 @@ def test_the_same_legs_again_send_nothing_more(served, legs) -> None:
     first, again = submit(path), submit(path)
     assert first["orders"] == again["orders"]
     assert len(served.sent()) == 1
+    assert first["notes"] == [] and again["notes"] == ["these orders were sent and settled before; nothing was sent"]
 
 
 def test_reasons_travel_from_the_leg_to_the_fill(legs) -> None:

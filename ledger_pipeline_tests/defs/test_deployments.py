@@ -59,7 +59,7 @@ def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served
         assert materialized(records, asset) == {KEY} and version(records, asset, KEY)
     plan = told["dca_plan"]
     assert (plan["status"], plan["dagster/row_count"], plan["decision"]) == ("PLANNED", 2, "core.2026-01-05")
-    assert version(records, "dca_plan", KEY) == plan["plan_hash"] and "7,000.00 $" in plan["legs"]
+    assert version(records, "dca_plan", KEY) == plan["plan_hash"] and "$7,000.00" in plan["legs"]
     assert "data:image/png" in plan["weights"] and "data:image/png" in told["attribution_report"]["shares"]
     assert told["dca_orders"]["status"] == "DONE" and "FILLED" in told["dca_orders"]["orders"]
     assert told["closing_reconciliation"]["verdict"] == "clean"

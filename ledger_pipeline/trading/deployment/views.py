@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.ledger.events import decimal_text
+from ledger_pipeline.trading.planner import usd
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.deployment.decision import Decision
@@ -16,12 +17,11 @@ def decision_rows(decided: Decision) -> list[dict[str, Any]]:
     rows = []
     for leg in decided.legs:
         known = weights.get(leg.symbol)
-        amount, unit = (leg.notional, "$") if leg.notional is not None else (leg.quantity, "shares")
         rows.append(
             {
                 "side": leg.side,
                 "symbol": leg.symbol,
-                "amount": f"{amount:,.2f} {unit}" if unit == "$" else f"{decimal_text(amount)} {unit}",
+                "amount": f"{decimal_text(leg.quantity)} shares" if leg.notional is None else usd(leg.notional),
                 **({} if known is None else {name: _percent(known[f"{name}_weight"]) for name in _WEIGHTS}),
                 "reasons": ", ".join(leg.reasons),
             }
