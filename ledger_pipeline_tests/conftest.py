@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.desk import open_desk
+from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline_tests import projects
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 

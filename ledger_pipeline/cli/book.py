@@ -28,7 +28,7 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
 
     Example: ledger-pipeline book adopt --broker paper --book paper-1 --by "Ada Byron" --reason "first use"
     """
-    from ledger_pipeline.trading.adopt import adopt as adopt_account
+    from ledger_pipeline.trading.reconciliation.adopt import adopt as adopt_account
     from ledger_pipeline.trading.views import book_row
 
     with where.desk(project) as desk:
@@ -144,7 +144,7 @@ def override(
 
     Example: ledger-pipeline book override cash --cash -1.25 --by "Ada Byron" --reason "wire fee, statement of 5 May"
     """
-    from ledger_pipeline.trading.override import override as answer
+    from ledger_pipeline.trading.reconciliation.override import override as answer
 
     done = answer(
         _writable(project, book),

@@ -181,7 +181,7 @@ def validate(project: Project, names: tuple[str, ...], as_json: bool) -> None:
 
     Example: ledger-pipeline dca validate core my-policy.json
     """
-    from ledger_pipeline.trading.policy import load_policy, warnings
+    from ledger_pipeline.trading.planning.policy import load_policy, warnings
 
     folder = project.strategies / "policies"
     paths = [Path(name) if name.endswith(".json") else folder / f"{name}.json" for name in names]

@@ -33,12 +33,12 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.attribution.performance import performance
     from ledger_pipeline.attribution.views import attribution_at, performance_rows
     from ledger_pipeline.defs.live_launch import trade_deployment
-    from ledger_pipeline.trading.adopt import adopt
     from ledger_pipeline.trading.deployment.deployment import find_deployment
     from ledger_pipeline.trading.deployment.session import plan_session, work_session
     from ledger_pipeline.trading.desk import open_desk, read_book
-    from ledger_pipeline.trading.reconcile import reconcile
-    from ledger_pipeline.trading.submit import Pace
+    from ledger_pipeline.trading.orders.submit import Pace
+    from ledger_pipeline.trading.reconciliation.adopt import adopt
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
     os.environ.setdefault("LOG_LEVEL", "ERROR")  # what matters is told
     _clear(project)

@@ -50,7 +50,7 @@ def promote(
     from ledger_pipeline.cli.runs import resolve
     from ledger_pipeline.trading.deployment.deployment import describe, write_deployment
     from ledger_pipeline.trading.deployment.promote import promote as promoted
-    from ledger_pipeline.trading.policy import Schedule
+    from ledger_pipeline.trading.planning.policy import Schedule
 
     amount = _dollars(capital)
     given = {"every": every, "minutesAfterOpen": minutes_after_open}

@@ -63,7 +63,7 @@ def submit(
     Example: ledger-pipeline orders submit legs.json --execute
     """
     from ledger_pipeline.ledger.events import load_json
-    from ledger_pipeline.trading.legs import check_assets, leg_from_json
+    from ledger_pipeline.trading.orders.legs import check_assets, leg_from_json
 
     try:
         given = load_json(legs.read_bytes())
@@ -111,7 +111,7 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
 
     Example: ledger-pipeline orders cancel manual.20260105.VTI.B.1.3f9a
     """
-    from ledger_pipeline.trading.cancel import cancel as cancel_order
+    from ledger_pipeline.trading.orders.cancel import cancel as cancel_order
     from ledger_pipeline.trading.views import order_row
 
     with where.desk(project) as desk:
@@ -173,7 +173,7 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
     from ledger_pipeline.ledger.schema import UNATTRIBUTED
     from ledger_pipeline.trading.deployment.deployment import deployment_names
     from ledger_pipeline.trading.desk import book_url, read_book
-    from ledger_pipeline.trading.halts import halt as set_halt
+    from ledger_pipeline.trading.orders.halts import halt as set_halt
 
     found = read_book(project, book)
     kind, _, name = scope.partition(":")
@@ -199,8 +199,8 @@ def resume(project: Project, scope: str, by: str, reason: str, where: Where, as_
 
     Example: ledger-pipeline resume symbol:VTI --by "Ada Byron" --reason "trading again"
     """
-    from ledger_pipeline.trading.halts import check
-    from ledger_pipeline.trading.halts import resume as lift
+    from ledger_pipeline.trading.orders.halts import check
+    from ledger_pipeline.trading.orders.halts import resume as lift
 
     with where.desk(project) as desk:
         done = lift(desk.book, scope, by, reason, at=desk.now)

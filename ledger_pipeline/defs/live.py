@@ -89,7 +89,7 @@ def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) 
 def _reconciled(context: dg.AssetExecutionContext, trading: TradingResource, name: str) -> dg.MaterializeResult:
     """A reconciliation of the session that is on, with the check `no_breaks`."""
     from ledger_pipeline.ledger.events import time_text
-    from ledger_pipeline.trading.reconcile import reconcile, report
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report
 
     with trading.desk(live_parts(context.partition_key)[0]) as desk:
         only_now(desk, context.partition_key, "its reconciliations are events of the book")
@@ -136,8 +136,8 @@ def session_orders(
     """
     from ledger_pipeline import progress
     from ledger_pipeline.identity import hash_json
-    from ledger_pipeline.trading.executor import execute
-    from ledger_pipeline.trading.legs import leg_from_json
+    from ledger_pipeline.trading.orders.executor import execute
+    from ledger_pipeline.trading.orders.legs import leg_from_json
     from ledger_pipeline.trading.views import order_row
 
     def tell(text: str) -> None:
@@ -179,7 +179,7 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
     broker did since is read and appended first.
     """
-    from ledger_pipeline.trading.ingest import collect
+    from ledger_pipeline.trading.reconciliation.ingest import collect
     from ledger_pipeline.trading.views import kinds
 
     deployment, session = live_parts(context.partition_key)

@@ -169,8 +169,8 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
     """A run for every book whose broker did something that the book does not know."""
     from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.identity import hash_json
-    from ledger_pipeline.trading.ingest import news_events
-    from ledger_pipeline.trading.readings import read_news
+    from ledger_pipeline.trading.reconciliation.ingest import news_events
+    from ledger_pipeline.trading.reconciliation.readings import read_news
 
     requests, reasons = [], []
     try:

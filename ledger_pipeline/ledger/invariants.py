@@ -24,7 +24,7 @@ def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
     """Since the first pulse: change of realised + unrealised - fees + income + flows = change of equity."""
     if equity.empty:
         return []
-    column = {name: values.to_numpy() for name, values in equity.items()}
+    column = {name: equity[name].to_numpy() for name in equity.columns if name != "ts"}
     profit = column["realised"] + column["unrealised"] - column["fees"] + column["income"]
     explained = profit - profit[0] + np.cumsum(column["flow"]) - column["flow"][0]
     gap = np.abs(explained - (column["equity"] - column["equity"][0]))

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.identity import canonical_json
 from ledger_pipeline.ledger.events import load_json
 from ledger_pipeline.strategy.terms import plain
-from ledger_pipeline.trading.plan import PLANNED, PlanAccount
-from ledger_pipeline.trading.planner import plan
-from ledger_pipeline.trading.policy import Policy, parse_policy
-from ledger_pipeline.trading.schedule import is_due
+from ledger_pipeline.trading.planning.plan import PLANNED, PlanAccount
+from ledger_pipeline.trading.planning.planner import plan
+from ledger_pipeline.trading.planning.policy import Policy, parse_policy
+from ledger_pipeline.trading.planning.schedule import is_due
 
 if TYPE_CHECKING:
     from ledger_pipeline.strategy.context import Context

@@ -11,7 +11,7 @@ import pytest
 
 from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs import deployments
-from ledger_pipeline.trading.policy import GUARDRAILS
+from ledger_pipeline.trading.planning.policy import GUARDRAILS
 from ledger_pipeline_tests.projects import environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)

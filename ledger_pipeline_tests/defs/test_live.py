@@ -26,8 +26,8 @@ from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.desk import open_desk, read_book, session_file
-from ledger_pipeline.trading.executor import execute
-from ledger_pipeline.trading.legs import leg_from_json
+from ledger_pipeline.trading.orders.executor import execute
+from ledger_pipeline.trading.orders.legs import leg_from_json
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.projects import COMMAND, environment
@@ -220,10 +220,10 @@ def test_a_run_that_failed_after_its_orders_is_executed_again_from_there(records
     def broken(order):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("ledger_pipeline.trading.executor.order_row", broken)
+    monkeypatch.setattr("ledger_pipeline.trading.orders.executor.order_row", broken)
     with run_again(records, None) as first:
         assert not first.success and posts(served) == 1  # sent and filled, and then the step failed
-    monkeypatch.setattr("ledger_pipeline.trading.executor.order_row", views.order_row)
+    monkeypatch.setattr("ledger_pipeline.trading.orders.executor.order_row", views.order_row)
     again = dg.ReexecutionOptions.from_failure(first.run_id, records)
     with dg.execute_job(
         dg.reconstructable(submit_orders_job), instance=records, run_config=config(BUY),
@@ -389,7 +389,7 @@ def ask(records: dg.DagsterInstance, project: Project) -> dg.SensorResult | dg.S
 
 def waiting_order(project: Project, served: Served) -> None:
     """An order that is open at the exchange and in the book."""
-    from ledger_pipeline.trading.reconcile import reconcile
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
     served.admin.settings(matching="manual")
     with open_desk(project) as desk:

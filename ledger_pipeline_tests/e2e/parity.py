@@ -22,14 +22,14 @@ from ledger_pipeline.ledger import folds
 from ledger_pipeline.ledger.events import Event, ledger_of
 from ledger_pipeline.project import Project
 from ledger_pipeline.simulation.run import experiment_grid
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
 from ledger_pipeline.trading.desk import open_desk
-from ledger_pipeline.trading.policy import Guardrails
-from ledger_pipeline.trading.reconcile import reconcile
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.planning.policy import Guardrails
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT, copy_strategies
 

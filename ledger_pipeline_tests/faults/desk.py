@@ -21,14 +21,14 @@ from typing import Any
 
 from ledger_pipeline.ledger.book import Book, open_book
 from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import Endpoint, Keys
-from ledger_pipeline.trading.executor import Execution, execute
 from ledger_pipeline.trading.http import Limits
-from ledger_pipeline.trading.legs import Leg, client_order_id
-from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.executor import Execution, execute
+from ledger_pipeline.trading.orders.legs import Leg, client_order_id
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.faults.checker import check, snapshot
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.ledger.book import Book, open_book
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import EXCHANGE_URL, connect
 from ledger_pipeline.trading.crash import VARIABLE
-from ledger_pipeline.trading.executor import Execution, execute
-from ledger_pipeline.trading.legs import Leg
-from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.executor import Execution, execute
+from ledger_pipeline.trading.orders.legs import Leg
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 from ledger_pipeline_tests.faults.checker import check, events_of, snapshot
 from ledger_pipeline_tests.faults.worker import FAULT_AT, POLICY, Job, Workers

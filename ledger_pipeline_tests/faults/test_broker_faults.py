@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from ledger_pipeline.errors import BrokerError
-from ledger_pipeline.trading import submit
 from ledger_pipeline.trading.broker import NOT_CANCELABLE
-from ledger_pipeline.trading.cancel import cancel
 from ledger_pipeline.trading.http import Budget
-from ledger_pipeline.trading.ingest import collect
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders import submit
+from ledger_pipeline.trading.orders.cancel import cancel
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.desk import IMPATIENT, PACE, TODAY, Desk, buy, order_id, sat_down, sell, settled
 

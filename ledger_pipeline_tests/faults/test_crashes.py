@@ -22,9 +22,9 @@ from types import SimpleNamespace
 import pytest
 
 from ledger_pipeline.ledger.book import open_book
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.connect import EXCHANGE_URL
-from ledger_pipeline.trading.reconcile import reconcile
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.checker import check
 from ledger_pipeline_tests.faults.stage import Stage, theatre

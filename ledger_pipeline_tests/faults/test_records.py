@@ -18,11 +18,11 @@ from ledger_pipeline.errors import BrokerError
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.matching import Execution as Match
 from ledger_pipeline.exchange.state import Store
-from ledger_pipeline.trading.cancel import cancel
 from ledger_pipeline.trading.http import Budget
-from ledger_pipeline.trading.ingest import collect
-from ledger_pipeline.trading.override import override
-from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
+from ledger_pipeline.trading.orders.cancel import cancel
+from ledger_pipeline.trading.reconciliation.ingest import collect
+from ledger_pipeline.trading.reconciliation.override import override
+from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.faults.desk import Desk, buy, order_id, sat_down, sell, settled
 

@@ -19,9 +19,9 @@ import pytest
 from ledger_pipeline.errors import IntegrityError, StorageError
 from ledger_pipeline.ledger.book import Book, open_book
 from ledger_pipeline.ledger.log import local
-from ledger_pipeline.trading import halts
-from ledger_pipeline.trading.adopt import adopt
-from ledger_pipeline.trading.reconcile import reconcile
+from ledger_pipeline.trading.orders import halts
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.faults.checker import check
 from ledger_pipeline_tests.faults.desk import Desk, broker_of, buy, order_id, sat_down, settled
@@ -318,7 +318,7 @@ def test_a_checkpoint_of_the_future_does_not_open(desk):
 def test_the_files_about_a_session_decide_nothing(traded, served):
     """What Dagster keeps of a session says that all is clean; the book does not."""
     from ledger_pipeline.trading.desk import open_desk, session_file
-    from ledger_pipeline.trading.executor import execute
+    from ledger_pipeline.trading.orders.executor import execute
 
     told = session_file(traded, None, "2026-01-05", "reconciliation.json")
     told.parent.mkdir(parents=True)

@@ -19,7 +19,7 @@ import pytest
 
 from ledger_pipeline.trading import alpaca
 from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.desk import Desk, buy, order_id, sat_down, settled
 

@@ -23,16 +23,16 @@ from ledger_pipeline.errors import (
 )
 from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.trading import executor, halts, submit
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.cancel import cancel
 from ledger_pipeline.trading.connect import Endpoint, Keys, connect
 from ledger_pipeline.trading.desk import open_desk
-from ledger_pipeline.trading.executor import Execution, execute
-from ledger_pipeline.trading.ingest import collect
-from ledger_pipeline.trading.legs import client_order_id
-from ledger_pipeline.trading.reconcile import reconcile
+from ledger_pipeline.trading.orders import executor, halts, submit
+from ledger_pipeline.trading.orders.cancel import cancel
+from ledger_pipeline.trading.orders.executor import Execution, execute
+from ledger_pipeline.trading.orders.legs import client_order_id
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.ingest import collect
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.faults.desk import (
     NAME,

@@ -40,12 +40,12 @@ def work(root: Path, book_url: str, rows: Sequence[Mapping[str, Any]], timeout: 
     """Reconcile and execute; the exit code, and what is printed."""
     from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.ledger.book import open_book
-    from ledger_pipeline.trading.adopt import adopt
     from ledger_pipeline.trading.connect import connect
-    from ledger_pipeline.trading.executor import execute
-    from ledger_pipeline.trading.legs import Leg
-    from ledger_pipeline.trading.reconcile import reconcile
-    from ledger_pipeline.trading.submit import Pace
+    from ledger_pipeline.trading.orders.executor import execute
+    from ledger_pipeline.trading.orders.legs import Leg
+    from ledger_pipeline.trading.orders.submit import Pace
+    from ledger_pipeline.trading.reconciliation.adopt import adopt
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
     _arrange_faults(os.environ.get(FAULT_AT, ""))
     legs = [Leg(**{**row, "reasons": tuple(row.get("reasons", ("DCA",)))}) for row in rows]
@@ -83,7 +83,8 @@ def _arrange_faults(text: str) -> None:
 
 
 def _stop_at(place: str) -> None:
-    from ledger_pipeline.trading import executor, ingest, reconcile, submit
+    from ledger_pipeline.trading.orders import executor, submit
+    from ledger_pipeline.trading.reconciliation import ingest, reconcile
 
     def stop(name: str) -> None:
         if name == place:
@@ -199,10 +200,10 @@ def _serve() -> None:
     import alpaca.trading.client  # noqa: F401
 
     import ledger_pipeline.ledger.book  # noqa: F401
-    import ledger_pipeline.trading.adopt  # noqa: F401
     import ledger_pipeline.trading.alpaca  # noqa: F401
-    import ledger_pipeline.trading.executor  # noqa: F401
-    import ledger_pipeline.trading.reconcile  # noqa: F401
+    import ledger_pipeline.trading.orders.executor  # noqa: F401
+    import ledger_pipeline.trading.reconciliation.adopt  # noqa: F401
+    import ledger_pipeline.trading.reconciliation.reconcile  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

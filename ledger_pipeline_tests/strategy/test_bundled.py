@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.trading.policy import parse_policy
+from ledger_pipeline.trading.planning.policy import parse_policy
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.small import ended, filled
@@ -154,7 +154,7 @@ def test_dca_with_nothing_to_invest(tmp_path) -> None:
 def test_dca_says_which_plan_was_behind_a_purchase(tmp_path) -> None:
     from datetime import UTC, datetime
 
-    from ledger_pipeline.trading.plan import PlanAccount
+    from ledger_pipeline.trading.planning.plan import PlanAccount
 
     params = policy({"A": 0.7, "B": 0.3})
     run = play(tmp_path, "dca", {"A": [10.0] * 3, "B": [20.0] * 3}, params)

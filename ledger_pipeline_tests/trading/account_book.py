@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ledger_pipeline.ledger.book import Book, open_book
 from ledger_pipeline.ledger.events import Event, time_text
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.broker import Accepted, OrderRequest, Refused
+from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline_tests.trading.fake import FakeBroker
 
 SESSION = "2026-01-05"

@@ -18,10 +18,10 @@ from typing import Any
 from ledger_pipeline.ledger.book import Book
 from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.log.log import Log
-from ledger_pipeline.trading.adopt import adopt
-from ledger_pipeline.trading.executor import Execution, execute
-from ledger_pipeline.trading.legs import Leg, client_order_id
-from ledger_pipeline.trading.reconcile import Reconciliation, reconcile
+from ledger_pipeline.trading.orders.executor import Execution, execute
+from ledger_pipeline.trading.orders.legs import Leg, client_order_id
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.trading.fake import FakeBroker
 from ledger_pipeline_tests.trading.loopback import connected
 

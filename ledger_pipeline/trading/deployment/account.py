@@ -15,13 +15,13 @@ from ledger_pipeline.errors import BlockedError
 from ledger_pipeline.ledger.events import decimal_text, time_text
 from ledger_pipeline.ledger.orders import EXACT, ZERO
 from ledger_pipeline.trading.deployment.owned import owned
-from ledger_pipeline.trading.plan import Held, PlanAccount
+from ledger_pipeline.trading.planning.plan import Held, PlanAccount
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
     from ledger_pipeline.trading.broker import Broker, LatestTrade
     from ledger_pipeline.trading.deployment.deployment import Deployment
-    from ledger_pipeline.trading.policy import Policy
+    from ledger_pipeline.trading.planning.policy import Policy
 
 _LATER = datetime.max.replace(tzinfo=UTC)
 

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.identity import canonical_json, hash_json
 from ledger_pipeline.ledger.events import Event, parse_time, time_text
-from ledger_pipeline.trading.gate import codes
-from ledger_pipeline.trading.guardrails import Verdict
-from ledger_pipeline.trading.halts import standing
-from ledger_pipeline.trading.legs import Leg, decision_id, leg_from_json, leg_to_json
-from ledger_pipeline.trading.policy import Schedule
+from ledger_pipeline.trading.orders.gate import codes
+from ledger_pipeline.trading.orders.halts import standing
+from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json, leg_to_json
+from ledger_pipeline.trading.planning.guardrails import Verdict
+from ledger_pipeline.trading.planning.policy import Schedule
 from ledger_pipeline.trading.sessions import NEW_YORK
 from ledger_pipeline.trading.views import order_row
 

@@ -27,7 +27,7 @@ from ledger_pipeline.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
 from ledger_pipeline.trading.desk import book_url
-from ledger_pipeline.trading.policy import Guardrails, Limit, Policy, Schedule, load_policy
+from ledger_pipeline.trading.planning.policy import Guardrails, Limit, Policy, Schedule, load_policy
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ledger_pipeline.trading.deployment.decision import decided_events
 from ledger_pipeline.trading.deployment.deployment import Deployment, schedule_of
-from ledger_pipeline.trading.schedule import is_due
+from ledger_pipeline.trading.planning.schedule import is_due
 from ledger_pipeline.trading.sessions import exchange_hours
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from ledger_pipeline.trading.deployment.deployment import (
 )
 from ledger_pipeline.trading.deployment.strategy import differences
 from ledger_pipeline.trading.desk import read_book
-from ledger_pipeline.trading.override import named
-from ledger_pipeline.trading.policy import Guardrails, Schedule
+from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
+from ledger_pipeline.trading.reconciliation.override import named
 
 if TYPE_CHECKING:
     from pathlib import Path

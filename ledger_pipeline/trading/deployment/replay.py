@@ -17,10 +17,10 @@ from ledger_pipeline.simulation.replay import stored_experiment
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment.strategy import again
-from ledger_pipeline.trading.legs import leg_from_json
-from ledger_pipeline.trading.plan import PlanAccount, legs_of
-from ledger_pipeline.trading.planner import plan
-from ledger_pipeline.trading.policy import parse_policy
+from ledger_pipeline.trading.orders.legs import leg_from_json
+from ledger_pipeline.trading.planning.plan import PlanAccount, legs_of
+from ledger_pipeline.trading.planning.planner import plan
+from ledger_pipeline.trading.planning.policy import parse_policy
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project

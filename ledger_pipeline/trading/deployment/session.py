@@ -23,8 +23,6 @@ from ledger_pipeline.ledger.events import end_of
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.trading import halts
-from ledger_pipeline.trading import plan as planned
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
 from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars
@@ -34,17 +32,19 @@ from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
 from ledger_pipeline.trading.desk import Desk
-from ledger_pipeline.trading.executor import TIMEOUT, Execution, execute
-from ledger_pipeline.trading.facts import read_facts
-from ledger_pipeline.trading.funds import PRICE_MARGIN
-from ledger_pipeline.trading.guardrails import Asked, Verdict, check, check_plan, guard, reasons_of
-from ledger_pipeline.trading.legs import Leg
-from ledger_pipeline.trading.planner import plan
-from ledger_pipeline.trading.policy import Guardrails
+from ledger_pipeline.trading.orders import halts
+from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
+from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
+from ledger_pipeline.trading.orders.legs import Leg
+from ledger_pipeline.trading.planning import plan as planned
+from ledger_pipeline.trading.planning.facts import read_facts
+from ledger_pipeline.trading.planning.guardrails import Asked, Verdict, check, check_plan, guard, reasons_of
+from ledger_pipeline.trading.planning.planner import plan
+from ledger_pipeline.trading.planning.policy import Guardrails
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
-    from ledger_pipeline.trading.submit import Pace
+    from ledger_pipeline.trading.orders.submit import Pace
 
 _CODE = re.compile(r"[A-Z][A-Z_]+: ")
 

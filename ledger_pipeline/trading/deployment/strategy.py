@@ -23,7 +23,7 @@ from ledger_pipeline.simulation.decide import Wanted, decide
 from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs
 from ledger_pipeline.simulation.run import experiment_grid, frozen
 from ledger_pipeline.strategy.source import compile_source
-from ledger_pipeline.trading.legs import MINIMUM_NOTIONAL, Leg
+from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
 if TYPE_CHECKING:
     from ledger_pipeline.market.snapshot import Snapshot

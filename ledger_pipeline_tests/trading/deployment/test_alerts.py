@@ -16,7 +16,7 @@ from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.trading.deployment.alerts import Alert, alerts, missed_sessions, post, webhook
 from ledger_pipeline.trading.deployment.promote import deploy_policy
-from ledger_pipeline.trading.halts import halt
+from ledger_pipeline.trading.orders.halts import halt
 
 
 @contextmanager

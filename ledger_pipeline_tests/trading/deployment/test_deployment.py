@@ -26,8 +26,8 @@ from ledger_pipeline.trading.deployment.deployment import (
 )
 from ledger_pipeline.trading.deployment.due import due, missed
 from ledger_pipeline.trading.deployment.owned import owned
-from ledger_pipeline.trading.policy import Guardrails, Schedule
-from ledger_pipeline.trading.schedule import is_due
+from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
+from ledger_pipeline.trading.planning.schedule import is_due
 
 PINNED = Promoted(
     run="0123456789abcdef0123", by="Ada", reason="why", at="2026-01-05T12:00:00+00:00", experiment_hash="e" * 64,

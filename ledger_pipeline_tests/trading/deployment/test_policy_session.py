@@ -18,9 +18,9 @@ from ledger_pipeline.trading.deployment.deployment import find_deployment
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import Planned, plan_session, work_session
 from ledger_pipeline.trading.desk import open_desk, read_book
-from ledger_pipeline.trading.executor import Execution
-from ledger_pipeline.trading.reconcile import reconcile
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.executor import Execution
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.projects import COMMAND, environment
 
 CORE = {
@@ -167,8 +167,8 @@ def test_granularities_do_not_buy_beside_each_other(core, served) -> None:
 
 
 def test_orders_sent_by_hand_under_its_name_use_the_period_up(core, served) -> None:
-    from ledger_pipeline.trading.executor import execute
-    from ledger_pipeline.trading.legs import Leg
+    from ledger_pipeline.trading.orders.executor import execute
+    from ledger_pipeline.trading.orders.legs import Leg
 
     with open_desk(core) as desk:
         assert reconcile(desk.book, desk.broker).clean
@@ -202,7 +202,7 @@ def test_a_weekly_policy_buys_once_a_week_however_often_it_is_run(core, served) 
 
 
 def test_a_halt_is_told_with_the_decision_and_in_the_history(core) -> None:
-    from ledger_pipeline.trading.halts import halt
+    from ledger_pipeline.trading.orders.halts import halt
 
     write(core, guardrails=MUCH)
     with open_desk(core) as desk:
@@ -236,7 +236,7 @@ def test_what_is_held_without_a_price_blocks(core, served) -> None:
     with open_desk(core) as desk:
         found = plan_session(core, desk, find_deployment(core, "core"), dry_run=True)
     assert found.decision.status == "PLANNED"  # the book does not hold it: that is a break, not a holding
-    from ledger_pipeline.trading.override import override
+    from ledger_pipeline.trading.reconciliation.override import override
 
     with open_desk(core) as desk:
         broken = reconcile(desk.book, desk.broker)

@@ -16,7 +16,6 @@ import ledger_pipeline as lp
 from ledger_pipeline.errors import IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.adopt import adopt
 from ledger_pipeline.trading.deployment.bars import live_id, pulse_of
 from ledger_pipeline.trading.deployment.decision import record
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
@@ -24,9 +23,10 @@ from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
 from ledger_pipeline.trading.desk import open_desk, read_book
-from ledger_pipeline.trading.policy import Guardrails
-from ledger_pipeline.trading.reconcile import reconcile
-from ledger_pipeline.trading.submit import Pace
+from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.planning.policy import Guardrails
+from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.small import bars

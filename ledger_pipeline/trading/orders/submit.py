@@ -1,0 +1,239 @@
+"""One order from its durable intent to a broker's clear answer.
+
+ORDER_SUBMITTED is written before the POST, so an order that the book still holds as INTENDED was never sent. Whatever
+is not a clear answer is SUBMIT_UNKNOWN and is settled by looking the client_order_id up: found, it is taken in after
+its terms were compared with the intent; explicitly absent several times in a row, spaced, the same id may be sent
+again within the session and before its deadline, since the broker takes an id once; absent after the session has
+closed, it has expired. Nothing is concluded from an answer that could not be read.
+
+Every function here reads where it is from the book and may be called again after a crash at any point of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ledger_pipeline.errors import BrokerError, InputError
+from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
+from ledger_pipeline.trading.crash import crash_point
+from ledger_pipeline.trading.orders.gate import Gate, Moment, codes
+from ledger_pipeline.trading.orders.legs import request_of
+from ledger_pipeline.trading.reconciliation.ingest import order_event, take_in
+from ledger_pipeline.trading.reconciliation.readings import News
+from ledger_pipeline.trading.sessions import GRACE
+
+if TYPE_CHECKING:
+    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.ledger.orders import Order
+    from ledger_pipeline.ledger.state import BookState
+
+
+MISMATCH = ("ORDER_MISMATCH: the broker has an order of this id on other terms",)
+FRESH = 1.0  # seconds that a reading of clock and account serves several orders
+
+
+def utc_now() -> datetime:
+    """This machine's time, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things may take, in seconds. poll, poll_longest: between two readings, doubled while nothing happens,
+    since the broker counts requests. lookups, lookup_every: how many explicit answers that an order is not there, that
+    far apart, before the same id is sent again. submit_within: from the check of the gate to the POST; later it is not
+    made. sells_within: how long buys wait for the sells.
+    """
+
+    poll: float = 1.0
+    poll_longest: float = 15.0
+    lookups: int = 3
+    lookup_every: float = 2.0
+    submit_within: float = 5.0
+    sells_within: float = 120.0
+
+
+@dataclass
+class Sender:
+    """What the work on the orders of one session shares: the book, the broker, the gate, the clocks, and for this
+    process only the look-ups made so far and the orders that are blocked, with their reasons.
+    """
+
+    book: Book
+    broker: Broker
+    gate: Gate
+    pace: Pace = Pace()
+    now: Callable[[], datetime] = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    absent: dict[str, list[float]] = field(default_factory=dict)
+    blocked: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _seen: tuple[int, float, Moment] | None = None
+
+    @property
+    def state(self) -> BookState:
+        """The book's state as last read."""
+        return self.book.state
+
+    def order(self, order_id: str) -> Order:
+        """The order as the book has it now."""
+        return self.book.state.orders[order_id]
+
+    def look(self) -> Moment:
+        """The broker's clock and account, read after the book: again whenever the book has changed or time has passed.
+        BrokerError when they cannot be read.
+        """
+        seq, at = self.state.seq, self.monotonic()
+        if self._seen is None or self._seen[0] != seq or at - self._seen[1] > FRESH:
+            self._seen = (seq, at, self.gate.look())
+        return self._seen[2]
+
+    def is_stuck(self, order: Order) -> bool:
+        """Whether this process can do nothing more for an order: never sent and blocked, or on other terms."""
+        reasons = self.blocked.get(order.order_id)
+        return reasons is not None and (order.status == "INTENDED" or reasons == MISMATCH)
+
+    def block(self, order: Order, reasons: tuple[str, ...]) -> None:
+        """Record why an order is not sent, once in this process."""
+        if order.order_id not in self.blocked:
+            self.book.append([no_trade("BLOCKED", self.now(), reasons, order=order)])
+        self.blocked[order.order_id] = reasons
+
+
+def no_trade(
+    kind: str, at: datetime, reasons: tuple[str, ...], *, decision: str | None = None, order: Order | None = None
+) -> Event:
+    """The event that says why nothing is traded: BLOCKED or NO_ACTION, for one order or a whole decision."""
+    return Event(
+        kind=kind,
+        occurred_at=at,
+        strategy=order.strategy if order else None,
+        symbol=order.symbol if order else None,
+        order_id=order.order_id if order else None,
+        correlation_id=order.correlation_id if order else decision,
+        reasons=codes(reasons),
+        payload={"why": list(reasons)},
+    )
+
+
+def send(sender: Sender, order: Order) -> None:
+    """Submit an order that is INTENDED or UNKNOWN, once, and record the answer. The gate has been passed just now.
+
+    Nothing is sent when another process has moved the order on, or the kill switch was set or a break opened since.
+    """
+    asked = sender.monotonic()
+    from_status = order.status
+
+    def decide(state: BookState) -> list[Event]:
+        current = state.orders[order.order_id]
+        if current.status != from_status or current.broker_order_id or sender.gate.stopped(state, current):
+            return []
+        return [order_event("ORDER_SUBMITTED", current, sender.now())]
+
+    if not sender.book.append(decide):
+        return
+    crash_point("before_submit")
+    outcome = _post(sender, order, asked)
+    crash_point("after_submit")
+    crash_point("before_ack")
+    record(sender, order, outcome)
+    crash_point("after_ack")
+
+
+def _post(sender: Sender, order: Order, asked: float) -> SubmitOutcome:
+    """The one POST; not made when the gate was asked too long ago or the kill switch has been set meanwhile."""
+    halted = sender.gate.halted(sender.state, order)
+    if halted:
+        return Unknown(f"it was not sent: {halted[0]}")
+    if sender.monotonic() - asked > sender.pace.submit_within:
+        return Unknown("it was not sent: writing the book took too long since the gate was passed")
+    try:
+        return sender.broker.submit(request_of(order))
+    except InputError as error:
+        return Refused(0, None, str(error))
+    except BrokerError as error:
+        return Unknown(str(error))
+
+
+def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
+    """Append what a submit came to. A refusal of an id that was sent more than once proves nothing about the other
+    times, so it is looked up; BrokerError when it cannot be, and the order stays without an answer.
+    """
+    if isinstance(outcome, Accepted):
+        take_in_order(sender, order, outcome.order)
+        return
+    if isinstance(outcome, Unknown):
+        unknown = order_event("SUBMIT_UNKNOWN", order, sender.now(), {"why": outcome.why})
+        sender.book.append(lambda state: [unknown] if state.orders[order.order_id].status == "SUBMITTED" else [])
+        return
+    sender.book.refresh()
+    if sender.order(order.order_id).submits > 1:
+        found = sender.broker.order_by_client_id(order.order_id)
+        if found is not None:
+            take_in_order(sender, order, found)
+            return
+    payload = {"filled_quantity": "0", "reason": outcome.reason, "status": outcome.status}
+    if outcome.code is not None:
+        payload["code"] = outcome.code
+    rejected = order_event("ORDER_REJECTED", order, sender.now(), payload)
+    sender.book.append(lambda state: [rejected] if _is_unanswered(state.orders[order.order_id]) else [])
+
+
+def _is_unanswered(order: Order) -> bool:
+    return order.is_open and order.broker_order_id is None
+
+
+def take_in_order(sender: Sender, order: Order, found: BrokerOrder) -> None:
+    """Acknowledge the broker's order for an intent. One on other terms than intended opens a break that halts the
+    account, and the order stays as it is.
+    """
+    sender.absent.pop(order.order_id, None)
+    take_in(sender.book, News({order.order_id: found}, (), {}, sender.now()))
+    current = sender.order(order.order_id)
+    if _is_unanswered(current):
+        sender.block(current, MISMATCH)
+
+
+def settle(sender: Sender, order: Order, allowed: Callable[[Order], bool]) -> None:
+    """Find out what became of a submit without a clear answer. `allowed` asks gate and guards whether the same id may
+    be sent again. BrokerError when the broker cannot be read: nothing is concluded.
+    """
+    seen = sender.absent.setdefault(order.order_id, [])
+    if seen and sender.monotonic() - seen[-1] < sender.pace.lookup_every:
+        return
+    clock = sender.broker.clock()  # before the look-up: an answer read after the close is final
+    found = sender.broker.order_by_client_id(order.order_id)
+    if found is not None:
+        take_in_order(sender, order, found)
+        return
+    seen.append(sender.monotonic())
+    if sender.gate.hours.is_over(clock.now - GRACE):
+        expire(sender, order, "SESSION_OVER: it never reached the broker before the session closed")
+        return
+    if order.status == "SUBMITTED":
+        record(sender, order, Unknown("the process that sent it left no answer"))
+    if len(seen) < sender.pace.lookups:
+        return
+    if allowed(sender.order(order.order_id)):
+        del sender.absent[order.order_id]
+        send(sender, sender.order(order.order_id))
+
+
+def give_up(sender: Sender, order: Order, why: str) -> None:
+    """End an order that was never sent, unless the broker has it all the same. BrokerError when that cannot be read."""
+    found = sender.broker.order_by_client_id(order.order_id)
+    if found is not None:
+        take_in_order(sender, order, found)
+    else:
+        expire(sender, order, why)
+
+
+def expire(sender: Sender, order: Order, why: str) -> None:
+    """End an order that is not at the broker."""
+    event = order_event("ORDER_EXPIRED", order, sender.now(), {"filled_quantity": "0", "reason": why})
+    sender.book.append(lambda state: [event] if _is_unanswered(state.orders[order.order_id]) else [])
+    sender.absent.pop(order.order_id, None)

@@ -1,0 +1,153 @@
+"""What changed the account besides fills: dividends, splits, deposits, withdrawals, interest and fees as events.
+
+A book holds the positions of several strategies in one account, so a dividend or a split of a symbol is shared between
+those that hold it, by what they hold when it is taken in, and the parts add up to the whole exactly. The broker gives
+no holdings of the ex-date, so this is an assumption; it can only be wrong about who, never about how much.
+
+A split changes positions before anybody knows that the broker's view has changed as well: the symbol is quarantined by
+a break until a reconciliation finds both the same. A row that restates an older one, or has no meaning here, changes
+nothing and opens a break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from ledger_pipeline.ledger.events import Event, decimal_text
+from ledger_pipeline.ledger.schema import UNATTRIBUTED
+from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
+from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, opened, recorded_once, shown
+from ledger_pipeline.trading.reconciliation.readings import activity_key
+
+CENT = Decimal("0.01")
+GRAIN = Decimal("0.000000001")  # of quantities
+
+Holdings = Mapping[tuple[str, str], Decimal]  # (strategy, symbol) -> quantity
+
+
+def apportion(amount: Decimal, weights: Sequence[Decimal], grain: Decimal) -> list[Decimal]:
+    """`amount` in parts proportional to `weights` (none negative, one positive), each a multiple of `grain`, by largest
+    remainder; they add up to `amount` exactly, so an amount finer than `grain` makes the grain finer.
+    """
+    exponent = min(amount.as_tuple().exponent, grain.as_tuple().exponent)
+    finest = min(weight.as_tuple().exponent for weight in weights)
+    whole = int(abs(amount).scaleb(-exponent))
+    shares = [int(weight.scaleb(-finest)) for weight in weights]
+    floors = [whole * share // sum(shares) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda i: (-(whole * shares[i] % sum(shares)), i))
+    for i in by_remainder[: whole - sum(floors)]:
+        floors[i] += 1
+    sign = -1 if amount < 0 else 1
+    return [Decimal(sign * part).scaleb(exponent) for part in floors]
+
+
+def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) -> tuple[Event, ...]:
+    """The events of one activity, to be appended in one commit. Parts of one activity share its activity_id.
+
+    read_at stands in for a row without a time, and no row is dated after it: a date alone may lie ahead.
+    """
+    at = _moment(row, read_at)
+    if row.status != "executed":
+        found = Break(
+            "activity_restated",
+            activity_key(row),
+            book=f"{row.type} {row.id} as it was first taken in, if it was",
+            broker=f"the row is {row.status}: amount {shown(row.amount)}, quantity {shown(row.quantity)}",
+            scope=_scope(row),
+            symbol=row.symbol,
+        )
+        return recorded_once(found, activity_key(row), at, _payload(row))
+    if row.kind in ("DEPOSITED", "WITHDRAWN", "FEE", "INTEREST"):
+        return (_event(row, at, cash_delta=row.amount),)
+    if row.kind == "DIVIDEND" and row.symbol:
+        return _dividend(row, _holders(holdings, row.symbol), at)
+    holders = _holders(holdings, row.symbol) if row.symbol else {}
+    if row.kind == "SPLIT" and row.symbol and row.quantity and holders:
+        return _split(row, holders, at)
+    found = Break(
+        "activity_unrecognized",
+        row.id,
+        book="nothing",
+        broker=f"{row.type} {row.symbol or ''}: amount {shown(row.amount)}, quantity {shown(row.quantity)}",
+        scope=_scope(row),
+        symbol=row.symbol,
+    )
+    return recorded_once(found, row.id, at, _payload(row))
+
+
+def _dividend(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> tuple[Event, ...]:
+    holders = holders or {UNATTRIBUTED: Decimal(0)}  # sold since the ex-date: the cash has come all the same
+    weights = list(holders.values()) if any(holders.values()) else [Decimal(1)]
+    parts = apportion(row.amount, weights, CENT)
+    return tuple(
+        _event(row, at, strategy=strategy, quantity=held, price=row.per_share, cash_delta=part)
+        for (strategy, held), part in zip(holders.items(), parts, strict=True)
+    )
+
+
+def _split(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> tuple[Event, ...]:
+    quantities = apportion(row.quantity, list(holders.values()), GRAIN)
+    amounts = apportion(row.amount, list(holders.values()), CENT)
+    parts = [
+        _event(
+            row,
+            at,
+            strategy=strategy,
+            side="BUY" if quantity > 0 else "SELL",
+            quantity=abs(quantity),
+            cash_delta=amount,
+        )
+        for strategy, quantity, amount in zip(holders, quantities, amounts, strict=True)
+        if quantity or amount
+    ]
+    held = sum(holders.values(), Decimal(0))
+    found = Break(
+        "split",
+        row.symbol or "",
+        book=f"a split takes the position from {shown(held)} to {shown(held + row.quantity)}",
+        broker=f"{row.type} of {shown(row.quantity)} shares",
+        scope=_scope(row),
+        symbol=row.symbol,
+    )
+    return (*parts, opened(found, at, {"activity_id": row.id}))
+
+
+def _holders(holdings: Holdings, symbol: str) -> dict[str, Decimal]:
+    """Quantities of the strategies that hold the symbol long, in the order of their names."""
+    held = {strategy: quantity for (strategy, name), quantity in sorted(holdings.items()) if name == symbol}
+    return {strategy: quantity for strategy, quantity in held.items() if quantity > 0}
+
+
+def _event(row: CashActivity, at: datetime, **fields: Any) -> Event:
+    return Event(kind=row.kind, occurred_at=at, symbol=row.symbol, payload=_payload(row), **fields)
+
+
+def _payload(row: CashActivity) -> dict[str, Any]:
+    known = {
+        "activity_id": activity_key(row),
+        "type": row.type,
+        "date": row.date.isoformat() if row.date else None,
+        "amount": decimal_text(row.amount),
+        "quantity": decimal_text(row.quantity) if row.quantity is not None else None,
+        "per_share": decimal_text(row.per_share) if row.per_share is not None else None,
+        "status": None if row.status == "executed" else row.status,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _moment(row: CashActivity, read_at: datetime) -> datetime:
+    if row.at is not None:
+        return row.at
+    if row.date is None:
+        return read_at
+    return min(datetime.combine(row.date, time(), UTC), read_at)
+
+
+def _scope(row: CashActivity) -> str:
+    """What a row can have changed: one symbol, or with money in it the whole account."""
+    if row.kind == "SPLIT" or (row.kind == UNRECOGNIZED and not row.amount):
+        return f"symbol:{row.symbol}" if row.symbol else ACCOUNT
+    return ACCOUNT
