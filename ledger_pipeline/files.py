@@ -97,22 +97,31 @@ def create_directory(target: UPath, files: Mapping[str, bytes], *, read_only: bo
         temporary.mkdir()
         try:
             for name, data in files.items():
-                _write_local(temporary / name, data)
+                (temporary / name).write_bytes(data)
                 if read_only:
                     os.chmod(temporary / name, 0o444)
-            _fsync(temporary)
-            try:
-                os.rename(temporary, final)
-            except OSError:
-                if final.exists():
-                    return False
-                raise
-            _fsync(final.parent)
-            return True
+            return publish_directory(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"could not write {target}: {error.strerror or error}; nothing was changed.") from error
+
+
+def publish_directory(temporary: Path, final: Path) -> bool:
+    """Give a directory that was filled under a temporary name its own, flushed to the disk; both are local and on one
+    file system. Returns False, and leaves it where it is, when there is such a directory already. Raises OSError.
+    """
+    for path in temporary.iterdir():
+        _fsync(path)
+    _fsync(temporary)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        if final.exists():
+            return False
+        raise
+    _fsync(final.parent)
+    return True
 
 
 def _create_remote(target: UPath, files: Mapping[str, bytes]) -> bool:

@@ -1,7 +1,4 @@
-"""SQL over all results: DuckDB in memory, with views on the Parquet and JSON files. It writes nothing.
-
-Directories whose names start with '.' are results on their way to the disk, and are not read.
-"""
+"""SQL over all results: DuckDB in memory, with views on the Parquet and JSON files. It writes nothing."""
 
 from __future__ import annotations
 
@@ -11,22 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
 from ledger_pipeline.errors import InputError, IntegrityError
 
-_RUN_FILES = {"ledger": "ledger", "trades": "trades", "lots": "lots", "equity": "equity"}
-_NAMED = "[a-z0-9]*"  # run and snapshot directories
 _SNAPSHOT_FILES = ("bars", "instruments", "actions")
-
-_RUNS = """
-CREATE VIEW runs AS
-SELECT run_id, experiment->>'name' AS experiment, snapshot->>'id' AS snapshot,
-       snapshot->>'hash' AS snapshot_hash,
-       experiment->>'hash' AS experiment_hash, experiment->>'strategy' AS strategy, experiment->'params' AS params,
-       seed, tier, ledger_head, events, pulses, CAST(created_at AS TIMESTAMPTZ) AS created_at, duration_seconds,
-       platform
-FROM read_json({files}, columns={{run_id: 'VARCHAR', experiment: 'JSON', snapshot: 'JSON', seed: 'BIGINT',
-     tier: 'INTEGER', ledger_head: 'VARCHAR', events: 'BIGINT', pulses: 'BIGINT', created_at: 'VARCHAR',
-     duration_seconds: 'DOUBLE', platform: 'VARCHAR'}})
+_FILLS = """
+CREATE VIEW fills AS
+SELECT run_id, experiment, snapshot, seq, occurred_at, strategy, symbol, side, quantity, price, fee, cash_delta,
+       order_id, reasons
+FROM ledger WHERE kind = 'FILLED'
 """
 
 
@@ -49,7 +39,7 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
 
     connection.execute("SET TimeZone = 'UTC'")
     try:
-        _views(connection, data / "runs", snapshots)
+        _views(connection, data, snapshots)
     except duckdb.Error as error:
         raise IntegrityError(
             f"the results cannot be read: {str(error).splitlines()[0]}; run again what that file belongs to."
@@ -61,42 +51,21 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
     connection.execute("SET lock_configuration = true")
 
 
-def _views(connection: Any, runs: Path, snapshots: Path) -> None:
-    if any(runs.glob(f"{_NAMED}/provenance.json")):
-        connection.execute(_RUNS.format(files=_files(runs, "provenance.json")))
-        for view, name in _RUN_FILES.items():
-            _over_runs(
-                connection, view, runs, f"{name}.parquet", "read_parquet({files}, filename=true, union_by_name=true)"
-            )
-        _over_runs(connection, "metrics", runs, "metrics.json", "read_json({files}, filename=true, union_by_name=true)")
-        connection.execute(
-            "CREATE VIEW fills AS SELECT run_id, experiment, snapshot, seq, occurred_at, strategy, symbol, side, "
-            "quantity, price, fee, cash_delta, "
-            "order_id, reasons FROM ledger WHERE kind = 'FILLED'"
-        )
+def _views(connection: Any, data: Path, snapshots: Path) -> None:
+    found = layout(data)
+    for view in RUN_FILES if found.stored else ():
+        text = select(connection, found, view)
+        if text:
+            connection.execute(f"CREATE VIEW {view} AS {text}")
+    if found.stored:
+        connection.execute(_FILLS)
     for name in _SNAPSHOT_FILES:
-        if any(snapshots.glob(f"{_NAMED}/{name}.parquet")):
+        if any(snapshots.glob(f"{NAMED}/{name}.parquet")):
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT regexp_extract(filename, '([^/]+)/[^/]+$', 1) AS snapshot, * EXCLUDE "
                 "(filename) "
-                f"FROM read_parquet({_files(snapshots, f'{name}.parquet')}, filename=true)"
+                f"FROM read_parquet({every(snapshots, f'{name}.parquet')}, filename=true)"
             )
-
-
-def _over_runs(connection: Any, view: str, runs: Path, name: str, reader: str) -> None:
-    """A view over one file of every run, with the run's id, experiment and snapshot in front."""
-    if not any(runs.glob(f"{_NAMED}/{name}")):
-        return
-    connection.execute(
-        f"CREATE VIEW {view} AS SELECT r.run_id, r.experiment, r.snapshot, f.* EXCLUDE (filename) FROM "
-        f"{reader.format(files=_files(runs, name))} f "
-        "JOIN runs r ON r.run_id = regexp_extract(f.filename, '([^/]+)/[^/]+$', 1)"
-    )
-
-
-def _files(root: Path, name: str) -> str:
-    """A literal of SQL that matches this file of every directory under `root`, whatever the root is called."""
-    return "'" + f"{glob.escape(str(root))}/{_NAMED}/{name}".replace("'", "''") + "'"
 
 
 def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""runs list | show | label | tag | archive, and how a run is named."""
+"""runs list | show | label | tag | archive | compact, and how a run is named."""
 
 from __future__ import annotations
 
@@ -205,6 +205,20 @@ def archive(project: Project, run_name: str, reason: str, undo: bool, as_json: b
         as_json,
         lambda names: {**names, "archived": not undo, "archive_reason": "" if undo else reason},
     )
+
+
+@runs.command()
+@json_option
+@click.pass_obj
+def compact(project: Project, as_json: bool) -> None:
+    """Bring the results of many runs into a few files, so that `sql` over thousands of runs is fast. Runs keep their
+    own files; what this makes (data/shards) may be deleted at any time. Example: ledger-pipeline runs compact
+    """
+    from ledger_pipeline.defs.launch import compact_results
+
+    done = compact_results(project)
+    what = f"{done['sharded']:,} runs in {done['shards']:,} shards, {done['loose']:,} with files of their own only"
+    emit(done, as_json, lambda: click.echo(what))
 
 
 def _change(project: Project, run_name: str, as_json: bool, change: Any) -> None:

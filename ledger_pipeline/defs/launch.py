@@ -195,6 +195,17 @@ def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: s
         return Path(str(event.metadata["report"].value))
 
 
+def compact_results(project: Project) -> dict[str, Any]:
+    """Materialise the shards of all results and return what came of it."""
+    from ledger_pipeline.defs.shards import result_shards
+
+    with instance(project) as records:
+        result = succeeded(materialize(records, project, [result_shards], config={}))
+        told = result.asset_materializations_for_node("result_shards")[0].metadata
+    names = {"sharded": "runs in shards", "loose": "runs with files of their own", "shards": "shards"}
+    return {name: told[title].value for name, title in names.items()}
+
+
 def materialize(
     records: dg.DagsterInstance,
     project: Project,

@@ -117,12 +117,13 @@ def found(store: Store, options: Options) -> None:
     store.put("now", micros(start))
     store.put("cash", "0")
     store.put("last_equity", text(cents(options.cash)))
-    number = int(seeded_uuid(options.seed, "account", 0)[:8], 16) % 10**8
+    beginning = (*_sources(options).values(), *options.symbols, micros(start), text(options.cash))
+    account = seeded_uuid(options.seed, "account", "/".join(map(str, beginning)))
     store.put(
         "account",
         {
-            "id": seeded_uuid(options.seed, "account", 1),
-            "account_number": f"EX{number:08d}",
+            "id": account,  # another exchange's, with other prices or another beginning, is another account
+            "account_number": f"EX{int(account[:8], 16) % 10**8:08d}",
             "status": "ACTIVE",
             "multiplier": text(options.multiplier),
             "trading_blocked": False,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import click
 import pytest
 
+from ledger_pipeline.analytics.shards import SETTLED
 from ledger_pipeline.cli.main import main
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.simulation.store import RunStore
@@ -31,7 +33,7 @@ COMMANDS = dict(leaves(main))
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
-        "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "compare", "extract", "replay",
+        "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "runs compact", "compare", "extract", "replay",
         "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
         "positions", "halt", "resume", "promote", "deployment list", "deployment add", "deployment show", "deployment plan",
@@ -85,11 +87,14 @@ def test_every_command_prints_json_and_a_table(small, tmp_path) -> None:
     assert [row["same"] for row in told("replay", "fast", "mine")] == [True, True]
     assert told("sql", "select count(*) as n from metrics") == [{"n": 4}]
     assert "run_id" in told("sql", "--views")["trades"]
+    time.sleep(SETTLED)
+    assert told("runs", "compact") == {"sharded": 4, "loose": 0, "shards": 1}
+    assert told("sql", "select count(*) as n from metrics") == [{"n": 4}]
     for arguments in (
         ["snapshot", "list"], ["snapshot", "show", "mine"], ["snapshot", "verify", "mine"], ["experiment", "list"],
         ["experiment", "check"], ["run", "hold", "--snapshot", "mine"], ["runs", "list", "--archived"],
         ["runs", "show", "mine"], ["compare", "fast", "slow"], ["extract", "mine"], ["replay", "mine"],
-        ["sql", "select * from metrics"], ["sql", "--views"], ["sql"],
+        ["runs", "compact"], ["sql", "select * from metrics"], ["sql", "--views"], ["sql"],
     ):  # fmt: skip
         done = call(*arguments)
         assert done.exit_code == 0 and len(done.stdout) > 20, (arguments, done.output)

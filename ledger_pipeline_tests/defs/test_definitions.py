@@ -30,6 +30,7 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
+result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployment        | live     | json,yaml      | deployments | run_ledger                 |
 broker_account    | live     | json           | {LIVE}      |                            |
 reconciliation    | live     | json           | {LIVE}      | broker_account             | no_breaks!
@@ -70,7 +71,7 @@ def partitions(node) -> str:
     definition = node.partitions_def
     if isinstance(definition, dg.MultiPartitionsDefinition):
         return " x ".join(sorted(definition.partition_dimension_names))
-    return definition.name
+    return definition.name if definition else ""
 
 
 def test_the_graph_is_this_one(graph) -> None:
@@ -129,6 +130,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == {
         "experiments_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
+        "compact_results": "RUNNING",
         "poll_fills": "STOPPED",
         "deployments_follow_files": "RUNNING",
         "attribute_fills": "STOPPED",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 
+from ledger_pipeline.analytics.shards import SETTLED
+from ledger_pipeline.defs import shards
 from ledger_pipeline.defs.experiments import experiments_follow_files
 from ledger_pipeline.defs.jobs import backfill_new_snapshot
-from ledger_pipeline.defs.launch import instance
+from ledger_pipeline.defs.launch import compact_results, instance
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_job
 from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
@@ -80,3 +84,20 @@ def test_each_new_snapshot_is_run_by_every_experiment_once(small) -> None:
 def test_without_experiments_there_is_nothing_to_run(fresh) -> None:
     with instance(fresh) as records:
         assert isinstance(ask(records, None), dg.SkipReason)
+
+
+def test_results_go_into_shards_when_there_are_enough(small, monkeypatch) -> None:
+    with instance(small) as records:
+
+        def evaluate() -> dg.RunRequest | dg.SkipReason:
+            return shards.compact_results(dg.build_sensor_context(instance=records, resources=resources(small)))
+
+        assert "3 runs have files of their own" in evaluate().skip_message
+        monkeypatch.setattr(shards, "ENOUGH", 3)
+        asked = evaluate()
+        assert asked.run_key == evaluate().run_key
+        time.sleep(SETTLED)
+        assert compact_results(small) == {"sharded": 3, "loose": 0, "shards": 1}
+        assert "0 runs" in evaluate().skip_message
+        event = records.fetch_materializations(dg.AssetKey("result_shards"), limit=1).records[0].asset_materialization
+        assert event.metadata["runs in shards"].value == 3 and event.tags["dagster/data_version"]

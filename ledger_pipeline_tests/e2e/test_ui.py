@@ -32,7 +32,7 @@ SHOWN = {
     "research": (
         ("market", "strategy", "features", "runs", "results", "reports"),
         ("raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
-         "comparison_report"),
+         "result_shards", "comparison_report"),
     ),
     "live": (
         ("live",),

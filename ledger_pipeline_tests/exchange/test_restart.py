@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import requests
 from click.testing import CliRunner
 
 from ledger_pipeline.exchange.__main__ import main
-from ledger_pipeline.exchange.server import open_exchange, options_of
+from ledger_pipeline.exchange.server import Options, open_exchange, options_of
 from ledger_pipeline.exchange.state import FILE
 from ledger_pipeline_tests.exchange.clients import activities, everything, held, limit, market
 from ledger_pipeline_tests.exchange.server import NOON, exchange
@@ -134,6 +135,31 @@ def test_a_second_exchange_and_a_taken_port_are_refused(tmp_path: Path) -> None:
         port = served.url.rsplit(":", 1)[1]
         taken = runner.invoke(main, ["--state", str(tmp_path / "other"), "--port", port, "--start", NOON])
         assert taken.exit_code == 1 and f"port {port} cannot be used" in taken.output
+
+
+def test_another_exchange_is_another_account(tmp_path: Path) -> None:
+    """The same start gives the same account again; other prices, another day, other cash or another seed another."""
+
+    def account(name: str, **changes: object) -> str:
+        given = {
+            "symbols": ("VTI=250",),
+            "start": datetime(2026, 1, 5, 15, tzinfo=UTC),
+            "cash": Decimal(10_000),
+        } | changes
+        exchange = open_exchange(Options(tmp_path / name, **given))
+        found = exchange.account["id"]
+        exchange.store.close()
+        return found
+
+    first = account("one")
+    assert first == account("two")
+    others = [
+        account("prices", symbols=("VTI=251",)),
+        account("day", start=datetime(2026, 1, 6, 15, tzinfo=UTC)),
+        account("cash", cash=Decimal(10_001)),
+        account("seed", seed=1),
+    ]
+    assert len({first, *others}) == 5
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
