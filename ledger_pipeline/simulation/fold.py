@@ -79,7 +79,7 @@ class Folding:
     def __init__(self, inputs: FoldInputs) -> None:
         self.inputs = inputs
         self.n = len(inputs.grid.symbols)
-        # room for an event an instrument at each bar, up to what is reserved cheaply and rarely used up
+        # room for an event an instrument at each bar, 23 MB at most; more is made when that is used up
         self.events = EventBuffer(min(len(inputs.grid.times) * (self.n + 1), 1 << 18))
         self.positions = np.zeros(self.n, dtype=np.int64)
         self.held = np.zeros(self.n)
