@@ -43,7 +43,8 @@ def is_local(path: UPath) -> bool:
     return path.protocol in ("", "file")
 
 
-def _fsync(path: str | Path) -> None:
+def flush(path: str | Path) -> None:
+    """Have the disk keep what was written to a local file or directory. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -71,7 +72,7 @@ def write_file(path: UPath, data: bytes) -> None:
             os.replace(temporary, str(path))
         finally:
             temporary.unlink(missing_ok=True)
-        _fsync(str(path.parent))
+        flush(str(path.parent))
     except OSError as error:
         raise StorageError(f"could not write {path}: {error.strerror or error}; nothing was changed.") from error
 
@@ -97,7 +98,7 @@ def create_directory(target: UPath, files: Mapping[str, bytes], *, read_only: bo
         temporary.mkdir()
         try:
             for name, data in files.items():
-                (temporary / name).write_bytes(data)
+                _write_local(temporary / name, data)
                 if read_only:
                     os.chmod(temporary / name, 0o444)
             return publish_directory(temporary, final)
@@ -108,19 +109,17 @@ def create_directory(target: UPath, files: Mapping[str, bytes], *, read_only: bo
 
 
 def publish_directory(temporary: Path, final: Path) -> bool:
-    """Give a directory that was filled under a temporary name its own, flushed to the disk; both are local and on one
-    file system. Returns False, and leaves it where it is, when there is such a directory already. Raises OSError.
+    """Give a directory that was filled under a temporary name its own; both are local and on one file system, and its
+    files are flushed. Returns False, and leaves it where it is, when there is such a directory already. Raises OSError.
     """
-    for path in temporary.iterdir():
-        _fsync(path)
-    _fsync(temporary)
+    flush(temporary)
     try:
         os.rename(temporary, final)
     except OSError:
         if final.exists():
             return False
         raise
-    _fsync(final.parent)
+    flush(final.parent)
     return True
 
 

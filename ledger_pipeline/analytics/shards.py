@@ -18,7 +18,7 @@ from typing import Any
 from ledger_pipeline import progress
 from ledger_pipeline.analytics.results import RUN_FILES, Layout, Shard, layout, literal, over_files
 from ledger_pipeline.errors import IntegrityError, StorageError
-from ledger_pipeline.files import UPath, publish_directory, write_json
+from ledger_pipeline.files import UPath, flush, publish_directory, write_json
 from ledger_pipeline.identity import hash_json
 
 RUNS = 500  # in a shard
@@ -121,6 +121,7 @@ def _copy(connection: Any, runs: Path, view: str, ids: Sequence[str], path: Path
     if view == "runs":
         connection.execute(f"CREATE VIEW runs AS {text}")
     connection.execute(f"COPY ({text}) TO {literal(str(path))} (FORMAT parquet)")
+    flush(path)
 
 
 def _remove(path: Path) -> None:
