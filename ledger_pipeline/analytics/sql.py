@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
     try:
         _views(connection, data, snapshots)
     except duckdb.Error as error:
-        raise IntegrityError(
-            f"the results cannot be read: {str(error).splitlines()[0]}; run again what that file belongs to."
-        ) from None
+        raise _unreadable(error, data, snapshots) or IntegrityError(f"the results cannot be read: {error}") from None
     roots = {text for root in (data, snapshots) for text in (str(root), glob.escape(str(root)))}  # a view's glob also
     allowed = ", ".join("'" + root.replace("'", "''") + "/'" for root in sorted(roots))
     connection.execute(f"SET allowed_directories = [{allowed}]")
@@ -79,11 +78,39 @@ def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataF
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type.name != "SELECT":  # EXPLAIN ANALYZE COPY writes
                 raise InputError("give one SELECT statement; results can be read here, not changed.")
-            return connection.execute(statements[0]).to_arrow_table().slice(0, limit).to_pandas()
+            return _rows(connection, statements[0]).slice(0, limit).to_pandas()
         except duckdb.Error as error:
-            raise InputError(
+            raise _unreadable(error, data, snapshots) or InputError(
                 f"the query failed: {str(error).splitlines()[0]} (`ledger-pipeline sql --views` lists the views)."
             ) from None
+
+
+def _rows(connection: Any, statement: Any) -> Any:
+    """The answer as an Arrow table. DuckDB looks for Ctrl-C seldom, so it works in a thread and is told."""
+    with ThreadPoolExecutor(1) as worker:
+        answer = worker.submit(lambda: connection.execute(statement).to_arrow_table())
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
+
+
+def _unreadable(error: Exception, data: Path, snapshots: Path) -> IntegrityError | None:
+    """What to do when a query failed because a stored file cannot be read; None when it failed for another reason."""
+    import duckdb
+
+    if isinstance(error, (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)):
+        return None
+    told = str(error).splitlines()[0].rstrip(".")
+    for folder, advice in (
+        (data / "shards", f"delete {data / 'shards'}, the runs in it have files of their own"),
+        (data / "runs", "run again what that file belongs to"),
+        (snapshots, "restore the snapshot from where it was sealed"),
+    ):
+        if f"{folder}/" in told:
+            return IntegrityError(f"the results cannot be read: {told}; {advice}.")
+    return None
 
 
 def describe(data: Path, snapshots: Path) -> dict[str, list[str]]:

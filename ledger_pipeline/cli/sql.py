@@ -37,7 +37,10 @@ def sql(project: Project, query: str | None, views: bool, limit: int, as_json: b
             lambda: table(["view", "columns"], [[name, ", ".join(columns)] for name, columns in told.items()]),
         )
         return
-    frame = ask(query, project.data, project.snapshots, limit)
+    frame = ask(query, project.data, project.snapshots, limit + 1)
+    if len(frame) > limit:
+        frame = frame.head(limit)
+        click.echo(f"note: these are the first {limit:,} rows; --limit shows more.", err=True)
     rows = frame.astype(object).where(frame.notna(), None).values.tolist()
     emit(
         [dict(zip(frame.columns, row, strict=True)) for row in rows],

@@ -4,17 +4,21 @@ UI.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.execution import compute_logs
 
 from ledger_pipeline import errors
 from ledger_pipeline.defs.event_storage import open_instance
@@ -218,20 +222,34 @@ def materialize(
     """Materialise in this process. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed."""
     from ledger_pipeline.defs.resources import resources
 
-    result = dg.materialize(
-        assets,
-        instance=records,
-        resources=resources(project) | ({"trading": trading} if trading else {}),
-        run_config=_QUIET | config,
-        raise_on_error=False,
-        **options,
-    )
+    with _mirrors_apart():
+        result = dg.materialize(
+            assets,
+            instance=records,
+            resources=resources(project) | ({"trading": trading} if trading else {}),
+            run_config=_QUIET | config,
+            raise_on_error=False,
+            **options,
+        )
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error_source.name == "INTERRUPT":
             raise KeyboardInterrupt
     if not result.success and not any(event.is_step_failure for event in result.all_events):
         raise KeyboardInterrupt
     return result
+
+
+@contextmanager
+def _mirrors_apart() -> Iterator[None]:
+    """Let Dagster start the processes that mirror a run's output in sessions of their own. Ctrl-C in a terminal goes to
+    every process of the session, and these would answer with tracebacks; Dagster ends them itself.
+    """
+    apart = functools.partial(subprocess.Popen, start_new_session=True)
+    compute_logs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": apart})  # there is no option for it
+    try:
+        yield
+    finally:
+        compute_logs.subprocess = subprocess
 
 
 def _failed_runs(result: dg.ExecuteInProcessResult) -> dict[str, LedgerPipelineError]:

@@ -151,6 +151,10 @@ def test_shards_may_be_deleted_and_a_broken_one_is_named(root, filled) -> None:
     first, second = sorted(layout(root / "data").shards)
     shutil.rmtree(root / "data" / "shards" / first)
     same(rows(root), filled[1])
+    path = root / "data" / "shards" / second / "equity.parquet"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(lp.IntegrityError, match=r"equity.parquet.*; delete .*shards, the runs in it have files"):
+        rows(root)
     (root / "data" / "shards" / second / "manifest.json").write_text("{}")
     with pytest.raises(lp.IntegrityError, match=rf"{second} is no readable shard .*delete it"):
         rows(root)

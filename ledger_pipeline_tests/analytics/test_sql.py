@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -208,3 +211,24 @@ def test_a_broken_file_is_named(tmp_path, root) -> None:
     (tmp_path / "r" / "data" / "runs" / run_id / "equity.parquet").write_bytes(b"nonsense")
     with pytest.raises(lp.IntegrityError, match=run_id):
         ask(tmp_path / "r", "select * from equity")
+
+
+@pytest.mark.parametrize(("view", "folder"), [("equity", "runs"), ("ledger", "runs"), ("bars", "snapshots")])
+def test_a_damaged_file_is_no_fault_of_the_question(tmp_path, root, view, folder) -> None:
+    shutil.copytree(root, tmp_path / "r")
+    home = tmp_path / "r" if folder == "snapshots" else tmp_path / "r" / "data"
+    path = next((home / folder).glob(f"*/{view}.parquet"))
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[10:60] = bytes(50)  # the footer is sound: it is found when the rows are read
+    path.write_bytes(data)
+    with pytest.raises(lp.IntegrityError, match=rf"{view}\.parquet.*; (run again|restore)"):
+        ask(tmp_path / "r", f"select * from {view}")
+
+
+def test_a_query_that_is_interrupted_is_not_an_error_of_its_own(root) -> None:
+    text = "select sum(a.range * b.range) from range(3000000) a, range(3000000) b"
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ask(root, text)

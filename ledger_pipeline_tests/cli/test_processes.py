@@ -39,6 +39,7 @@ def start(project, *arguments: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        start_new_session=True,
     )
 
 
@@ -92,11 +93,13 @@ def runs_by_status(project) -> list[str]:
         return sorted(run.status.value for run in records.get_runs())
 
 
-def test_ctrl_c_in_a_run_ends_with_130_and_leaves_nothing_half_written(slow) -> None:
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["to the process", "as a terminal does, to all it started"])
+def test_ctrl_c_in_a_run_ends_with_130_and_leaves_nothing_half_written(slow, send) -> None:
     before = listing(slow)
     process = start(slow, "run", "toil", "--snapshot", "small")
     started_run(slow, process)
-    process.send_signal(signal.SIGINT)
+    time.sleep(1)  # what mirrors the run's output takes a moment to start
+    send(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out == "" and "interrupted: nothing was left half-written" in err and "Traceback" not in err
