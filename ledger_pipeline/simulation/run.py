@@ -182,6 +182,11 @@ def run(
     `until` cuts the grid at that bar index, for replays. Raises InputError (StrategyError among them), RefusedError,
     IntegrityError; nothing is written.
     """
+    if not isinstance(experiment, Experiment) or not isinstance(snapshot, Snapshot):
+        raise InputError(
+            f"run takes an experiment and a snapshot, not {type(experiment).__name__} and {type(snapshot).__name__}: "
+            "make the one with experiment(...), open the other with open_snapshot(...)."
+        )
     started = time.perf_counter()
     spec = experiment.spec
     everything = experiment_grid(snapshot, spec.universe)

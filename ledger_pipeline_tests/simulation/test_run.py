@@ -149,3 +149,10 @@ def test_params_are_frozen_all_the_way() -> None:
     assert value["a"] == (1, {"b": (2,)}) and value["c"] == "x"
     with pytest.raises(TypeError):
         value["a"][1]["b"] = 3
+
+
+def test_names_in_place_of_an_experiment_or_a_snapshot(snapshot) -> None:
+    made = lp.experiment("def strategy(ctx, params):\n    return ctx.hold()\n", costs=[], name="hold")
+    for given in ((made, "demo"), ("hold", snapshot)):
+        with pytest.raises(lp.InputError, match=r"run takes an experiment and a snapshot, not .*str.*open_snapshot"):
+            lp.run(*given)
