@@ -42,7 +42,9 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
     try:
         _views(connection, data, snapshots)
     except duckdb.Error as error:
-        raise _unreadable(error, data, snapshots) or IntegrityError(f"the results cannot be read: {error}") from None
+        raise _unreadable(error, data, snapshots) or IntegrityError(
+            f"the results cannot be read: {str(error).splitlines()[0]}; run again what it is about."
+        ) from None
     roots = {text for root in (data, snapshots) for text in (str(root), glob.escape(str(root)))}  # a view's glob also
     allowed = ", ".join("'" + root.replace("'", "''") + "/'" for root in sorted(roots))
     connection.execute(f"SET allowed_directories = [{allowed}]")
