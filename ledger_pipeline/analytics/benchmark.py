@@ -11,8 +11,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.analytics.metrics import MIN_VOLATILITY, period_rate
-from ledger_pipeline.analytics.returns import check_time_zone, check_times, wealth_index
+from ledger_pipeline.analytics.metrics import MIN_VOLATILITY, period_rates
+from ledger_pipeline.analytics.returns import bankrupt_at, check_time_zone, check_times, wealth_index
 from ledger_pipeline.errors import InputError
 
 BENCHMARK_FORMULAS: dict[str, str] = {
@@ -28,13 +28,13 @@ MIN_VARIANCE = 1e-30  # of the benchmark, as in empyrical
 
 
 def benchmark_metrics(
-    equity: pd.DataFrame, benchmark: pd.Series, *, periods_per_year: float, risk_free: float = 0.0
+    equity: pd.DataFrame, benchmark: pd.Series, *, periods_per_year: float, risk_free: float | pd.Series = 0.0
 ) -> dict[str, float | None]:
     """Return the metrics of BENCHMARK_FORMULAS for a run against `benchmark`; None where undefined.
 
     equity: the equity of a run. benchmark: index levels (see `total_return_index`) by ts, with time zone, ascending.
-    risk_free: an annual rate. Fewer than 3 common times, or equity that was not positive, leave all but
-    benchmark_return None.
+    risk_free: an annual rate, or a series of them by time (see `metrics`). Fewer than 3 common times, or equity that
+    was not positive from the start, leave all but benchmark_return None.
     Sources: M. C. Jensen, "The Performance of Mutual Funds", 1968 (alpha, beta); R. Grinold and R. Kahn, "Active
     Portfolio Management", 1999 (information ratio); the same as empyrical `alpha`, `beta` and `excess_sharpe` (which is
     not annualised there).
@@ -44,8 +44,9 @@ def benchmark_metrics(
     levels = benchmark.dropna().astype("float64")
     if (levels <= 0).any():
         raise InputError("The benchmark has levels of zero or less: pass index levels such as closes, not returns.")
-    rate = period_rate(risk_free, periods_per_year)
     wealth = wealth_index(equity)
+    if bankrupt_at(equity) is not None:
+        wealth = wealth.dropna()
     common = wealth.index.intersection(levels.index)
     found: dict[str, float | None] = dict.fromkeys(BENCHMARK_FORMULAS)
     if len(common) >= 2:
@@ -53,6 +54,7 @@ def benchmark_metrics(
     ours = wealth.loc[common].to_numpy()
     if len(common) < 3 or np.isnan(ours).any():
         return found
+    rate = period_rates(risk_free, periods_per_year, common[:-1])
     theirs = levels.loc[common].to_numpy()
     r, b = ours[1:] / ours[:-1] - 1.0, theirs[1:] / theirs[:-1] - 1.0
     found["beta"] = beta(r, b)
@@ -69,7 +71,9 @@ def beta(r: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.mean(residual * r)) / variance if variance >= MIN_VARIANCE else None
 
 
-def alpha(r: np.ndarray, b: np.ndarray, periods_per_year: float, period_risk_free: float = 0.0) -> float | None:
+def alpha(
+    r: np.ndarray, b: np.ndarray, periods_per_year: float, period_risk_free: float | np.ndarray = 0.0
+) -> float | None:
     """Return (1 + mean((r - rf) - beta x (b - rf))) ^ periods_per_year - 1: the annual return that beta does not
     explain.
     """
@@ -96,13 +100,14 @@ def information_ratio(r: np.ndarray, b: np.ndarray, periods_per_year: float) -> 
     return float(np.mean(r - b)) * periods_per_year / error
 
 
-def total_return_index(closes: pd.Series, actions: pd.DataFrame) -> pd.Series:
+def total_return_index(closes: pd.Series, actions: pd.DataFrame, sessions: pd.DatetimeIndex | None = None) -> pd.Series:
     """Return what the first close grew to, at each close, with splits undone and dividends reinvested at the close of
     the ex-date.
 
     closes: raw closes of one symbol by ts, with time zone, ascending (missing ones are dropped). actions: rows
-    (ex_date, kind, value) of that symbol. An action counts at the first bar at or after its ex-date; one at or before
-    the first bar, or after the last, does not. A dividend is paid on the shares held at the previous close, so before a
+    (ex_date, kind, value) of that symbol. sessions: the session date of each close (00:00 UTC), the times of the closes
+    when left out. An action counts at the first bar whose session is its ex-date or later; one at or before the first
+    bar, or after the last, does not. A dividend is paid on the shares held at the previous close, so before a
     split of the same day, as the fold posts it.
     Raises InputError for naive, repeated or unsorted times, missing columns, an unknown kind, or a close that is not
     positive.
@@ -115,6 +120,7 @@ def total_return_index(closes: pd.Series, actions: pd.DataFrame) -> pd.Series:
     unknown = set(kinds) - {"SPLIT", "DIVIDEND"}
     if unknown:
         raise InputError(f"The actions table has the kind {sorted(unknown)[0]!r}: it must be SPLIT or DIVIDEND.")
+    dates_of_closes = (closes.index if sessions is None else sessions)[closes.notna().to_numpy()]
     closes = closes.dropna().astype("float64")
     price = closes.to_numpy()
     if (price <= 0).any():
@@ -123,7 +129,7 @@ def total_return_index(closes: pd.Series, actions: pd.DataFrame) -> pd.Series:
         return closes.rename("total_return_index")
     dates = pd.DatetimeIndex(actions["ex_date"])
     check_time_zone(dates, "actions")
-    rows = closes.index.searchsorted(dates, side="left")
+    rows = dates_of_closes.searchsorted(dates, side="left")
     values = actions["value"].to_numpy(np.float64)
     splits = kinds == "SPLIT"
     shares, cash = np.ones(len(price)), np.zeros(len(price))

@@ -44,7 +44,7 @@ MAX_SHOWN = 4
 
 _PERCENT = frozenset(
     "total_return cagr volatility max_drawdown var_95 cvar_95 win_rate time_in_market exposure "
-    "money_weighted_return benchmark_return alpha tracking_error".split()
+    "money_weighted_return benchmark_return alpha tracking_error risk_free".split()
 )
 _AMOUNT = frozenset("average_trade costs income net_flows final_equity".split())
 _TITLES = {"cagr": "CAGR", "var_95": "VaR 95%", "cvar_95": "CVaR 95%", "money_weighted_return": "Money-weighted return"}
@@ -171,10 +171,12 @@ def metric_title(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-def format_metric(name: str, value: float | int | None) -> str:
+def format_metric(name: str, value: float | int | str | None) -> str:
     """Return a metric's value for people: percent for rates, two decimals for ratios, grouped digits for amounts, "—"
     if undefined.
     """
+    if isinstance(value, str):
+        return value
     if value is None or not math.isfinite(value):
         return ABSENT
     if name in _PERCENT:

@@ -3,6 +3,8 @@
 Every metric is a fold over the equity rows, the fills or the trades of a ledger. Returns are time-weighted (see
 `returns`), so a deposit is never mistaken for a gain. Where the name is shared with `empyrical`, so is the definition.
 What is undefined is None, never NaN and never infinite: a Sharpe ratio without volatility, a win rate without trades.
+Amounts that differ by less than a billionth are the same (returns.TOLERANCE), and a trade whose P&L is less than that
+of what it cost, or than BREAK_EVEN, neither won nor lost: float64 leaves such residues.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.analytics.returns import (
+    TOLERANCE,
+    bankrupt_at,
     check_equity,
+    check_times,
     drawdown,
     money_weighted_return,
     time_weighted_returns,
@@ -24,7 +29,7 @@ from ledger_pipeline.errors import InputError
 
 FORMULAS: dict[str, str] = {
     "total_return": "product of (1 + r) - 1, with r = equity / (previous equity + flow) - 1 (time-weighted)",
-    "cagr": "(1 + total return) ^ (1 / years) - 1, with years = returns / periods a year",
+    "cagr": "(1 + total return) ^ (1 / years) - 1, with years of 365.25 days from the first pulse to the last",
     "volatility": "standard deviation of r (n - 1) x sqrt(periods a year)",
     "sharpe": "mean of (r - risk-free) / standard deviation of r (n - 1) x sqrt(periods a year)",
     "sortino": "annual mean of (r - risk-free) / annual root mean square of its negative part (over all returns)",
@@ -37,7 +42,7 @@ FORMULAS: dict[str, str] = {
     "win_rate": "trades with P&L above zero / trades (P&L after fees)",
     "average_trade": "mean P&L of a trade, after fees",
     "profit_factor": "sum of winning P&L / |sum of losing P&L|, after fees",
-    "turnover": "sum of |quantity x price| of the fills / 2 / mean equity / years",
+    "turnover": "sum of |quantity x price| of the fills / 2 / mean equity / years (as for CAGR)",
     "costs": "fees paid since the start (spread is in the fill prices)",
     "time_in_market": "pulses with a position / pulses",
     "exposure": "mean of sum |position x price| / equity",
@@ -48,38 +53,53 @@ FORMULAS: dict[str, str] = {
 }
 """One line a metric, in display order: for help texts and the report."""
 
-MIN_VOLATILITY = 1e-12  # below it a ratio to volatility would be noise
+MIN_VOLATILITY = 1e-9  # a year; below it a ratio to volatility would be noise
+BREAK_EVEN = 1e-7  # of a unit of currency: a P&L within it is none
+DAYS_PER_YEAR = 365.25
 
 
 def metrics(
-    equity: pd.DataFrame, fills: pd.DataFrame, trades: pd.DataFrame, *, periods_per_year: float, risk_free: float = 0.0
+    equity: pd.DataFrame,
+    fills: pd.DataFrame,
+    trades: pd.DataFrame,
+    *,
+    periods_per_year: float,
+    risk_free: float | pd.Series = 0.0,
 ) -> dict[str, float | int | None]:
     """Return all metrics of a run, in display order (the keys of FORMULAS); None where a metric is undefined.
 
     equity, fills, trades: the frames of a run (one equity row a pulse, ascending, with time zone). `periods_per_year`:
-    bars a year, from the calendar and the bar spacing. `risk_free`: an annual rate; a period's rate is (1 + risk_free)
-    ^ (1 / periods_per_year) - 1. Rates and ratios are fractions (0.05 is 5 %), amounts are in the account's currency.
-    With fewer than two equity rows, or once equity was not positive, everything that rests on returns is None;
-    `returns.undefined_reason` says why. Raises InputError for missing columns, naive, repeated or unsorted times,
-    periods_per_year <= 0, or risk_free <= -1.
+    bars a year (see market.calendars.annualisation). `risk_free`: an annual rate, or a series of annual rates by time,
+    of which the last one known at the start of a period counts for it (none known: 0); a period's rate is (1 + rate) ^
+    (1 / periods_per_year) - 1. Rates and ratios are fractions (0.05 is 5 %), amounts are in the account's currency.
+    With fewer than two equity rows, or without money at the start of a period, everything that rests on returns is
+    None; `returns.undefined_reason` says why. A bankrupt account has lost 100 %. Raises InputError for missing columns,
+    naive, repeated or unsorted times, periods_per_year <= 0, or a rate <= -1.
     """
     check_equity(equity, ("ts", "equity", "flow", "exposure", "fees", "income"))
     _check_columns(fills, "fills", ("quantity", "price"))
     _check_columns(trades, "trades", ("pnl",))
-    r = time_weighted_returns(equity).to_numpy()
+    series = time_weighted_returns(equity)
+    lost = np.flatnonzero(series.to_numpy() == -1.0)
+    series = series.iloc[: lost[0] + 1] if len(lost) else series
+    r = series.to_numpy()
     if not np.isfinite(r).all():
         r = r[:0]
-    period_risk_free = period_rate(risk_free, periods_per_year)
+    starts = equity["ts"].iloc[len(equity) - len(time_weighted_returns(equity)) - 1 :].iloc[: len(r)]
+    period_risk_free = period_rates(risk_free, periods_per_year, pd.DatetimeIndex(starts))
+    years = elapsed_years(starts.iloc[0], series.index[-1]) if len(r) else 0.0
     span = max_drawdown_span(equity) if len(r) else None
-    pnl = trades["pnl"].to_numpy(np.float64)
+    deepest = span.depth if span else None
+    growth = cagr(r, years)
+    pnl = settled_pnl(trades)
     found = {
         "total_return": total_return(r),
-        "cagr": cagr(r, periods_per_year),
+        "cagr": growth,
         "volatility": volatility(r, periods_per_year),
         "sharpe": sharpe(r, periods_per_year, period_risk_free),
         "sortino": sortino(r, periods_per_year, period_risk_free),
-        "calmar": calmar(r, periods_per_year),
-        "max_drawdown": max_drawdown(r),
+        "calmar": growth / -deepest if growth is not None and deepest else None,
+        "max_drawdown": deepest,
         "max_drawdown_length": span.length if span else None,
         "var_95": value_at_risk(r),
         "cvar_95": conditional_value_at_risk(r),
@@ -87,7 +107,7 @@ def metrics(
         "win_rate": win_rate(pnl),
         "average_trade": average_trade(pnl),
         "profit_factor": profit_factor(pnl),
-        "turnover": turnover(equity, fills, len(r) / periods_per_year),
+        "turnover": turnover(equity, fills, years),
         "costs": _last(equity["fees"]),
         "time_in_market": time_in_market(equity),
         "exposure": mean_exposure(equity),
@@ -97,6 +117,36 @@ def metrics(
         "money_weighted_return": money_weighted_return(equity),
     }
     return {name: _plain(found[name]) for name in FORMULAS}
+
+
+def elapsed_years(first: pd.Timestamp, last: pd.Timestamp) -> float:
+    """Return the years of 365.25 days from one time to another."""
+    return (last - first) / pd.Timedelta(days=DAYS_PER_YEAR)
+
+
+def settled_pnl(trades: pd.DataFrame) -> np.ndarray:
+    """Return the P&L of trades, with 0 where it is within BREAK_EVEN, or within TOLERANCE of the value that was entered
+    (where the table has quantity and entry_price).
+    """
+    pnl = trades["pnl"].to_numpy(np.float64)
+    least = np.full(len(pnl), BREAK_EVEN)
+    if {"quantity", "entry_price"} <= set(trades.columns):
+        entered = trades["quantity"].to_numpy(np.float64) * trades["entry_price"].to_numpy(np.float64)
+        least = np.fmax(least, TOLERANCE * np.abs(entered))
+    return np.where(np.abs(pnl) <= least, 0.0, pnl)
+
+
+def period_rates(annual: float | pd.Series, periods_per_year: float, starts: pd.DatetimeIndex) -> float | np.ndarray:
+    """Return the risk-free rate of each period: one number for a constant annual rate; for a series of annual rates by
+    time an array, with the last rate known at the start of each period, 0 before the first. InputError as period_rate.
+    """
+    if not isinstance(annual, pd.Series):
+        return period_rate(annual, periods_per_year)
+    check_times(annual.index, "risk-free rates")
+    known = annual.dropna().astype("float64")
+    rates = np.array([period_rate(value, periods_per_year) for value in known])
+    place = known.index.searchsorted(starts, side="right") - 1
+    return np.where(place >= 0, np.append(rates, 0.0)[place], 0.0)
 
 
 def period_rate(annual_rate: float, periods_per_year: float) -> float:
@@ -117,14 +167,14 @@ def total_return(r: np.ndarray) -> float | None:
     return float(np.prod(1.0 + r) - 1.0) if len(r) else None
 
 
-def cagr(r: np.ndarray, periods_per_year: float) -> float | None:
-    """Return (product of (1 + r)) ^ (periods_per_year / n) - 1, the compound annual growth rate; empyrical
-    `annual_return`.
+def cagr(r: np.ndarray, years: float) -> float | None:
+    """Return (product of (1 + r)) ^ (1 / years) - 1, the compound annual growth rate over `years` of elapsed time;
+    empyrical `annual_return`, which counts years in periods.
     """
-    if not len(r):
+    if not len(r) or years <= 0:
         return None
     try:
-        return float(np.prod(1.0 + r)) ** (periods_per_year / len(r)) - 1.0
+        return float(np.prod(1.0 + r)) ** (1.0 / years) - 1.0
     except OverflowError:
         return None
 
@@ -134,18 +184,19 @@ def volatility(r: np.ndarray, periods_per_year: float) -> float | None:
     return float(np.std(r, ddof=1)) * math.sqrt(periods_per_year) if len(r) > 1 else None
 
 
-def sharpe(r: np.ndarray, periods_per_year: float, period_risk_free: float = 0.0) -> float | None:
-    """Return mean(r - rf) / std(r, ddof 1) x sqrt(periods_per_year); None below 2 returns or without volatility.
+def sharpe(r: np.ndarray, periods_per_year: float, period_risk_free: float | np.ndarray = 0.0) -> float | None:
+    """Return mean(r - rf) / std(r - rf, ddof 1) x sqrt(periods_per_year); None below 2 returns or without volatility.
+    A constant rf leaves the deviation as it is.
 
     Source: W. F. Sharpe, "The Sharpe Ratio", Journal of Portfolio Management, 1994; empyrical `sharpe_ratio`.
     """
-    annual = volatility(r, periods_per_year)
+    annual = volatility(r - period_risk_free if isinstance(period_risk_free, np.ndarray) else r, periods_per_year)
     if annual is None or annual < MIN_VOLATILITY:
         return None
     return float(np.mean(r - period_risk_free)) * periods_per_year / annual
 
 
-def sortino(r: np.ndarray, periods_per_year: float, period_risk_free: float = 0.0) -> float | None:
+def sortino(r: np.ndarray, periods_per_year: float, period_risk_free: float | np.ndarray = 0.0) -> float | None:
     """Return mean(r - rf) x P / (sqrt(mean(min(r - rf, 0)^2)) x sqrt(P)); None below 2 returns or without a loss.
 
     The mean square is over all returns, gains counting as zero.
@@ -159,24 +210,13 @@ def sortino(r: np.ndarray, periods_per_year: float, period_risk_free: float = 0.
     return float(np.mean(excess)) * periods_per_year / downside if downside >= MIN_VOLATILITY else None
 
 
-def calmar(r: np.ndarray, periods_per_year: float) -> float | None:
-    """Return CAGR / |max drawdown| over the whole run; None without a drawdown.
-
-    Source: T. W. Young, "Calmar Ratio: A Smoother Tool", Futures, 1991 (there over 36 months); empyrical
-    `calmar_ratio`.
-    """
-    growth, deepest = cagr(r, periods_per_year), max_drawdown(r)
-    return growth / -deepest if growth is not None and deepest is not None and deepest < 0 else None
-
-
 def max_drawdown(r: np.ndarray) -> float | None:
     """Return the least of wealth / running maximum - 1 (zero or negative), the start counting as a peak; empyrical
-    `max_drawdown`.
+    `max_drawdown`. What is within TOLERANCE of the peak is at the peak.
     """
     if not len(r):
         return None
-    wealth = np.concatenate([[1.0], np.cumprod(1.0 + r)])
-    return float((wealth / np.maximum.accumulate(wealth) - 1.0).min())
+    return float(drawdown(pd.Series(np.concatenate([[1.0], np.cumprod(1.0 + r)]))).min())
 
 
 @dataclass(frozen=True)
@@ -200,15 +240,16 @@ def max_drawdown_span(equity: pd.DataFrame) -> DrawdownSpan | None:
     returns.
     """
     wealth = wealth_index(equity)
+    if bankrupt_at(equity) is not None:
+        wealth = wealth.dropna()
     if len(wealth) < 2 or not np.isfinite(wealth).all():
         return None
     depth = drawdown(wealth).to_numpy()
     level = wealth.to_numpy()
     trough = int(depth.argmin())
-    peak = int(level[: trough + 1].argmax())
     # the last of several equal peaks is where the fall began
-    peak = trough - int(level[peak : trough + 1][::-1].argmax())
-    back = np.flatnonzero(level[trough:] >= level[peak])
+    peak = int(np.flatnonzero(depth[: trough + 1] == 0.0)[-1]) if depth[trough] < 0 else trough
+    back = np.flatnonzero(level[trough:] >= level[: trough + 1].max() * (1.0 - TOLERANCE))
     end = trough + int(back[0]) if len(back) else len(level) - 1
     at = wealth.index
     return DrawdownSpan(float(depth[trough]), at[peak], at[trough], at[end], end - peak, bool(len(back)))

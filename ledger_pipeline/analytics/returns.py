@@ -6,8 +6,10 @@ measured on the money that was there, and the periods are chained, so the size a
 would have grown to the final equity.
 
 A return needs a positive base. An account that has no money yet has no returns, so the series begins with the first
-money. An account whose equity is zero or negative has none either: from there on returns are NaN, and
-`undefined_reason` says so in a sentence.
+money. An account whose equity falls to zero or below is bankrupt: it has lost everything (a return of -100 %), and has
+no returns after that, whatever its positions are worth later. `undefined_reason` says so in a sentence.
+
+Differences of less than a billionth (TOLERANCE, relative) are rounding: 1 + 0.1 - 0.1 is back at 1.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import pandas as pd
 from ledger_pipeline.errors import InputError
 
 SECONDS_PER_YEAR = 365 * 86_400  # Act/365, the convention of XIRR
+TOLERANCE = 1e-9  # relative: what differs by less is the same amount of money
 MAX_LOG_RATE = 700.0  # exp() of more overflows a float64
 
 
@@ -55,7 +58,8 @@ def time_weighted_returns(equity: pd.DataFrame) -> pd.Series:
     """Return r_t = equity_t / (equity_{t-1} + flow_t) - 1, indexed by ts, one shorter than the account's funded life.
 
     A flow is posted before the fills of its pulse, so it belongs to the base of that period and never to its gain. Rows
-    before the first money are left out; from the first base or equity that is not positive, returns are NaN.
+    before the first money are left out. The first equity at or below zero gives -1 (all is lost); after it, and from a
+    base that is not positive on, returns are NaN.
     Source: CFA Institute, GIPS Standards, "true" time-weighted return (valuation at each external flow).
     Raises InputError for missing columns or naive, repeated or unsorted times.
     """
@@ -70,28 +74,46 @@ def time_weighted_returns(equity: pd.DataFrame) -> pd.Series:
     values = np.full(len(after), np.nan)
     with np.errstate(over="ignore"):
         values[defined] = after[defined] / base[defined] - 1.0
+    end = int(defined.sum())
+    if end < len(after) and base[end] > 0 and after[end] <= 0:
+        values[end] = -1.0
     return pd.Series(values, index=times[start + 1 :], name="return")
 
 
 def wealth_index(equity: pd.DataFrame) -> pd.Series:
-    """Return the growth of 1 unit of cash, time-weighted: 1.0 at the start, then the running product of 1 + r_t,
-    indexed by ts.
+    """Return the growth of 1 unit of cash, time-weighted: 1.0 at the start, then the product of 1 + r_t so far, indexed
+    by ts. Between two flows it is proportional to the equity, without a product, so that equal equity is equal wealth.
 
-    Empty for an account that never held money; NaN from the point where returns are undefined.
+    Empty for an account that never held money; 0 where it is bankrupt, NaN from where returns are undefined.
     """
     check_equity(equity)
     level = equity["equity"].to_numpy(np.float64)
     times = pd.DatetimeIndex(equity["ts"], name="ts")
     if not (level > 0).any():
         return pd.Series([], index=times[:0], name="wealth", dtype="float64")
-    returns = time_weighted_returns(equity)
-    values = np.concatenate([[1.0], np.cumprod(1.0 + returns.to_numpy())])
-    return pd.Series(values, index=times[_start_row(level) :], name="wealth")
+    returns = time_weighted_returns(equity).to_numpy()
+    start = _start_row(level)
+    values = np.concatenate([[1.0], np.full(len(returns), np.nan)])
+    flow = equity["flow"].to_numpy(np.float64)[start + 1 :]
+    known = int(np.isfinite(returns).sum())
+    reached, first = 1.0, 0
+    for end in [*np.flatnonzero(flow[:known]).tolist(), known]:
+        if end > first:  # the returns first .. end - 1 follow a base without another flow
+            base = level[start + first] + flow[first]
+            with np.errstate(over="ignore"):
+                held = np.maximum(level[start + first + 1 : start + end + 1], 0.0)
+                values[first + 1 : end + 1] = reached * (held / base)
+            reached = values[end]
+        first = end
+    return pd.Series(values, index=times[start:], name="wealth")
 
 
 def drawdown(wealth: pd.Series) -> pd.Series:
-    """Return wealth / its running maximum - 1 (0 at a peak, negative below it), on the index of `wealth`."""
-    return (wealth / wealth.cummax() - 1.0).rename("drawdown")
+    """Return wealth / its running maximum - 1 (0 at a peak, negative below it), on the index of `wealth`. What is
+    within TOLERANCE of the peak is at the peak.
+    """
+    depth = wealth / wealth.cummax() - 1.0
+    return depth.mask(depth > -TOLERANCE, 0.0).rename("drawdown")
 
 
 def undefined_reason(equity: pd.DataFrame) -> str | None:
@@ -103,13 +125,24 @@ def undefined_reason(equity: pd.DataFrame) -> str | None:
         return "The account never held money, so there are no returns."
     if len(returns) == 0:
         return "There is only one equity row, so there are no returns."
+    bankrupt = bankrupt_at(equity)
+    if bankrupt is not None:
+        level = equity.loc[equity["ts"] == bankrupt, "equity"].iloc[0]
+        return f"The account was bankrupt at {bankrupt:%Y-%m-%d}: its equity was {level:,.2f}; it has no returns after."
     bad = returns.index[returns.isna()]
     if len(bad) == 0:
         return None
     level = equity.loc[equity["ts"] == bad[0], "equity"].iloc[0]
     if level > 0:
         return f"The money at the start of {bad[0]:%Y-%m-%d} was zero or negative, so returns end there."
-    return f"Equity was {level:,.2f} at {bad[0]:%Y-%m-%d}, and an account at or below zero has no returns."
+    return f"Equity was {level:,.2f} at {bad[0]:%Y-%m-%d}, so there are no returns from there on."
+
+
+def bankrupt_at(equity: pd.DataFrame) -> pd.Timestamp | None:
+    """The first pulse at which an account that had money had an equity of zero or less; None when it never had."""
+    returns = time_weighted_returns(equity)
+    lost = returns.index[returns.to_numpy() == -1.0]
+    return lost[0] if len(lost) else None
 
 
 def money_weighted_return(equity: pd.DataFrame) -> float | None:

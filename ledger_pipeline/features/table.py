@@ -159,4 +159,5 @@ def of_columns(grid: Grid, columns: np.ndarray) -> Grid:
         present=grid.present[:, columns],
         split_factor=grid.split_factor[:, columns],
         actions=(),
+        timetable=None,
     )

@@ -7,9 +7,9 @@ as 00:00 UTC, which is also the `ts` of a daily bar. A calendar is built over wh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from math import ceil
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DAY = pd.Timedelta(days=1)
 YEAR = pd.Timedelta(days=365.25)
+LONG_ENOUGH = pd.Timedelta(days=90)  # for elapsed time to tell how many periods a year has
 
 
 def sessions(calendar: str, start: Any, end: Any) -> pd.DatetimeIndex:
@@ -87,32 +88,54 @@ def bar_spacing(times: pd.DatetimeIndex) -> pd.Timedelta:
     return DAY if DAY < usual < 7 * DAY else usual
 
 
-def periods_per_year(times: pd.DatetimeIndex, calendar: str) -> float:
-    """How many bars of this spacing a year has: what annualises a return or a volatility of these bars.
+@dataclass(frozen=True)
+class Annualisation:
+    """How many periods a year has, and in a sentence where that comes from."""
 
-    Sessions a year x bars a session. Sessions a year: the steps from session to session between the first and the last
-    bar, by elapsed years of 365.25 days; for less than a year, the sessions of the whole years around it, by the length
-    of those years. Bars a session: 1 for daily bars; else the regular trading minutes (lunch break excluded, the most
-    usual session of the span) by the spacing, a last shorter bar counting as one. Bars longer than a day have no
-    calendar: there it is the steps between the bars themselves by elapsed years.
+    periods: float
+    basis: str
 
-    Examples: daily XNYS bars 2000-03-01 to 2013-03-01 give 251.5; daily bars of 24/7 365.25; hourly XNYS bars 7 times
-    as many as daily ones.
 
-    Raises InputError as `sessions` and `bar_spacing` do.
+def annualisation(times: pd.DatetimeIndex, calendar: str) -> Annualisation:
+    """How many of these bars a year has: what annualises a return or a volatility of them.
+
+    `times` are the pulses of one run, with a time zone. Over 90 days or more: the steps between them by the elapsed
+    years of 365.25 days, whatever calendar, length or hours the bars have. Over less, weekends would weigh too much:
+    the sessions of the whole calendar years around the bars, by the length of those years, x the most usual number of
+    bars a session; but the steps again where the calendar is not the one of the bars (more than a tenth of them on days
+    without a session) or the bars are longer than a session.
+
+    Examples: daily XNYS bars 2000-03-01 to 2013-03-01 give 251.5; daily bars of 24/7 365.25; three-day candles 121.8.
+
+    Raises InputError without two bar times, and as `sessions` does.
     """
-    distinct = _distinct(times)
-    spacing = bar_spacing(distinct)
-    if spacing > DAY:
-        return (len(distinct) - 1) / ((distinct[-1] - distinct[0]) / YEAR)
-    first, last = distinct[0].tz_localize(None).normalize(), distinct[-1].tz_localize(None).normalize()
-    labels = sessions(calendar, first, last)
-    if last - first >= YEAR and len(labels) > 1:
-        a_year = (len(labels) - 1) / ((labels[-1] - labels[0]) / YEAR)
-    else:
-        first, last = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
-        a_year = len(sessions(calendar, first, last)) / ((last - first + DAY) / YEAR)
-    return a_year if spacing == DAY else a_year * _bars_per_session(calendar, first, last, spacing)
+    distinct = _utc(times).unique().sort_values()
+    if len(distinct) < 2:
+        raise InputError("a year cannot be counted in bars from fewer than two bar times.")
+    years = (distinct[-1] - distinct[0]) / YEAR
+    counted = Annualisation(
+        (len(distinct) - 1) / years, f"{len(distinct) - 1:,} steps in {years:.2f} years of the run's own bars"
+    )
+    if distinct[-1] - distinct[0] >= LONG_ENOUGH:
+        return counted
+    daily = bool((distinct == distinct.normalize()).all())
+    labels = session_of(calendar, distinct, daily=daily)
+    known = labels[labels.notna()]
+    if len(known) < 0.9 * len(distinct):
+        return counted
+    first, last = known.min().tz_localize(None), known.max().tz_localize(None)
+    held, bars = np.unique(known.asi8, return_counts=True)
+    if daily and len(held) > 1:
+        open_days = sessions(calendar, first, last).asi8
+        if np.bincount(np.diff(np.searchsorted(open_days, held))).argmax() > 1:
+            return counted
+    first, last = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
+    a_year = len(sessions(calendar, first, last)) / ((last - first + DAY) / YEAR)
+    a_session = int(np.bincount(bars).argmax())
+    return Annualisation(
+        a_year * a_session,
+        f"{a_year:.1f} sessions a year of {calendar}" + (f" x {a_session} bars a session" if a_session > 1 else ""),
+    )
 
 
 def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> ExchangeCalendar:
@@ -134,10 +157,26 @@ def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Exch
     except (ValueError, NotImplementedError) as error:
         # NotImplementedError: pandas 3.1 cannot do Orthodox Easter, which ASEX, XBEL, XBSE and XCYS need.
         reason = shorten(str(error).strip().rstrip("."), 200)
-        raise InputError(
-            f"the calendar {known} cannot be built for {first:%Y-%m-%d} to {last:%Y-%m-%d} ({reason}): "
-            "shorten the period or name another calendar."
-        ) from error
+        says = f"the calendar {known} cannot be built for {first:%Y-%m-%d} to {last:%Y-%m-%d} ({reason}): "
+        if isinstance(error, NotImplementedError):
+            near = pd.Timestamp(2024, 1, 1)
+            raise InputError(f"{says}name another. These can be: {', '.join(usable_calendars(near))}.") from error
+        raise InputError(f"{says}shorten the period or name another calendar.") from error
+
+
+@lru_cache(maxsize=1)
+def usable_calendars(day: pd.Timestamp) -> tuple[str, ...]:
+    """The names, without aliases, of the calendars that can be built around `day`; takes some seconds."""
+    from exchange_calendars import get_calendar, get_calendar_names
+
+    usable = []
+    for name in get_calendar_names(include_aliases=False):
+        try:
+            get_calendar(name, start=day, end=day + 31 * DAY)
+        except (ValueError, NotImplementedError):
+            continue
+        usable.append(name)
+    return tuple(sorted(usable))
 
 
 @lru_cache(maxsize=64)
@@ -161,15 +200,6 @@ def calendar_name(name: str) -> str:
     near = [wanted] if wanted in by_capital else get_close_matches(wanted, list(by_capital), n=3)
     hint = f"did you mean {' or '.join(by_capital[each] for each in near)}?" if near else "XNYS or 24/7 are examples."
     raise InputError(f"there is no calendar named {name!r}: {hint}")
-
-
-def _bars_per_session(calendar: str, first: pd.Timestamp, last: pd.Timestamp, spacing: pd.Timedelta) -> int:
-    schedule = trading_calendar(calendar, first, last).schedule.loc[first:last]
-    has_break = schedule["break_start"].notna()
-    morning = schedule["break_start"].where(has_break, schedule["close"]) - schedule["open"]
-    afternoon = (schedule["close"] - schedule["break_end"]).where(has_break, pd.Timedelta(0))
-    usual = pd.DataFrame({"morning": morning, "afternoon": afternoon}).value_counts().index[0]
-    return sum(ceil(part / spacing) for part in usual)
 
 
 def _distinct(times: pd.DatetimeIndex) -> pd.DatetimeIndex:

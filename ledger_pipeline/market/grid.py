@@ -18,6 +18,7 @@ import pandas as pd
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.market.bars import FIELDS, micros
 from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.market.timetable import Instrument, Timetable, timetable
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
@@ -39,7 +40,7 @@ class Grid:
     """Arrays over T bar times and N instruments, in the order of `symbols`.
 
     times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64
-    (T, N); actions: sorted by (t, i), then by ex-date and kind.
+    (T, N); actions: sorted by (t, i), then by ex-date and kind; timetable: where decisions are settled, and sessions.
     """
 
     times: np.ndarray
@@ -48,6 +49,7 @@ class Grid:
     present: np.ndarray
     split_factor: np.ndarray
     actions: tuple[Action, ...]
+    timetable: Timetable | None = None
 
     @functools.cached_property
     def has_splits(self) -> bool:
@@ -63,6 +65,7 @@ class Grid:
             self.present[: t + 1],
             self.split_factor[: t + 1],
             tuple(action for action in self.actions if action.t <= t),
+            None if self.timetable is None else self.timetable.until(t),
         )
 
 
@@ -95,30 +98,44 @@ def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:
         else:
             fields[t, FIELDS.index(name), instrument] = values[keep]
     present = ~np.isnan(fields[:, CLOSE, :])
-    actions = _actions(snapshot.actions, times, times[present.argmax(axis=0)], chosen)
+    calendars = snapshot.calendars
+    try:
+        table = timetable(
+            [Instrument(symbol, calendars[symbol], times[present[:, i]]) for i, symbol in enumerate(chosen)],
+            times,
+            present,
+        )
+    except InputError as error:
+        raise InputError(f"snapshot {snapshot.id!r}: {error}") from None
+    actions = _actions(snapshot.actions, table, present, chosen)
     factor = np.broadcast_to(1.0, (len(times), len(chosen)))  # takes no memory while there are no splits
     if any(action.kind == "SPLIT" for action in actions):
         factor = factor.copy()
         for action in actions:
             if action.kind == "SPLIT":
                 factor[action.t :, action.i] *= action.value
-    return Grid(times, chosen, fields, present, factor, actions)
+    return Grid(times, chosen, fields, present, factor, actions, table)
 
 
 def _actions(
-    actions: pd.DataFrame, times: np.ndarray, listed: np.ndarray, symbols: tuple[str, ...]
+    actions: pd.DataFrame, table: Timetable, present: np.ndarray, symbols: tuple[str, ...]
 ) -> tuple[Action, ...]:
-    """Each action at the first bar time on or after its ex-date; several of an instrument in order of ex-date, kind.
+    """Each action at the first bar time whose session, by the instrument's calendar, is its ex-date or a later one;
+    several of an instrument in order of ex-date, kind.
 
-    One that comes before the instrument's first bar (`listed`) or after the last bar time is not posted: nobody could
-    hold it then, and so an instrument's arrays are the same in every universe.
+    One that comes before the session of the instrument's first bar or after the last session is not posted: nobody
+    could hold it then, and so an instrument's arrays are the same in every universe.
     """
     place = {symbol: i for i, symbol in enumerate(symbols)}
+    listed = present.argmax(axis=0)
     rows = []
     for symbol, ex_date, kind, value in zip(
         actions["symbol"], micros(actions["ex_date"]), actions["kind"], actions["value"], strict=True
     ):
         i = place.get(symbol)
-        if i is not None and listed[i] <= ex_date <= times[-1]:
-            rows.append(Action(int(np.searchsorted(times, ex_date)), i, kind, float(value)))
+        if i is None:
+            continue
+        sessions = table.sessions[:, table.calendar_of[i]]
+        if sessions[listed[i]] <= ex_date <= sessions[-1]:
+            rows.append(Action(int(np.searchsorted(sessions, ex_date)), i, kind, float(value)))
     return tuple(sorted(rows, key=lambda action: (action.t, action.i)))

@@ -28,6 +28,7 @@ from ledger_pipeline.files import Location, UPath, create_directory, is_local, l
 from ledger_pipeline.identity import Column, ColumnHash, canonical_json, check_id, hash_bytes, hash_columns, hash_json
 from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
 from ledger_pipeline.market.sources.files import read_table
+from ledger_pipeline.market.timetable import with_session_labels
 
 FORMAT = "ledger_pipeline.snapshot/1"
 TABLES = ("bars.parquet", "instruments.parquet", "actions.parquet")
@@ -60,6 +61,11 @@ class Snapshot:
         """The exchange calendar that most of the instruments follow."""
         codes, names = dict(self.columns("instruments"))["calendar"]
         return names[np.bincount(codes).argmax()]
+
+    @functools.cached_property
+    def calendars(self) -> dict[str, str]:
+        """The exchange calendar of each instrument."""
+        return dict(zip(self.instruments["symbol"], self.instruments["calendar"], strict=True))
 
     @functools.cached_property
     def bars(self) -> pd.DataFrame:
@@ -172,7 +178,9 @@ def seal(
     """Seal bars (and instruments and corporate actions) under `snapshot_id` and return the snapshot.
 
     Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed.
-    `source` is free JSON about where the data comes from, kept in the manifest. Sealing the same content under the same
+    `source` is free JSON about where the data comes from, kept in the manifest. Daily bars that are labelled with
+    midnight at the exchange, or with the open or close of their session, get the session date instead (the manifest
+    says of which symbols); bars of different length are refused. Sealing the same content under the same
     id again is harmless.
 
     Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError
@@ -185,6 +193,7 @@ def seal(
     del frame
     symbols = [str(name) for name in checked["symbol"].cat.categories]
     listed = normalise_instruments(_table("instruments", instruments, assume_utc), symbols, calendar)
+    checked, relabelled = with_session_labels(checked, listed)
     posted = normalise_actions(_table("actions", actions, assume_utc), symbols, assume_utc=assume_utc)
     content = {
         name: table_hash(name, table)
@@ -209,6 +218,7 @@ def seal(
         "first": checked["ts"].min().isoformat(),
         "last": checked["ts"].max().isoformat(),
         "prices": "raw, as traded; ts is the start of a bar in UTC",
+        **({"relabelled": relabelled} if relabelled else {}),
         "source": source or {},
         "sealed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), "pandas": pd.__version__, "pyarrow": pa.__version__},

@@ -1,4 +1,4 @@
-"""When deposits arrive: bar indices and amounts, from the bar times alone."""
+"""When deposits arrive: bar indices and amounts, from the sessions of the bars alone."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ledger_pipeline.strategy.experiment import Deposit
 _PERIODS = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
 
 
-def schedule(deposits: Sequence[Deposit], times: np.ndarray) -> dict[int, float]:
-    """Amount by bar index, for bar times in microseconds UTC.
+def schedule(deposits: Sequence[Deposit], sessions: np.ndarray) -> dict[int, float]:
+    """Amount by bar index; `sessions` are the session dates of the bars (int64 microseconds, 00:00; see
+    Timetable.account_sessions), never falling.
 
     `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the
-    first bar on or after that date. A later bar never moves an earlier deposit.
+    first bar of the first session on or after that date. A later bar never moves an earlier deposit.
     """
-    stamps = pd.to_datetime(times, unit="us")
+    stamps = pd.to_datetime(sessions, unit="us")
     arrivals: dict[int, float] = {}
     for deposit in deposits:
         if deposit.at is not None:

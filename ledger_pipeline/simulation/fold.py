@@ -1,8 +1,9 @@
 """The fold: pulses -> targets -> risk -> orders -> fills, as events.
 
-At bar t, in this order: corporate actions with their ex-date at t, cash flows, the orders decided at t-1 at the open of
-t, the mark at the close of t, the decision. What is decided at the last bar, or for an instrument without a bar at t+1,
-expires. Actions at the first bar are not posted: the opening is stated as of that bar.
+At bar t, in this order: corporate actions whose ex-date is the session of t, cash flows, the orders that are due at the
+open of t (see market.timetable: the instrument's next scheduled bar), the mark at the close of t, the decision. What is
+decided after an instrument's last scheduled bar, or for a scheduled bar that is missing, expires. Actions at the first
+bar are not posted: the opening is stated as of that bar.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.strategy.context import Context, Past, Places
 from ledger_pipeline.strategy.targets import Targets
 
-ENGINE_VERSION = 1  # semantics of the fold; part of a run's identity
+ENGINE_VERSION = 2  # semantics of the fold; part of a run's identity
 
 _NO_CASH = np.empty(0)
 _NO_CODES = np.empty(0, dtype=np.int64)
@@ -86,7 +87,8 @@ class Folding:
         self.book = np.zeros(1)
         self.orders = np.zeros(self.n, dtype=ORDER)
         self.numbers = np.zeros(1, dtype=np.int64)
-        self.pending = 0
+        self.open_orders = np.zeros(1, dtype=np.int64)
+        self.due = np.zeros(self.n, dtype=np.int64)
         self.memory = "{}"
         self.placed: tuple[tuple[str, ...], Places] = (), Places(())
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
@@ -94,7 +96,7 @@ class Folding:
 
     def run(self) -> Ledger:
         inputs, grid = self.inputs, self.inputs.grid
-        events, positions, book, orders = self.events, self.positions, self.book, self.orders
+        events, positions, book = self.events, self.positions, self.book
         codes, amounts = compile_costs(inputs.costs)
         marked = marks(grid)
         opens = grid.fields[:, OPEN, :]
@@ -108,7 +110,9 @@ class Folding:
         previous = None
         times = grid.times.tolist()
         dense = bool(grid.present.all())
+        opened = grid.timetable.opens if grid.timetable is not None else None
         for t in range(len(times)):
+            orders = self.orders
             if t in actions and t > 0:
                 for action in actions[t]:
                     self._post(action)
@@ -116,10 +120,13 @@ class Folding:
                 amount = inputs.deposits[t]
                 events.append(KIND["DEPOSITED"], t, cash_delta=amount)
                 book[0] += amount
-            if self.n + 1 > len(events.rows) - events.count[0]:
-                events.reserve(self.n + 1)
+            waiting = int(self.open_orders[0])
+            if waiting + 1 > len(events.rows) - events.count[0]:
+                events.reserve(waiting + 1)
+            if waiting and opened is not None:  # by the time of the open, sells before buys where it is the same
+                orders[:waiting] = orders[:waiting][np.argsort(opened[t, orders["symbol"][:waiting]], kind="stable")]
             value = settle_orders(
-                t, orders, self.pending, opens[t], marked[t], positions, self.held, book, codes, amounts,
+                t, orders, self.open_orders, opens[t], marked[t], positions, self.held, book, codes, amounts,
                 inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, events.rows, events.count,
             )  # fmt: skip
             if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
@@ -130,7 +137,7 @@ class Folding:
             if past is not None:
                 past.add(times[t], grid.fields[t], grid.split_factor[t])
             self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
-        for order in orders[: self.pending]:
+        for order in self.orders[: self.open_orders[0]]:
             last = len(times) - 1
             events.append(
                 KIND["ORDER_EXPIRED"],
@@ -160,13 +167,13 @@ class Folding:
         marked = marks(grid)[t]
         self.events.reserve(self.n + 1)
         value = settle_orders(
-            t, self.orders, 0, grid.fields[t, OPEN], marked, self.positions, self.held, self.book,
+            t, self.orders, self.open_orders, grid.fields[t, OPEN], marked, self.positions, self.held, self.book,
             *compile_costs(inputs.costs), inputs.allow_negative_cash, inputs.whole_cents, self.outcomes,
             self.events.rows, self.events.count,
         )  # fmt: skip
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
-        return self.pending, self.orders
+        return int(self.open_orders[0]), self.orders
 
     def _pulse(
         self,
@@ -265,7 +272,7 @@ class Folding:
                     payload=self.events.payload({"ratio": action.value}),
                 )
             self.positions[action.i] = after
-        for order in self.orders[: self.pending]:
+        for order in self.orders[: self.open_orders[0]]:
             if order["symbol"] == action.i and order["units"]:
                 before = int(order["units"])
                 restated = int(np.rint(min(before * action.value, 2.0 * LIMIT)))
@@ -321,7 +328,16 @@ class Folding:
             if remembered != self.memory:
                 self.memory = remembered
                 memory = self.events.payloads.code('{"memory":' + remembered + "}")
-        self.pending = plan_orders(
+        waiting = int(self.open_orders[0])
+        if waiting + len(universe) > len(self.orders):
+            self.orders = np.concatenate([self.orders, np.zeros(waiting + self.n, dtype=ORDER)])
+        self.events.reserve(1)
+        settles = None if self.inputs.grid.timetable is None else self.inputs.grid.timetable.settles
+        if settles is None:
+            self.due.fill(t + 1)
+        else:
+            self.due[:] = settles[t]
+        self.open_orders[0] = plan_orders(
             t,
             vector,
             cash,
@@ -330,7 +346,9 @@ class Folding:
             reasons,
             payloads,
             memory,
+            self.due,
             self.orders,
+            waiting,
             self.numbers,
             self.events.rows,
             self.events.count,

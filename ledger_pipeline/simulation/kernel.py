@@ -22,6 +22,7 @@ ORDER = np.dtype(
         ("side", np.int64),  # +1 buy, -1 sell
         ("units", np.int64),  # quantity, 0 when the order is for cash
         ("cash", np.float64),  # cash to invest, NaN when the order is for a quantity
+        ("due", np.int64),  # bar time at which it is filled; -1 - bar time where its scheduled bar is missing
         ("decided", np.int64),  # seq of its DECIDED event
         ("reasons", np.int64),
         ("payload", np.int64),
@@ -48,9 +49,10 @@ def all_below(vector, limit):  # pragma: no cover - compiled
 
 @numba.njit(cache=True)
 def plan_orders(
-    t, targets, cash, columns, positions, reasons, payloads, memory, orders, numbers, events, count
+    t, targets, cash, columns, positions, reasons, payloads, memory, due, orders, open_orders, numbers, events, count
 ):  # pragma: no cover - compiled
-    """Write the orders that lead from positions to targets: sells, then buys, each in universe order. Returns how many.
+    """Write the orders that lead from positions to targets: sells, then buys, each in universe order, behind the
+    `open_orders` that are there already and count as done. Returns how many there are then.
 
     targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a
     quantity is meant, and empty when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if
@@ -58,15 +60,20 @@ def plan_orders(
     """
     decided = count[0] + 1
     detailed = len(cash) > 0
+    expected = positions
+    if open_orders > 0:
+        expected = positions.copy()
+        for n in range(open_orders):
+            expected[orders[n].symbol] += orders[n].side * orders[n].units
     changed = np.empty(len(columns), np.int64)
     changes = np.empty(len(columns), np.int64)
     found = 0
     for u in range(len(columns)):  # written at each u and kept where something changes: without a branch to mispredict
         wants_cash = detailed and not np.isnan(cash[u])
-        change = 0 if wants_cash else np.int64(np.rint(targets[u] * UNITS)) - positions[columns[u]]
+        change = 0 if wants_cash else np.int64(np.rint(targets[u] * UNITS)) - expected[columns[u]]
         changed[found], changes[found] = u, change
         found += wants_cash or change != 0
-    n = 0
+    n = open_orders
     for side in (-1, 1):
         for k in range(found):
             if (changes[k] < 0) != (side < 0):
@@ -79,11 +86,12 @@ def plan_orders(
             order.side = side
             order.units = changes[k] * side
             order.cash = np.nan if changes[k] != 0 else cash[u]
+            order.due = due[columns[u]]
             order.decided = decided
             order.reasons = reasons[u] if detailed else -1
             order.payload = payloads[u] if detailed else -1
             n += 1
-    if n > 0 or memory >= 0:
+    if n > open_orders or memory >= 0:
         event = events[count[0]]
         event.kind = _DECIDED
         event.side = 0
@@ -142,7 +150,7 @@ def to_cents(amount):  # pragma: no cover - compiled
 def settle_orders(
     t,
     orders,
-    n_orders,
+    open_orders,
     opens,
     marks,
     positions,
@@ -156,19 +164,26 @@ def settle_orders(
     events,
     count,
 ):  # pragma: no cover - compiled
-    """Fill, reject or expire each order at the opens of bar t, then mark the positions. Returns the value of the
-    positions, and writes them to `held` in shares.
+    """Fill, reject or expire each order that is due at bar t, then mark the positions. Returns the value of the
+    positions, and writes them to `held` in shares. open_orders[0] is how many orders there are; those that are not due
+    are moved to the front, and it is how many these are afterwards.
 
     opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is
     the code of "outcome k and the order's reasons r".
     """
-    for n in range(n_orders):
+    kept = 0
+    for n in range(open_orders[0]):
         order = orders[n]
         i = order.symbol
+        missing = order.due == -1 - t
+        if order.due != t and not missing:
+            orders[kept] = orders[n]
+            kept += 1
+            continue
         event = events[count[0]]
         count[0] += 1
         wanted = order.units / UNITS if order.units > 0 else np.nan
-        if np.isnan(opens[i]):
+        if missing or np.isnan(opens[i]):
             _settle(event, _EXPIRED, t, order, wanted, np.nan, np.nan, np.nan, outcomes[NO_BAR, order.reasons + 1])
             continue
         price = fill_price(opens[i], order.side, codes, amounts)
@@ -234,6 +249,7 @@ def settle_orders(
         book[0] += cash_delta
         positions[i] += order.side * filled
         _settle(event, _FILLED, t, order, quantity, price, fee, cash_delta, order.reasons)
+    open_orders[0] = kept
     worth = np.empty(len(positions))
     for i in range(len(positions)):  # what is not held may have no mark; a loop without a sum is vectorised
         held[i] = positions[i] / UNITS

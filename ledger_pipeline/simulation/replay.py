@@ -82,6 +82,7 @@ def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = 
                 for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")
             },
             "cash_rounding": told.get("cash_rounding", "exact"),
+            "risk_free": told.get("risk_free", 0.0),
         }
     )
     experiment = assemble(told["name"], preflight(source), spec, indicators)

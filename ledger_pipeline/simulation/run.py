@@ -10,6 +10,7 @@ import functools
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -213,7 +214,7 @@ def run(
             cash=spec.opening.cash,
             positions=spec.opening.positions,
             cost_basis=spec.opening.cost_basis,
-            deposits=schedule(spec.deposits, known.times),
+            deposits=schedule(spec.deposits, known.timetable.account_sessions),
             costs=experiment.costs,
             risk=experiment.risk,
             allow_negative_cash=spec.cash_rule == "allow_negative",
@@ -278,6 +279,7 @@ def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) 
             "cash_rule": spec.cash_rule,
             **({} if spec.cash_rounding == "exact" else {"cash_rounding": spec.cash_rounding}),
             "benchmark": spec.benchmark,
+            **({} if spec.risk_free == 0.0 else {"risk_free": spec.model_dump(mode="json")["risk_free"]}),
         },
         "seed": identity.seed,
         "engine": identity.engine,
@@ -301,26 +303,57 @@ def run_metrics(
     """Metrics of a run, from its derived frames; `experiment` is that part of the provenance."""
     from ledger_pipeline.analytics.benchmark import benchmark_metrics, total_return_index
     from ledger_pipeline.analytics.metrics import metrics
-    from ledger_pipeline.market.calendars import periods_per_year
+    from ledger_pipeline.market.calendars import annualisation
 
-    periods = periods_per_year(pd.DatetimeIndex(equity["ts"]), snapshot.calendar)
+    symbols = experiment["universe"] or snapshot.symbols
+    year = annualisation(pd.DatetimeIndex(equity["ts"]), main_calendar(snapshot, symbols))
     filled = folds.of_kind(ledger, "FILLED")
     fills = pd.DataFrame({name: ledger.numbers(name)[filled] for name in ("quantity", "price")})
-    values: dict[str, Any] = metrics(equity, fills, trades, periods_per_year=periods)
+    free = risk_free_rates(snapshot, experiment.get("risk_free", 0.0))
+    values: dict[str, Any] = metrics(equity, fills, trades, periods_per_year=year.periods, risk_free=free)
     if experiment["benchmark"]:
         name = experiment["benchmark"]
-        cells = experiment_grid(snapshot, [name])
-        closes = pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True))
-        level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name])
-        values |= benchmark_metrics(equity, level, periods_per_year=periods)
+        closes, sessions = _closes(snapshot, name)
+        level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name], sessions)
+        values |= benchmark_metrics(equity, level, periods_per_year=year.periods, risk_free=free)
     values |= {
         "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
         "orders_rejected": len(folds.of_kind(ledger, "ORDER_REJECTED")),
         "lowest_cash": float(equity["cash"].min()),
         "negative_cash_allowed": int(experiment["cash_rule"] == "allow_negative"),
-        "periods_per_year": periods,
+        "periods_per_year": year.periods,
+        "periods_basis": year.basis,
+        "risk_free": free if isinstance(free, float) else text_of_rate(experiment["risk_free"]),
     }
     return values
+
+
+def main_calendar(snapshot: Snapshot, symbols: Sequence[str]) -> str:
+    """The calendar that most of these instruments follow, the first of several."""
+    return Counter(snapshot.calendars[symbol] for symbol in symbols).most_common(1)[0][0]
+
+
+def risk_free_rates(snapshot: Snapshot, given: float | Mapping[str, str]) -> float | pd.Series:
+    """The annual risk-free rate of an experiment: a number, or the closes of a series of the snapshot by time, each
+    known from its bar on. InputError for a series that the snapshot does not hold.
+    """
+    if not isinstance(given, Mapping):
+        return float(given)
+    closes, _ = _closes(snapshot, given["series"])
+    return closes / 100.0 if given["unit"] == "percent" else closes
+
+
+def text_of_rate(given: Mapping[str, str]) -> str:
+    """A series of rates as people read it."""
+    return f"{given['series']} ({given['unit']})"
+
+
+def _closes(snapshot: Snapshot, symbol: str) -> tuple[pd.Series, pd.DatetimeIndex]:
+    """The closes of one instrument by bar time, and the session of each."""
+    cells = experiment_grid(snapshot, [symbol])
+    assert cells.timetable is not None
+    sessions = pd.to_datetime(cells.timetable.sessions[:, 0], unit="us", utc=True)
+    return pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True)), sessions
 
 
 def outcome_warnings(ledger: Ledger) -> list[str]:

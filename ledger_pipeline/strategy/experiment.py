@@ -72,6 +72,18 @@ class Deposit(_Strict):
         return self
 
 
+class RateSeries(_Strict):
+    """An annual rate that changes: the closes of an instrument of the snapshot, as percent (5.25) or fraction
+    (0.0525).
+    """
+
+    series: str
+    unit: Literal["percent", "fraction"] = "percent"
+
+
+RiskFree = Annotated[Number, Field(gt=-1)] | RateSeries
+
+
 class ExperimentSpec(_Strict):
     """The keys of an experiment file. `strategy` and `costs` must be there."""
 
@@ -87,6 +99,7 @@ class ExperimentSpec(_Strict):
     cash_rounding: Literal["exact", "cents"] = "exact"
     seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
+    risk_free: RiskFree = 0.0
     description: str | None = None
 
     @field_validator("params")
@@ -199,6 +212,7 @@ def experiment(
     cash_rounding: str = "exact",
     seed: int = 0,
     benchmark: str | None = None,
+    risk_free: float | Mapping[str, str] = 0.0,
     name: str | None = None,
     description: str | None = None,
     indicators: Mapping[str, Indicator] | None = None,
@@ -230,6 +244,7 @@ def experiment(
         "cash_rounding": cash_rounding,
         "seed": plain(seed),
         "benchmark": benchmark,
+        "risk_free": plain(risk_free),
         "description": description,
         **{key: plain(value) for key, value in given.items() if value is not None},
     }

@@ -9,6 +9,7 @@ import sys
 
 import empyrical
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,13 +48,11 @@ RETURNS = st.lists(st.integers(-1_500, 1_500).map(lambda k: k / 10_000), min_siz
 def test_agreement_with_empyrical_on_any_returns(values, periods, risk_free):
     r, free = np.array(values), period_rate(risk_free, periods)
     assert same(m.total_return(r), empyrical.cum_returns_final(r))
-    assert same(m.cagr(r, periods), empyrical.cagr(r, annualization=periods))
-    assert same(m.cagr(r, periods), empyrical.annual_return(r, annualization=periods))
+    assert same(m.cagr(r, len(r) / periods), empyrical.cagr(r, annualization=periods))
     assert same(m.volatility(r, periods), empyrical.annual_volatility(r, annualization=periods))
     assert same(m.sharpe(r, periods, free), empyrical.sharpe_ratio(r, free, annualization=periods))
     assert same(m.sortino(r, periods, free), empyrical.sortino_ratio(r, free, annualization=periods))
     assert same(m.max_drawdown(r), empyrical.max_drawdown(r))
-    assert same(m.calmar(r, periods), empyrical.calmar_ratio(r, annualization=periods))
     assert same(m.value_at_risk(r), empyrical.value_at_risk(r))
     assert same(m.conditional_value_at_risk(r), empyrical.conditional_value_at_risk(r))
 
@@ -62,15 +61,16 @@ def test_agreement_with_empyrical_on_any_returns(values, periods, risk_free):
 def test_agreement_with_empyrical_from_an_equity_table_with_deposits(seed):
     r = random_returns(seed, 1000)
     flows = np.where(np.arange(1001) % 21 == 5, 250.0, 0.0)
-    found = of(equity_of_returns(r, flows), risk_free=0.02)
-    free = 1.02 ** (1 / 252) - 1
+    # the rows of the table are a day apart, so a year has 365.25 of them
+    found = of(equity_of_returns(r, flows), risk_free=0.02, periods_per_year=365.25)
+    free = 1.02 ** (1 / 365.25) - 1
     expected = {
         "total_return": empyrical.cum_returns_final(r),
-        "cagr": empyrical.cagr(r, annualization=252),
-        "volatility": empyrical.annual_volatility(r, annualization=252),
-        "sharpe": empyrical.sharpe_ratio(r, free, annualization=252),
-        "sortino": empyrical.sortino_ratio(r, free, annualization=252),
-        "calmar": empyrical.calmar_ratio(r, annualization=252),
+        "cagr": empyrical.cagr(r, annualization=365.25),
+        "volatility": empyrical.annual_volatility(r, annualization=365.25),
+        "sharpe": empyrical.sharpe_ratio(r, free, annualization=365.25),
+        "sortino": empyrical.sortino_ratio(r, free, annualization=365.25),
+        "calmar": empyrical.calmar_ratio(r, annualization=365.25),
         "max_drawdown": empyrical.max_drawdown(r),
         "var_95": empyrical.value_at_risk(r),
         "cvar_95": empyrical.conditional_value_at_risk(r),
@@ -86,13 +86,13 @@ def test_worked_example():
     fills = fills_frame([("A", "BUY", 2, 25, 1), ("A", "SELL", 2, 30, 1.5)])
     found = of(equity, fills, trades_frame([8, -2, -4, 10]), periods_per_year=3)
     assert found["total_return"] == pytest.approx(0.089)
-    assert found["cagr"] == pytest.approx(0.089)  # three returns, three periods a year: one year
+    assert found["cagr"] == pytest.approx(1.089 ** (365.25 / 3) - 1)  # three days, by elapsed time
     # r = 10 %, -10 %, 10 %: mean 1/30, sample variance ((2/30)^2 x 2 + (4/30)^2) / 2 = 3 x (2/30)^2
     assert found["volatility"] == pytest.approx(math.sqrt(3 * (2 / 30) ** 2) * math.sqrt(3))
     assert found["sharpe"] == pytest.approx((1 / 30) / math.sqrt(3 * (2 / 30) ** 2) * math.sqrt(3))
     assert found["sortino"] == pytest.approx((1 / 30) * 3 / (math.sqrt(0.01 / 3) * math.sqrt(3)))
     assert found["max_drawdown"] == pytest.approx(-0.10)
-    assert found["calmar"] == pytest.approx(0.89)
+    assert found["calmar"] == pytest.approx((1.089 ** (365.25 / 3) - 1) / 0.1)
     assert found["max_drawdown_length"] == 2  # from the peak at bar 1 to the end: 108.9 is below 110
     assert found["var_95"] == pytest.approx(-0.10 + 0.1 * 0.20)
     assert found["cvar_95"] == pytest.approx(-0.10)
@@ -100,7 +100,7 @@ def test_worked_example():
     assert found["win_rate"] == 0.5
     assert found["average_trade"] == 3.0
     assert found["profit_factor"] == 3.0
-    assert found["turnover"] == pytest.approx((50 + 60) / 2 / 104.475)
+    assert found["turnover"] == pytest.approx((50 + 60) / 2 / 104.475 / (3 / 365.25))
     assert found["costs"] == 2.5
     assert found["time_in_market"] == 0.5
     assert found["exposure"] == pytest.approx((0.5 + 1.0) / 4)
@@ -150,10 +150,52 @@ def test_without_a_return_what_needs_one_is_none_and_the_rest_is_given():
     )
 
 
-def test_an_account_that_fell_below_zero_has_no_metric_that_rests_on_returns():
+def test_a_bankrupt_account_has_lost_everything():
     found = of(equity_frame([100, 120, -20, 30]))
-    assert found["total_return"] is found["sharpe"] is found["max_drawdown"] is found["turnover"] is None
+    assert found["total_return"] == found["max_drawdown"] == found["cagr"] == -1.0
+    assert found["max_drawdown_length"] == 1  # from the peak of 120 to the end of the account
+    # r = 20 %, -100 %: mean -0.4, sample deviation 1.2 / sqrt(2)
+    assert found["sharpe"] == pytest.approx(-0.4 / (1.2 / math.sqrt(2)) * math.sqrt(252))
     assert found["final_equity"] == 30.0
+
+
+def test_back_at_the_old_equity_is_recovered_whatever_the_products_of_returns_say():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        levels = np.round(rng.uniform(50, 99, 12), 2)
+        equity = equity_frame([100.0, *levels, 100.0])
+        assert max_drawdown_span(equity).recovered
+        assert max_drawdown_span(equity).end == equity["ts"].iloc[-1]
+
+
+def test_an_account_that_never_falls_has_no_drawdown_and_no_calmar():
+    rising = equity_frame(100_000 + np.cumsum(np.full(300, 1 / 3)) * 1.0)
+    residue = equity_frame([100.0, 100.0 - 2e-14, 100.0, 100.0 + 1e-14])
+    for equity in (rising, residue):
+        found = of(equity)
+        assert found["max_drawdown"] == 0.0 and found["calmar"] is None and found["max_drawdown_length"] == 0
+    assert of(residue)["sharpe"] is None and of(residue)["sortino"] is None
+
+
+def test_a_rounding_residue_is_no_losing_trade():
+    found = of(equity_frame([100, 101]), trades=trades_frame([5.0, -1e-8]))
+    assert found["win_rate"] == 0.5 and found["profit_factor"] is None
+    dear = trades_frame([5.0, -1e-4]).assign(quantity=[1.0, 1.0], entry_price=[1e6, 1e6])
+    assert of(equity_frame([100, 101]), trades=dear)["profit_factor"] is None
+    cheap = trades_frame([5.0, -1e-4]).assign(quantity=[1.0, 1.0], entry_price=[1.0, 1.0])
+    assert of(equity_frame([100, 101]), trades=cheap)["profit_factor"] == pytest.approx(50_000)
+
+
+def test_a_risk_free_series_counts_from_when_it_was_known():
+    # daily rows, 4 periods a year; rates known at the close of row 1 (0 before it) and row 3
+    equity = equity_frame([100, 101, 103, 102, 104])
+    rates = pd.Series([0.04, 0.08], index=equity["ts"].iloc[[1, 3]].array)
+    r = np.array([0.01, 2 / 101, -1 / 103, 2 / 102])
+    free = np.array([0.0, 1.04**0.25 - 1, 1.04**0.25 - 1, 1.08**0.25 - 1])
+    excess = r - free
+    found = of(equity, risk_free=rates, periods_per_year=4)
+    assert found["sharpe"] == pytest.approx(excess.mean() / excess.std(ddof=1) * 2)
+    assert found["sortino"] == pytest.approx(excess.mean() * 4 / (np.sqrt(np.mean(np.minimum(excess, 0) ** 2)) * 2))
 
 
 def test_one_return_has_growth_but_no_volatility():
@@ -209,7 +251,9 @@ def test_a_deposit_does_not_end_a_drawdown():
 def test_turnover_is_a_rate_a_year():
     # 10,000 bought and 10,000 sold over half a year on mean equity 10,000: exchanged once, so twice a year
     fills = fills_frame([("A", "BUY", 100, 100, 0), ("A", "SELL", -100, 100, 0)])
-    found = of(equity_frame(np.full(127, 10_000.0)), fills)
+    equity = equity_frame(np.full(2, 10_000.0))
+    equity["ts"] = pd.to_datetime(["2020-01-01T00:00Z", "2020-07-01T15:00Z"]).as_unit("us")  # 182.625 days
+    found = of(equity, fills)
     assert found["turnover"] == pytest.approx(2.0)
 
 

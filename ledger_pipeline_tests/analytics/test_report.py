@@ -174,7 +174,7 @@ def test_other_periods_and_undefined_returns_and_notes_are_said_before_the_numbe
         report(compared("fine", notes=("3 orders expired.",)), ComparedRun("ruined", provenance(), numbers, ruined))
     )
     start = page.text.index("Total return")
-    for words in ("do not cover the same period", "3 orders expired.", "Equity was -5.00 at 2020-01-03"):
+    for words in ("do not cover the same period", "3 orders expired.", "bankrupt at 2020-01-03: its equity was -5.00"):
         assert page.text.index(words) < start
     assert "do not cover" not in Page(TWO).text
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_pipeline.analytics.returns import (
+    bankrupt_at,
     drawdown,
     money_weighted_return,
     time_weighted_returns,
@@ -62,13 +63,15 @@ def test_an_account_without_money_has_no_returns_until_the_first_deposit():
     assert undefined_reason(equity) is None
 
 
-def test_after_ruin_returns_are_undefined_even_if_money_comes_back():
+def test_a_bankrupt_account_loses_everything_and_has_no_returns_after_even_if_money_comes_back():
     equity = equity_frame([100, 110, -5, 50, 60], flows=[0, 0, 0, 100, 0])
     returns = time_weighted_returns(equity)
-    assert returns.iloc[0] == pytest.approx(0.10)
-    assert returns.iloc[1:].isna().all()
+    assert returns.iloc[0] == pytest.approx(0.10) and returns.iloc[1] == -1.0
+    assert returns.iloc[2:].isna().all()
+    assert wealth_index(equity).tolist()[:3] == pytest.approx([1.0, 1.1, 0.0])
+    assert bankrupt_at(equity) == equity["ts"].iloc[2]
     assert undefined_reason(equity) == (
-        "Equity was -5.00 at 2020-01-03, and an account at or below zero has no returns."
+        "The account was bankrupt at 2020-01-03: its equity was -5.00; it has no returns after."
     )
 
 

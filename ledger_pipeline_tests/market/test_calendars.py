@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.market.calendars import bar_spacing, periods_per_year, session_of, sessions
+from ledger_pipeline.market.calendars import annualisation, bar_spacing, session_of, sessions
 
 
 def times(*texts: str) -> pd.DatetimeIndex:
@@ -153,59 +153,82 @@ def test_what_has_no_spacing_is_refused():
         bar_spacing(times("2012-05-18T13:30"))
 
 
-# periods_per_year
+# annualisation
 
 
-def test_a_year_of_daily_bars_is_counted_from_the_calendar():
+def a_year(index: pd.DatetimeIndex, calendar: str) -> float:
+    return annualisation(index, calendar).periods
+
+
+def test_a_year_of_daily_bars_is_their_steps_by_elapsed_time():
     days = sessions("XNYS", "2000-03-01", "2013-03-01")
     assert len(days) == 3270
     # 3,269 steps in the 4,748 days between the first and the last.
-    assert periods_per_year(days, "XNYS") == pytest.approx(3269 / (4748 / 365.25), rel=1e-12)
-    # A bar that is missing takes no session out of the year.
-    assert periods_per_year(days.delete(slice(100, 400)), "XNYS") == periods_per_year(days, "XNYS")
+    found = annualisation(days, "XNYS")
+    assert found.periods == pytest.approx(3269 / (4748 / 365.25), rel=1e-12)
+    assert found.basis == "3,269 steps in 13.00 years of the run's own bars"
+    # The year 2022 alone: 250 steps from 3 January to 30 December, 361 days.
+    assert a_year(sessions("XNYS", "2022-01-03", "2022-12-30"), "XNYS") == pytest.approx(250 / (361 / 365.25))
 
 
 def test_a_short_span_uses_the_whole_years_around_it():
     # Of 2012, 250 sessions in 366 days; a span over New Year counts both years: 250 + 252 in 731 days.
     in_a_year = sessions("XNYS", "2012-05-18", "2012-06-18")
-    assert periods_per_year(in_a_year, "XNYS") == pytest.approx(250 / (366 / 365.25), rel=1e-12)
+    found = annualisation(in_a_year, "XNYS")
+    assert found.periods == pytest.approx(250 / (366 / 365.25), rel=1e-12)
+    assert found.basis == "249.5 sessions a year of XNYS"
     over_new_year = sessions("XNYS", "2012-12-20", "2013-01-10")
-    assert periods_per_year(over_new_year, "XNYS") == pytest.approx(502 / (731 / 365.25), rel=1e-12)
-    assert periods_per_year(in_a_year[:1], "XNYS") == pytest.approx(250 / (366 / 365.25), rel=1e-12)
+    assert a_year(over_new_year, "XNYS") == pytest.approx(502 / (731 / 365.25), rel=1e-12)
+    with pytest.raises(InputError, match="fewer than two"):
+        annualisation(in_a_year[:1], "XNYS")
 
 
 @pytest.mark.parametrize("days", [40, 366, 800])
 def test_a_market_that_never_closes_has_every_day_of_the_year(days):
     each_day = pd.date_range("2020-01-15", periods=days, freq="D", tz="UTC")
-    assert periods_per_year(each_day, "24/7") == pytest.approx(365.25, rel=1e-12)
+    assert a_year(each_day, "24/7") == pytest.approx(365.25, rel=1e-12)
     hourly = pd.date_range("2020-01-15", periods=days * 24, freq="h", tz="UTC")
-    assert periods_per_year(hourly, "24/7") == pytest.approx(365.25 * 24, rel=1e-12)
+    assert a_year(hourly, "24/7") == pytest.approx(365.25 * 24, rel=1e-12)
+    # the same coin under the default calendar, in which every third day or so is closed
+    assert a_year(each_day, "XNYS") == pytest.approx(365.25, rel=1e-12)
 
 
 @pytest.mark.parametrize(
     ("calendar", "open_at", "minutes", "bars"),
     [
-        ("XNYS", "14:30:00", 60, 7),  # 390 minutes: six and a half hours
-        ("XNYS", "14:30:00", 30, 13),
-        ("XNYS", "14:30:00", 1, 390),
-        ("XTKS", "00:00:00", 30, 10),  # 150 minutes before lunch and 150 after it in 2012
-        ("XTKS", "00:00:00", 60, 6),  # a shorter last bar before lunch and another before the close
+        ("XNYS", "14:30:00", 60, 7),
+        ("XNYS", "09:00:00", 60, 16),  # extended hours: 4:00 to 20:00 in New York
+        ("XNYS", "14:30:00", 1, 100),  # the first hundred minutes of each session
+        ("XTKS", "00:00:00", 30, 10),
     ],
 )
-def test_intraday_bars_multiply_by_the_bars_of_a_regular_session(calendar, open_at, minutes, bars):
-    days = sessions(calendar, "2012-01-04", "2012-02-29")
-    daily = periods_per_year(days, calendar)
-    found = periods_per_year(intraday(days, open_at, bars=min(bars, 5), minutes=minutes), calendar)
-    assert found == pytest.approx(daily * bars, rel=1e-12)
+def test_intraday_bars_multiply_by_the_bars_that_a_session_has(calendar, open_at, minutes, bars):
+    short = sessions(calendar, "2012-01-04", "2012-02-29")
+    daily = a_year(short, calendar)
+    assert a_year(intraday(short, open_at, bars=bars, minutes=minutes), calendar) == pytest.approx(daily * bars)
+    long = sessions(calendar, "2012-01-04", "2012-12-28")
+    index = intraday(long, open_at, bars=bars, minutes=minutes)
+    years = (index[-1] - index[0]) / pd.Timedelta(days=365.25)
+    assert a_year(index, calendar) == pytest.approx((bars * len(long) - 1) / years, rel=1e-12)
 
 
 def test_bars_longer_than_a_day_are_counted_themselves():
     weekly = pd.date_range("2010-01-01", periods=105, freq="7D", tz="UTC")
-    assert periods_per_year(weekly, "XNYS") == pytest.approx(365.25 / 7, rel=1e-12)
+    assert a_year(weekly, "XNYS") == pytest.approx(365.25 / 7, rel=1e-12)
     monthly = pd.date_range("2010-01-31", "2014-01-31", freq="ME", tz="UTC")
-    assert periods_per_year(monthly, "XNYS") == pytest.approx(12, rel=1e-3)
+    assert a_year(monthly, "XNYS") == pytest.approx(12, rel=1e-3)
+    three_days = pd.date_range("2020-01-01", periods=20, freq="3D", tz="UTC")  # 57 days: too short to be sure of
+    assert a_year(three_days, "24/7") == pytest.approx(365.25 / 3, rel=1e-12)
+    year = sessions("XNYS", "2022-01-03", "2022-12-30")
+    odd = year[year.day_of_week.isin([0, 2, 4])]  # Mondays, Wednesdays, Fridays
+    assert a_year(odd, "XNYS") == pytest.approx((len(odd) - 1) / ((odd[-1] - odd[0]) / pd.Timedelta(days=365.25)))
 
 
 def test_an_unknown_calendar_is_refused_here_too():
     with pytest.raises(InputError, match="no calendar named 'XNYX'"):
-        periods_per_year(times("2012-01-03", "2012-01-04"), "XNYX")
+        annualisation(times("2012-01-03", "2012-01-04"), "XNYX")
+
+
+def test_a_calendar_that_cannot_be_built_is_answered_with_those_that_can():
+    with pytest.raises(InputError, match=r"XBEL cannot be built .*These can be: .*XNYS"):
+        sessions("XBEL", "2020-01-01", "2020-02-01")
