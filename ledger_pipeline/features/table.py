@@ -2,7 +2,8 @@
 
 Indicators see one instrument's own bars, continued across splits by the splits known at each bar (price x factor,
 volume / factor). A price-like value is then divided by the factor of its pulse, so that it compares with the raw close
-of that pulse. A feature's fingerprint is a hash of its indicator's code and parameters; with the snapshot_hash it names
+of that pulse. An indicator whose output scales like neither a price, a volume nor a ratio is computed anew in the basis
+of each pulse. A feature's fingerprint is a hash of its indicator's code and parameters; with the snapshot_hash it names
 the values.
 """
 
@@ -101,14 +102,22 @@ def compute(item: Feature, grid: Grid, out: np.ndarray | None = None) -> np.ndar
 
 
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:
-    """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits. It may be
-    an array that is not ours to change.
+    """What the indicator returns before warm-up and basis: float64 (T, N), in units continued across splits (in those
+    of each pulse where the basis is `pulse`). It may be an array that is not ours to change.
     """
+    values = _raw_values(item, grid)
+    if item.params.get("annualise") is True:
+        values = values * np.sqrt(_bars_a_year(grid))
+    return values
+
+
+def _raw_values(item: Feature, grid: Grid) -> np.ndarray:
     dense = grid.present.all(axis=0)
-    if dense.all() and item.indicator.wide:
+    anew = item.indicator.basis == "pulse" and grid.has_splits
+    if dense.all() and item.indicator.wide and not anew:
         return _call(item, {"close": pd.DataFrame(_continued(grid, 3, slice(None)), copy=False)})
     values = np.full(grid.present.shape, np.nan)
-    wide = np.flatnonzero(dense) if item.indicator.wide else np.empty(0, dtype=np.int64)
+    wide = np.flatnonzero(dense) if item.indicator.wide and not anew else np.empty(0, dtype=np.int64)
     if len(wide):
         values[:, wide] = _call(item, {"close": pd.DataFrame(_continued(grid, 3, wide))})
     for i in np.setdiff1d(np.arange(len(grid.symbols)), wide):
@@ -116,10 +125,27 @@ def raw_values(item: Feature, grid: Grid) -> np.ndarray:
         index = pd.to_datetime(grid.times[rows], unit="us", utc=True)
         bars = pd.DataFrame({name: _continued(grid, f, i)[rows] for f, name in enumerate(FIELDS)}, index=index)
         try:
-            values[rows, i] = _call(item, bars)
+            values[rows, i] = _in_each_basis(item, bars, grid.split_factor[rows, i]) if anew else _call(item, bars)
         except InputError as error:
             raise InputError(f"{error} (instrument {grid.symbols[i]})") from None
     return values
+
+
+def _in_each_basis(item: Feature, bars: pd.DataFrame, factor: np.ndarray) -> np.ndarray:
+    """Values (T,) of one instrument, computed once for each basis that its prices had, from all bars up to its end."""
+    values = np.full(len(bars), np.nan)
+    ends = [*np.flatnonzero(np.diff(factor)) + 1, len(factor)]
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        scale = np.array([1.0, 1.0, 1.0, 1.0, factor[start] ** 2]) / factor[start]
+        values[start:end] = _call(item, bars.iloc[:end] * scale)[start:end]
+    return values
+
+
+def _bars_a_year(grid: Grid) -> np.ndarray:
+    """float64 (N,): what annualises a deviation of one bar; 252 where nothing is known of the market."""
+    if grid.timetable is None:
+        return np.full(len(grid.symbols), 252.0)
+    return grid.timetable.bars_a_year[grid.timetable.calendar_of]
 
 
 def _continued(grid: Grid, f: int, columns: Any) -> np.ndarray:
@@ -159,5 +185,5 @@ def of_columns(grid: Grid, columns: np.ndarray) -> Grid:
         present=grid.present[:, columns],
         split_factor=grid.split_factor[:, columns],
         actions=(),
-        timetable=None,
+        timetable=None if grid.timetable is None else grid.timetable.columns(columns),
     )

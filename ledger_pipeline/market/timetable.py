@@ -76,13 +76,16 @@ class Timetable:
     bar (NO_BAR) at ``-1 - value`` where it is negative; T or more stands for after the last bar. None where every
     decision is filled at the very next bar time. opens: int64 (T, N) microseconds UTC, when an instrument's bar of t
     opens; None where all open at the same time. sessions: int64 (T, C) session labels (00:00 UTC, microseconds) by
-    calendar; calendar_of: int32 (N,), the column of each instrument.
+    calendar; calendar_of: int32 (N,), the column of each instrument; bars_a_year: float64 (C,), by calendar, the
+    sessions of a year (252, or 365.25 where it never closes) x the bars of a regular session. It is a convention, not a
+    count of the bars, so that it is known at each of them.
     """
 
     settles: np.ndarray | None
     opens: np.ndarray | None
     sessions: np.ndarray
     calendar_of: np.ndarray
+    bars_a_year: np.ndarray
 
     def until(self, t: int) -> Timetable:
         """The timetable of the bar times up to and including `t`."""
@@ -283,7 +286,8 @@ def timetable(instruments: list[Instrument], times: np.ndarray, present: np.ndar
     everywhere = bool((settles == plain[:, None]).all())
     same = len(names) == 1 or all(np.array_equal(lengths[0][0], one[0]) for one in lengths[1:])
     opens = None if same else np.stack([one[0] for one in lengths], axis=1)[:, calendar_of]
-    return Timetable(None if everywhere else settles, opens, sessions, calendar_of)
+    years = np.array([_bars_a_year(name, times, length) for name in names])
+    return Timetable(None if everywhere else settles, opens, sessions, calendar_of, years)
 
 
 def _settle(
@@ -394,6 +398,19 @@ def _ends(calendar: str, times: np.ndarray, is_daily: bool, length: BarLength | 
         inside = (place >= 0) & (times < closes[np.maximum(place, 0)])
         finishes = np.where(inside, np.minimum(finishes, closes[np.maximum(place, 0)]), finishes)
     return times, finishes
+
+
+def _bars_a_year(calendar: str, times: np.ndarray, length: BarLength | None) -> float:
+    """Sessions of a year by convention x the bars of a regular session; see Timetable."""
+    _, opens, closes = _schedule(calendar, int(times[0]), int(times[0]) + 30 * DAY_MICROS)
+    hours = closes - opens
+    always = bool(len(hours)) and bool((opens[1:] == closes[:-1]).all())
+    a_year = 365.25 if always else 252.0
+    if length is None or length.sessions == 1 or not len(hours):
+        return a_year
+    if length.sessions > 1:
+        return a_year / length.sessions
+    return a_year * max(1.0, float(np.ceil(np.median(hours) / length.micros)))
 
 
 def _row_sessions(calendar: str, times: np.ndarray, is_daily: bool) -> np.ndarray:

@@ -94,7 +94,9 @@ def test_a_split_changes_a_feature_only_by_its_basis(name):
     item = feature("x", spec_of(name))
     plain, split = compute(item, grid_of([columns])), compute(item, grid_of([shared], splits={(60, 0): 4.0}))
     factor = np.where(later, 4.0, 1.0)[:, None]
-    expected = {"price": plain / factor, "volume": plain * factor, "ratio": plain}[item.indicator.basis]
+    quartered = {key: value * 4 if key == "volume" else value / 4 for key, value in columns.items()}
+    anew = np.where(later[:, None], compute(item, grid_of([quartered])), plain)
+    expected = {"price": plain / factor, "volume": plain * factor, "ratio": plain, "pulse": anew}[item.indicator.basis]
     np.testing.assert_allclose(split, expected, rtol=1e-9, atol=1e-9)
 
 
