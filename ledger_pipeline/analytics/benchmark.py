@@ -117,9 +117,12 @@ def total_return_index(closes: pd.Series, actions: pd.DataFrame, sessions: pd.Da
     if missing:
         raise InputError(f"The actions table has no column {', '.join(missing)}: it needs ex_date, kind and value.")
     kinds = actions["kind"].to_numpy()
-    unknown = set(kinds) - {"SPLIT", "DIVIDEND"}
+    unknown = set(kinds) - {"SPLIT", "DIVIDEND", "DELIST"}
     if unknown:
-        raise InputError(f"The actions table has the kind {sorted(unknown)[0]!r}: it must be SPLIT or DIVIDEND.")
+        raise InputError(
+            f"The actions table has the kind {sorted(unknown)[0]!r}: it must be SPLIT, DIVIDEND or DELIST."
+        )
+    actions, kinds = actions[kinds != "DELIST"], kinds[kinds != "DELIST"]  # the index ends with its last close
     dates_of_closes = (closes.index if sessions is None else sessions)[closes.notna().to_numpy()]
     closes = closes.dropna().astype("float64")
     price = closes.to_numpy()

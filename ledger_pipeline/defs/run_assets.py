@@ -94,9 +94,10 @@ def work(project: Project, catalogue: Catalogue, snapshot_id: str, name: str, se
 
 def feature_table(item: Work) -> Made:
     """The materialisation of `feature_table`."""
-    from ledger_pipeline.simulation.run import experiment_grid
+    from ledger_pipeline.simulation.run import experiment_grid, universe_grid
 
-    cells = experiment_grid(item.snapshot, item.experiment.spec.universe)
+    spec = item.experiment.spec
+    cells = universe_grid(item.snapshot, spec.universe, spec.base_currency)
     made = item.features.ensure(
         item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None)
     )

@@ -21,16 +21,14 @@ from ledger_pipeline.identity import hash_bytes
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 LEFT_OUT = frozenset(["MAVP", "SMA", "STDDEV", "VAR", "BBANDS"])  # needs a second series; exact ones are in `own`
-# names that the parameters had before, and that read alike over all indicators
-SYNONYMS = {
-    "window": "timeperiod",
-    "lbp": "timeperiod",
-    "window_fast": "fastperiod",
-    "window_slow": "slowperiod",
-    "window_sign": "signalperiod",
-    "step": "acceleration",
-    "max_step": "maximum",
+# TA-Lib's parameters that have a name over all indicators; its own is understood as well
+WINDOWS = {
+    "timeperiod": "window",
+    "fastperiod": "window_fast",
+    "slowperiod": "window_slow",
+    "signalperiod": "window_sign",
 }
+SYNONYMS = WINDOWS | {"lbp": "window", "step": "acceleration", "max_step": "maximum"}
 
 # name: (function, output, {parameter: (TA-Lib's parameters, default)}, what is made of it)
 _Alias = tuple[str, str, dict[str, tuple[tuple[str, ...], Any]], Callable[..., Any] | None]
@@ -121,18 +119,19 @@ def indicator(name: str) -> Indicator:
         )
     )
     outputs = tuple(info["output_names"])
-    own = dict(info["parameters"])
+    own = {WINDOWS.get(key, key): value for key, value in info["parameters"].items()}
     if alias:
         defaults = {key: default for key, (_, default) in alias[2].items()}
         synonyms = {"timeperiod": "window"} if "window" in defaults else {}
     else:
         defaults = own | ({"output": outputs[0]} if len(outputs) > 1 else {})
-        synonyms = {short: full for short, full in SYNONYMS.items() if full in own}
+        synonyms = {other: name for other, name in SYNONYMS.items() if name in own}
+    theirs = {ours: name for name, ours in WINDOWS.items()}
 
     def translated(params: Mapping[str, Any]) -> dict[str, Any]:
         if not alias:
-            return {key: value for key, value in params.items() if key != "output"}
-        return {theirs: params[ours] for ours, (names, _) in alias[2].items() for theirs in names}
+            return {theirs.get(key, key): value for key, value in params.items() if key != "output"}
+        return {name: params[ours] for ours, (names, _) in alias[2].items() for name in names}
 
     def compute(bars: pd.DataFrame, **params: Any) -> np.ndarray:
         columns = {column: np.ascontiguousarray(bars[column].to_numpy(np.float64)) for column in inputs}

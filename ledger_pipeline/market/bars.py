@@ -2,8 +2,8 @@
 
 bars         symbol, ts, open, high, low, close, volume    one row an instrument and bar time, prices as traded
 instruments  symbol, name, currency, calendar, asset_class one row an instrument
-actions      symbol, ex_date, kind, value                  SPLIT (new shares per old) and DIVIDEND (cash a share, as
-traded that day)
+actions      symbol, ex_date, kind, value                  SPLIT (new shares per old), DIVIDEND (cash a share, as
+traded that day) and DELIST (cash a share for what is held, or nothing for its last close)
 
 `ts` labels the start of a bar in UTC; a daily bar carries its session date at 00:00. Tables are checked, never mended.
 """
@@ -23,6 +23,7 @@ FIELDS = (*PRICES, "volume")
 BAR_COLUMNS = ("symbol", "ts", *FIELDS)
 INSTRUMENT_COLUMNS = ("symbol", "name", "currency", "calendar", "asset_class")
 ACTION_COLUMNS = ("symbol", "ex_date", "kind", "value")
+ACTION_KINDS = ("SPLIT", "DIVIDEND", "DELIST")
 TIME = "datetime64[us, UTC]"
 
 
@@ -75,24 +76,31 @@ def instruments_schema() -> Any:
 
 
 @functools.cache
-def actions_schema() -> Any:
-    """The pandera schema of actions: SPLIT or DIVIDEND, a finite value above zero, one of a kind an ex-date."""
+def actions_schema(delisting: bool = False) -> Any:
+    """The pandera schema of actions, one of a kind an ex-date: SPLIT and DIVIDEND, a finite value above zero; or
+    (`delisting`) DELIST, cash a share, zero or more, missing for the last close.
+    """
     import pandera.pandas as pa
 
+    value = (
+        pa.Column("float64", pa.Check(lambda v: v >= 0, error="is negative"), nullable=True)
+        if delisting
+        else pa.Column(
+            "float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")
+        )
+    )
     return pa.DataFrameSchema(
         {
             "symbol": pa.Column(str),
             "ex_date": pa.Column(
                 TIME, pa.Check(lambda times: times == times.dt.normalize(), error="is not a date (00:00 UTC)")
             ),
-            "kind": pa.Column(str, pa.Check.isin(["SPLIT", "DIVIDEND"], error="is neither SPLIT nor DIVIDEND")),
-            "value": pa.Column(
-                "float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")
-            ),
+            "kind": pa.Column(str, pa.Check.isin(ACTION_KINDS, error="is neither SPLIT, DIVIDEND nor DELIST")),
+            "value": value,
         },
         checks=pa.Check(
             lambda frame: ~frame.duplicated(["symbol", "ex_date", "kind"]),
-            error="the same action is listed more than once",
+            error="the same action is listed more than once (add up two dividends of one day, multiply two splits)",
         ),
         strict=True,
         ordered=True,
@@ -160,7 +168,7 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
             {"symbol": symbols, "name": symbols, "currency": "USD", "calendar": calendar, "asset_class": "EQUITY"}
         )
     require_columns("instruments", [str(name) for name in frame.columns], INSTRUMENT_COLUMNS)
-    frame = frame.astype(str).sort_values("symbol").reset_index(drop=True)
+    frame = frame[list(INSTRUMENT_COLUMNS)].astype(str).sort_values("symbol").reset_index(drop=True)
     check(instruments_schema(), frame, "instruments")
     unknown = sorted(set(symbols) - set(frame["symbol"]))
     if unknown:
@@ -187,7 +195,9 @@ def normalise_actions(frame: pd.DataFrame | None, symbols: list[str], *, assume_
             "value": to_float(frame["value"], "actions"),
         }
     ).sort_values(["symbol", "ex_date", "kind"], ignore_index=True)
-    check(actions_schema(), actions, "actions")
+    delisting = actions["kind"] == "DELIST"
+    check(actions_schema(), actions[~delisting], "actions")
+    check(actions_schema(delisting=True), actions[delisting], "actions")
     unknown = sorted(set(actions["symbol"]) - set(symbols))
     if unknown:
         raise InputError(

@@ -125,10 +125,8 @@ def annualisation(times: pd.DatetimeIndex, calendar: str) -> Annualisation:
         return counted
     first, last = known.min().tz_localize(None), known.max().tz_localize(None)
     held, bars = np.unique(known.asi8, return_counts=True)
-    if daily and len(held) > 1:
-        open_days = sessions(calendar, first, last).asi8
-        if np.bincount(np.diff(np.searchsorted(open_days, held))).argmax() > 1:
-            return counted
+    if daily and len(held) < 0.7 * len(sessions(calendar, first, last)):  # longer bars, or mostly missing
+        return counted
     first, last = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
     a_year = len(sessions(calendar, first, last)) / ((last - first + DAY) / YEAR)
     a_session = int(np.bincount(bars).argmax())

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.market.bar_length import Instrument
 from ledger_pipeline.market.bars import FIELDS, micros
 from ledger_pipeline.market.snapshot import Snapshot
-from ledger_pipeline.market.timetable import Instrument, Timetable, timetable
+from ledger_pipeline.market.timetable import Timetable, timetable
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 

@@ -1,6 +1,7 @@
 """What looks wrong in a table of bars: a report for a person to judge, in which nothing is ever mended.
 
-A report is a table with one row a finding: symbol, ts, issue, severity, detail. An ERROR is a bar that no snapshot may
+A report is a table with one row a finding: symbol, ts, issue, severity, detail, and count: how many bars or sessions it
+is about. An ERROR is a bar that no snapshot may
 hold; a WARN is a bar (or a missing one) that may be true and deserves a look: trading in a share was halted for weeks,
 and a share did lose half of its price in a day.
 
@@ -11,6 +12,10 @@ MISSING_SESSION  WARN      one run of sessions without a bar, between an instrum
 CLOSED_DAY       WARN      one day on which an instrument has bars although its calendar has no session
 STALE            WARN      one run of bars with identical open, high, low, close and volume
 JUMP             WARN      one close too far from the close before, a known split removed
+MISSING_SPLIT    WARN      one jump by a usual split ratio, from a close to the next open, without a split listed
+SPLIT_UNSEEN     WARN      one listed split that the prices do not show
+DIVIDEND_SIZE    WARN      one dividend of at least the price before it
+DIVIDEND_BASIS   WARN      one dividend that is too large or small by the ratio of the splits after it
 
 An instrument that is listed later than others, or ends earlier, has no issue. The work is a few passes over whole
 columns, so that a million bars take a fraction of a second; bars that are sorted already are not copied.
@@ -35,8 +40,13 @@ SEVERITY = {
     "CLOSED_DAY": "WARN",
     "STALE": "WARN",
     "JUMP": "WARN",
+    "MISSING_SPLIT": "WARN",
+    "SPLIT_UNSEEN": "WARN",
+    "DIVIDEND_SIZE": "WARN",
+    "DIVIDEND_BASIS": "WARN",
 }
-REPORT_COLUMNS = ("symbol", "ts", "issue", "severity", "detail")
+USUAL_SPLITS = (1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
+REPORT_COLUMNS = ("symbol", "ts", "issue", "severity", "detail", "count")
 DAY_MICROS = 86_400_000_000
 
 
@@ -52,14 +62,15 @@ def quality_report(
 
     `bars` has symbol (text or category), ts (with a time zone, the start of the bar), open, high, low, close, volume;
     in any order, duplicates allowed, never changed. `instruments` has symbol and calendar for every symbol of the bars,
-    `actions` symbol, ex_date, kind and value, of which the splits are used. `jump_threshold` is a return (0.25: a close
-    more than 25 % above or below the one before), `stale_bars` how many identical bars in a row count as stale.
+    `actions` symbol, ex_date, kind and value, of which splits and dividends are used. `jump_threshold` is a return
+    (0.25: a close more than 25 % above or below the one before), `stale_bars` how many identical bars in a row count as
+    stale.
 
     An instrument whose bars all start at 00:00 UTC is daily: its ts are session labels. Where a time has several bars,
     the first one stands for it in the checks between bars. A split belongs to the first bar on or after its ex-date.
 
     Returns symbol (str), ts (datetime64[us, UTC]; of the first bar or session meant), issue, severity (ERROR or WARN),
-    detail (one sentence for a person); no rows when nothing is found.
+    detail (one sentence for a person), count (int64, bars or sessions); no rows when nothing is found.
 
     Raises InputError for missing columns, text in a price, times without a zone, a bar without a symbol, a symbol
     without an instrument, a split that is no ratio, an unknown calendar or one that does not cover the bars, and for
@@ -82,16 +93,17 @@ def quality_report(
     parts.extend(_sessions(every, calendars, label))
     parts.append(_stale(every, int(stale_bars)))
     parts.append(_jumps(every, splits, label, float(jump_threshold)))
+    parts.extend(_split_faults(every, splits, label))
+    parts.extend(_dividend_faults(every, _dated(actions, "DIVIDEND"), splits, label))
     return _table(parts)
 
 
 def summary(report: pd.DataFrame) -> pd.DataFrame:
     """Findings of a quality report counted: severity, issue, symbol, count; errors first, then by issue and symbol.
 
-    The count is of rows: a run of sessions without a bar, or of stale bars, is one.
+    The count is of bars or sessions: a halt of 15 sessions counts as 15.
     """
-    counts = report.groupby(["severity", "issue", "symbol"], as_index=False, observed=True).size()
-    return counts.rename(columns={"size": "count"})[["severity", "issue", "symbol", "count"]]
+    return report.groupby(["severity", "issue", "symbol"], as_index=False, observed=True)["count"].sum()
 
 
 @dataclass(frozen=True)
@@ -151,17 +163,22 @@ def _calendars(instruments: pd.DataFrame, names: np.ndarray) -> np.ndarray:
 
 def _splits(actions: pd.DataFrame) -> list[tuple[str, int, float]]:
     """(symbol, ex-date in microseconds, ratio) of every split."""
+    splits = _dated(actions, "SPLIT")
+    wrong = next((one for one in splits if not (np.isfinite(one[2]) and one[2] > 0)), None)
+    if wrong:
+        raise InputError(f"a split of {wrong[0]} has the ratio {wrong[2]:g}: give new shares for one old, above zero.")
+    return splits
+
+
+def _dated(actions: pd.DataFrame, kind: str) -> list[tuple[str, int, float]]:
+    """(symbol, ex-date in microseconds, value) of every action of a kind."""
     _require(actions, "actions", ACTION_COLUMNS)
-    splits = actions[actions["kind"].astype(str) == "SPLIT"]
-    if splits.empty:
+    rows = actions[actions["kind"].astype(str) == kind]
+    if rows.empty:
         return []
-    ratios = to_float(splits["value"], "actions").to_numpy()
-    wrong = ~(np.isfinite(ratios) & (ratios > 0))
-    if wrong.any():
-        symbol, ratio = splits["symbol"].iloc[int(wrong.argmax())], ratios[wrong.argmax()]
-        raise InputError(f"a split of {symbol} has the ratio {ratio:g}: give new shares for one old, above zero.")
-    dates = micros(to_utc(splits["ex_date"], "actions", "ex_date"))
-    return list(zip(splits["symbol"].astype(str), dates.tolist(), ratios.tolist(), strict=True))
+    values = to_float(rows["value"], "actions").to_numpy()
+    dates = micros(to_utc(rows["ex_date"], "actions", "ex_date"))
+    return list(zip(rows["symbol"].astype(str), dates.tolist(), values.tolist(), strict=True))
 
 
 def _duplicates(bars: _Bars, repeated: np.ndarray) -> pd.DataFrame:
@@ -175,7 +192,7 @@ def _duplicates(bars: _Bars, repeated: np.ndarray) -> pd.DataFrame:
         f"{count} bars with this time, {'with different values' if other else 'all the same'}"
         for count, other in zip(length[several], any_differs, strict=True)
     ]
-    return _found(bars, first[several], "DUPLICATE_BAR", details)
+    return _found(bars, first[several], "DUPLICATE_BAR", details, count=length[several])
 
 
 def _invalid(bars: _Bars) -> pd.DataFrame:
@@ -233,7 +250,7 @@ def _sessions_of_group(
         f"no bar in {n} {calendar} session{'s' if n > 1 else ''}, {_date(a)}" + (f" to {_date(b)}" if n > 1 else "")
         for a, b, n in zip(first, last, count, strict=True)
     ]
-    yield _found(bars, rows[gap], "MISSING_SESSION", details, first)
+    yield _found(bars, rows[gap], "MISSING_SESSION", details, first, count)
 
 
 def _closed_days(bars: _Bars, rows: np.ndarray, calendar: str, label: np.ndarray) -> pd.DataFrame:
@@ -244,7 +261,7 @@ def _closed_days(bars: _Bars, rows: np.ndarray, calendar: str, label: np.ndarray
         f"{count} bar{'s' if count > 1 else ''} on a {pd.Timestamp(day, unit='us'):%A} without a {calendar} session"
         for day, count in zip(label[rows[first]], length, strict=True)
     ]
-    return _found(bars, rows[first], "CLOSED_DAY", details)
+    return _found(bars, rows[first], "CLOSED_DAY", details, count=length)
 
 
 def _stale(bars: _Bars, least: int) -> pd.DataFrame:
@@ -258,7 +275,7 @@ def _stale(bars: _Bars, least: int) -> pd.DataFrame:
         f"{count} bars with identical values, until {_moment(end)}"
         for count, end in zip(length, bars.time[first + length - 1], strict=True)
     ]
-    return _found(bars, first, "STALE", details)
+    return _found(bars, first, "STALE", details, count=length)
 
 
 def _jumps(bars: _Bars, splits: list[tuple[str, int, float]], label: np.ndarray, threshold: float) -> pd.DataFrame:
@@ -267,16 +284,8 @@ def _jumps(bars: _Bars, splits: list[tuple[str, int, float]], label: np.ndarray,
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         np.divide(close[1:], close[:-1], out=change[1:])
     ratios: dict[int, float] = {}
-    bounds = np.searchsorted(bars.code, np.arange(len(bars.names) + 1))
-    code_of = {str(name): code for code, name in enumerate(bars.names)}
-    for symbol, ex_date, ratio in splits:
-        code = code_of.get(symbol)
-        if code is None:
-            continue
-        start, end = bounds[code], bounds[code + 1]
-        at = int(start + np.searchsorted(label[start:end], ex_date))
-        if start < at < end:
-            ratios[at] = ratios.get(at, 1.0) * ratio
+    for at, ratio in _first_rows(bars, splits, label):
+        ratios[at] = ratios.get(at, 1.0) * ratio
     for at, ratio in ratios.items():
         change[at] *= ratio
     change -= 1
@@ -289,6 +298,102 @@ def _jumps(bars: _Bars, splits: list[tuple[str, int, float]], label: np.ndarray,
         for row, before, now, moved in zip(at.tolist(), close[at - 1], close[at], change[at], strict=True)
     ]
     return _found(bars, at, "JUMP", details)
+
+
+def _first_rows(bars: _Bars, actions: list[tuple[str, int, float]], label: np.ndarray) -> Iterator[tuple[int, float]]:
+    """For each action the row of the first bar on or after its ex-date, and its value; none where there is no bar
+    before it, or after it.
+    """
+    bounds = np.searchsorted(bars.code, np.arange(len(bars.names) + 1))
+    code_of = {str(name): code for code, name in enumerate(bars.names)}
+    for symbol, ex_date, value in actions:
+        code = code_of.get(symbol)
+        if code is None:
+            continue
+        start, end = bounds[code], bounds[code + 1]
+        at = int(start + np.searchsorted(label[start:end], ex_date))
+        if start < at < end:
+            yield at, value
+
+
+def _split_faults(bars: _Bars, splits: list[tuple[str, int, float]], label: np.ndarray) -> Iterator[pd.DataFrame]:
+    """MISSING_SPLIT: from the close to the next open the price went by a usual ratio (within 4 %), and the close of
+    that bar stayed there (within 10 %). SPLIT_UNSEEN: the price moved by less than half of a listed ratio (in
+    logarithms).
+    """
+    opens, close = bars.values["open"], bars.values["close"]
+    same = bars.same_symbol
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        gap, move = np.ones(len(close)), np.ones(len(close))
+        np.divide(close[:-1], opens[1:], out=gap[1:])
+        np.divide(close[:-1], close[1:], out=move[1:])
+        gap, move = (np.where(same & np.isfinite(one) & (one > 0), one, 1.0) for one in (gap, move))
+        listed: dict[int, float] = {}
+        for at, ratio in _first_rows(bars, splits, label):
+            listed[at] = listed.get(at, 1.0) * ratio
+        ratios = np.array([*USUAL_SPLITS, *(1.0 / ratio for ratio in USUAL_SPLITS)])
+        candidates = np.flatnonzero((np.abs(np.log(gap)) > 0.35) & ~np.isin(np.arange(len(gap)), list(listed)))
+        nearest = ratios[np.abs(np.log(gap[candidates])[:, None] - np.log(ratios)).argmin(axis=1)]
+        fits = (np.abs(gap[candidates] / nearest - 1) < 0.04) & (np.abs(move[candidates] / nearest - 1) < 0.1)
+    at, found = candidates[fits], nearest[fits]
+    details = [
+        f"open {opens[row]:g} after close {close[row - 1]:g} looks like a split of {_ratio(ratio)}, and none is listed"
+        for row, ratio in zip(at, found, strict=True)
+    ]
+    yield _found(bars, at, "MISSING_SPLIT", details)
+    unseen = np.array(
+        [
+            row
+            for row, ratio in sorted(listed.items())
+            if abs(np.log(ratio)) > 0.2 and np.log(move[row]) / np.log(ratio) < 0.5
+        ],
+        dtype=np.int64,
+    )
+    details = [
+        f"a split of {_ratio(listed[row])} is listed, and the close went from {close[row - 1]:g} to {close[row]:g}: "
+        "adjusted prices, or another ex-date?"
+        for row in unseen.tolist()
+    ]
+    yield _found(bars, unseen, "SPLIT_UNSEEN", details)
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:g} for 1" if ratio >= 1 else f"1 for {1 / ratio:g}"
+
+
+def _dividend_faults(
+    bars: _Bars, dividends: list[tuple[str, int, float]], splits: list[tuple[str, int, float]], label: np.ndarray
+) -> Iterator[pd.DataFrame]:
+    """DIVIDEND_SIZE: not below the close before it. DIVIDEND_BASIS: its share of that close differs from the usual one
+    of the instrument (the median after its last split, else of all) by about the ratio of the splits after it.
+    """
+    close = bars.values["close"]
+    sizes: list[tuple[int, str]] = []
+    bases: list[tuple[int, str]] = []
+    by_symbol: dict[str, list[tuple[int, int, float, float]]] = {}
+    for symbol, ex_date, value in dividends:
+        for at, _ in _first_rows(bars, [(symbol, ex_date, value)], label):
+            before = float(close[at - 1])
+            if np.isfinite(before) and before > 0 and np.isfinite(value) and value > 0:
+                by_symbol.setdefault(symbol, []).append((at, ex_date, value, value / before))
+                if value >= before:
+                    sizes.append((at, f"a dividend of {value:g} a share, after a close of {before:g}"))
+    for symbol, paid in by_symbol.items():
+        own = [(date, ratio) for name, date, ratio in splits if name == symbol]
+        if not own or len(paid) < 3:
+            continue
+        last = max(date for date, _ in own)
+        usual = float(np.median([share for _, date, _, share in paid if date > last] or [one[3] for one in paid]))
+        for at, date, value, share in paid:
+            later = float(np.prod([ratio for when, ratio in own if when > date]))
+            off = np.log(share / usual)
+            if abs(np.log(later)) > 0.4 and abs(abs(off) - abs(np.log(later))) < 0.35:
+                bases.append(
+                    (at, f"a dividend of {value:g} is {share:.2%} of the close before it, {usual:.2%} is usual: stated "
+                     f"after the later split of {_ratio(later)}? Give it as it was paid that day")
+                )  # fmt: skip
+    for issue, found in (("DIVIDEND_SIZE", sizes), ("DIVIDEND_BASIS", bases)):
+        yield _found(bars, np.array([at for at, _ in found], dtype=np.int64), issue, [text for _, text in found])
 
 
 def _jump_detail(before: float, now: float, change: float, ratio: float | None, threshold: float) -> str:
@@ -308,7 +413,12 @@ def _runs(continues: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _found(
-    bars: _Bars, rows: np.ndarray, issue: str, details: list[str], times: np.ndarray | None = None
+    bars: _Bars,
+    rows: np.ndarray,
+    issue: str,
+    details: list[str],
+    times: np.ndarray | None = None,
+    count: np.ndarray | int = 1,
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -317,6 +427,7 @@ def _found(
             "issue": issue,
             "severity": SEVERITY[issue],
             "detail": details,
+            "count": np.broadcast_to(np.asarray(count, dtype=np.int64), len(rows)),
         }
     )
 
@@ -325,8 +436,13 @@ def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if len(part)]
     rows = pd.concat(filled) if filled else pd.DataFrame({name: [] for name in REPORT_COLUMNS})
     times = pd.Series(rows["ts"].to_numpy(dtype="i8").view("M8[us]")).dt.tz_localize("UTC").astype(TIME)
-    text = {name: rows[name].astype(str).array for name in REPORT_COLUMNS if name != "ts"}
-    report = pd.DataFrame({name: times.array if name == "ts" else text[name] for name in REPORT_COLUMNS})
+    text = {name: rows[name].astype(str).array for name in REPORT_COLUMNS if name not in ("ts", "count")}
+    report = pd.DataFrame(
+        {
+            name: times.array if name == "ts" else text.get(name, rows["count"].to_numpy(dtype=np.int64))
+            for name in REPORT_COLUMNS
+        }
+    )
     return report.sort_values(["symbol", "ts", "issue"], kind="stable", ignore_index=True)
 
 

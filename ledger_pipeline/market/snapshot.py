@@ -26,9 +26,9 @@ import pyarrow.parquet
 from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
 from ledger_pipeline.identity import Column, ColumnHash, canonical_json, check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
 from ledger_pipeline.market.sources.files import read_table
-from ledger_pipeline.market.timetable import with_session_labels
 
 FORMAT = "ledger_pipeline.snapshot/1"
 TABLES = ("bars.parquet", "instruments.parquet", "actions.parquet")
@@ -125,7 +125,7 @@ def _values(column: pa.ChunkedArray) -> Column:
     if pa.types.is_timestamp(array.type):
         return array.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
     if pa.types.is_floating(array.type):
-        return array.to_numpy()
+        return array.to_numpy(zero_copy_only=not array.null_count)
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     return _sorted_codes(encoded.indices.to_numpy(), encoded.dictionary.to_pylist())
 

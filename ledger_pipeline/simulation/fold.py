@@ -24,9 +24,22 @@ from ledger_pipeline.ledger.schema import KIND, Ledger
 from ledger_pipeline.market.grid import OPEN, Grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked
+from ledger_pipeline.simulation.carry import borrow_fees, cash_interest, days_since
 from ledger_pipeline.simulation.costs import compile_costs
-from ledger_pipeline.simulation.kernel import END_OF_DATA, LIMIT, ORDER, OUTCOMES, plan_orders, settle_orders, to_cents
+from ledger_pipeline.simulation.currency import Rates
+from ledger_pipeline.simulation.kernel import (
+    BANKRUPT,
+    DELISTED,
+    END_OF_DATA,
+    LIMIT,
+    ORDER,
+    OUTCOMES,
+    plan_orders,
+    settle_orders,
+    to_cents,
+)
 from ledger_pipeline.simulation.risk import apply_risk
+from ledger_pipeline.simulation.scale import scaled_buys
 from ledger_pipeline.strategy.context import Context, Past, Places
 from ledger_pipeline.strategy.targets import Targets
 
@@ -47,7 +60,8 @@ class FoldInputs:
     """All that a fold depends on.
 
     features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk
-    in canonical form.
+    in canonical form; cash_rule: "require", "scale" or "allow_negative"; borrow, interest: see simulation.carry; rates:
+    where instruments have other currencies than the account.
     """
 
     grid: Grid
@@ -62,8 +76,11 @@ class FoldInputs:
     deposits: Mapping[int, float] = field(default_factory=dict)
     costs: tuple[Mapping[str, float], ...] = ()
     risk: tuple[str | Mapping[str, float], ...] = ()
-    allow_negative_cash: bool = False
+    cash_rule: str = "require"
     whole_cents: bool = False
+    borrow: Mapping[str, float] | None = None
+    interest: Mapping[str, float] | None = None
+    rates: Rates | None = None
     uses_history: bool = False
     seed: int = 0
     book: str = "backtest"
@@ -93,13 +110,20 @@ class Folding:
         self.placed: tuple[tuple[str, ...], Places] = (), Places(())
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
+        self.bankrupt = False
+        self.clipped = 0  # negative targets that long_only set to zero
+        self.costs = compile_costs(inputs.costs)
+        self.ones = np.ones(self.n)
+        self.rate_of = np.full(self.n, -1, dtype=np.int64)
+        self.marked, self.opens = marks(inputs.grid), inputs.grid.fields[:, OPEN, :]
+        if inputs.rates is not None:
+            self.rate_of = np.where(inputs.rates.of >= 0, inputs.rates.of + self.n, -1)
+            self.marked, self.opens = self.marked * inputs.rates.closes, self.opens * inputs.rates.opens
 
     def run(self) -> Ledger:
         inputs, grid = self.inputs, self.inputs.grid
-        events, positions, book = self.events, self.positions, self.book
-        codes, amounts = compile_costs(inputs.costs)
-        marked = marks(grid)
-        opens = grid.fields[:, OPEN, :]
+        events, book = self.events, self.book
+        marked, opens = self.marked, self.opens
         actions: dict[int, list] = {}
         for action in grid.actions:
             actions.setdefault(action.t, []).append(action)
@@ -111,24 +135,27 @@ class Folding:
         times = grid.times.tolist()
         dense = bool(grid.present.all())
         opened = grid.timetable.opens if grid.timetable is not None else None
+        carried = inputs.borrow is not None or inputs.interest is not None
+        days = days_since(grid.timetable.account_sessions) if carried and grid.timetable is not None else None
+        funded = False
         for t in range(len(times)):
-            orders = self.orders
+            if days is not None and t > 0 and days[t] and not self.bankrupt:
+                self._carry(t, int(days[t]))
             if t in actions and t > 0:
                 for action in actions[t]:
                     self._post(action)
-            if t in inputs.deposits:
+            if t in inputs.deposits and not self.bankrupt:
                 amount = inputs.deposits[t]
                 events.append(KIND["DEPOSITED"], t, cash_delta=amount)
                 book[0] += amount
             waiting = int(self.open_orders[0])
-            if waiting + 1 > len(events.rows) - events.count[0]:
-                events.reserve(waiting + 1)
-            if waiting and opened is not None:  # by the time of the open, sells before buys where it is the same
-                orders[:waiting] = orders[:waiting][np.argsort(opened[t, orders["symbol"][:waiting]], kind="stable")]
-            value = settle_orders(
-                t, orders, self.open_orders, opens[t], marked[t], positions, self.held, book, codes, amounts,
-                inputs.allow_negative_cash, inputs.whole_cents, self.outcomes, events.rows, events.count,
-            )  # fmt: skip
+            if waiting:
+                self._arrange(t, opened)
+            value = self._settle(t, opens[t], marked[t])
+            equity = float(book[0]) + value
+            if funded and equity <= 0 and not self.bankrupt:
+                self._end(t, equity)
+            funded = funded or equity > 0
             if previous is None or not (dense or np.array_equal(grid.present[t], previous)):
                 previous = grid.present[t]
                 columns = np.flatnonzero(previous)
@@ -136,22 +163,115 @@ class Folding:
                 everything = len(columns) == self.n
             if past is not None:
                 past.add(times[t], grid.fields[t], grid.split_factor[t])
-            self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
-        for order in self.orders[: self.open_orders[0]]:
-            last = len(times) - 1
-            events.append(
+            if not self.bankrupt:
+                self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
+        self._expire(len(times) - 1, END_OF_DATA)
+        symbols = grid.symbols if inputs.rates is None else (*grid.symbols, *inputs.rates.symbols)
+        return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=symbols, times=grid.times)
+
+    def _settle(self, t: int, opens: np.ndarray, marked: np.ndarray) -> float:
+        """Settle what is due at bar t and mark what is held; returns its value."""
+        events = self.events
+        needed = 2 * int(self.open_orders[0]) + 1
+        if needed > len(events.rows) - events.count[0]:
+            events.reserve(needed)
+        rates = self.ones if self.inputs.rates is None else self.inputs.rates.opens[t]
+        return settle_orders(
+            t, self.orders, self.open_orders, opens, marked, rates, self.rate_of, self.positions, self.held, self.book,
+            *self.costs, self.inputs.cash_rule == "allow_negative", self.inputs.whole_cents, self.outcomes, events.rows,
+            events.count,
+        )  # fmt: skip
+
+    def _arrange(self, t: int, opened: np.ndarray | None) -> None:
+        """Put the open orders into the order in which bar t fills them (by the time of the open, sells before buys
+        where that is the same), and scale the buys to the cash where the cash rule says so.
+        """
+        waiting = int(self.open_orders[0])
+        if opened is not None:
+            orders = self.orders[:waiting]
+            self.orders[:waiting] = orders[np.argsort(opened[t, orders["symbol"]], kind="stable")]
+        if self.inputs.cash_rule == "scale":
+            for row, units, cash in scaled_buys(
+                t, self.orders[:waiting], self.opens[t], float(self.book[0]), self.costs, self.inputs.whole_cents
+            ):
+                order = self.orders[row]
+                before = {"cash": float(order["cash"])} if units is None else {"quantity": order["units"] / UNITS}
+                if units is None:
+                    order["cash"] = cash
+                    order["payload"] = self.events.payload({"invest": cash})
+                else:
+                    order["units"] = units
+                self._replaced(t, order, before | {"because": "CASH"})
+
+    def _replaced(self, t: int, order: Any, payload: dict[str, Any], cause: int = 0) -> None:
+        """Say that an open order is now for what it holds; `payload` tells what it was for before, and why."""
+        self.events.append(
+            KIND["ORDER_REPLACED"],
+            t,
+            symbol=int(order["symbol"]),
+            side=int(order["side"]),
+            quantity=order["units"] / UNITS if order["units"] else np.nan,
+            order=int(order["number"]),
+            correlation=int(order["decided"]),
+            causation=cause or int(order["decided"]),
+            payload=self.events.payload(payload),
+        )
+
+    def _expire(self, t: int, outcome: int, symbol: int | None = None) -> None:
+        """End the open orders (those of one symbol, or all) at bar t with this outcome."""
+        kept = 0
+        for order in self.orders[: self.open_orders[0]].copy():
+            if symbol is not None and order["symbol"] != symbol:
+                self.orders[kept] = order
+                kept += 1
+                continue
+            self.events.append(
                 KIND["ORDER_EXPIRED"],
-                last,
+                t,
                 symbol=int(order["symbol"]),
                 side=int(order["side"]),
                 quantity=order["units"] / UNITS if order["units"] else np.nan,
                 order=int(order["number"]),
                 correlation=int(order["decided"]),
                 causation=int(order["decided"]),
-                reasons=int(self.outcomes[END_OF_DATA, order["reasons"] + 1]),
+                reasons=int(self.outcomes[outcome, order["reasons"] + 1]),
                 payload=int(order["payload"]),
             )
-        return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=grid.symbols, times=grid.times)
+        self.open_orders[0] = kept
+
+    def _end(self, t: int, equity: float) -> None:
+        """The account is bankrupt at the close of bar t: nothing is decided or filled from here on."""
+        self.bankrupt = True
+        self.events.append(
+            KIND["HALTED"], t, reasons=self.events.reasons.code("BANKRUPT"),
+            payload=self.events.payload({"equity": equity}),
+        )  # fmt: skip
+        self._expire(t, BANKRUPT)
+
+    def _carry(self, t: int, days: int) -> None:
+        """Post the borrow fee and the interest for the days since the session before, on what was held at its close."""
+        inputs = self.inputs
+        if inputs.borrow is not None:
+            fees = borrow_fees(self.positions / UNITS, self.marked[t - 1], days, inputs.borrow)
+            for i in np.flatnonzero(fees):
+                self._pay(KIND["FEE"], t, -float(fees[i]), symbol=int(i))
+        if inputs.interest is not None:
+            self._pay(KIND["INTEREST"], t, cash_interest(float(self.book[0]), days, inputs.interest))
+
+    def _pay(self, kind: int, t: int, amount: float, **of: Any) -> None:
+        """Post an amount of cash that no order caused; nothing where it is zero."""
+        amount = float(to_cents(amount)) if self.inputs.whole_cents else amount
+        if amount:
+            self.events.append(kind, t, cash_delta=amount, **of)
+            self.book[0] += amount
+
+    def _convert(self, t: int, i: int, amount: float, rate: float) -> None:
+        """Say that an amount of an instrument's own currency (above zero: received) was converted at a rate."""
+        if self.rate_of[i] >= 0 and amount:
+            self.events.append(
+                KIND["CONVERTED"], t, symbol=int(self.rate_of[i]), side=-1 if amount > 0 else 1, quantity=abs(amount),
+                price=rate,
+            )  # fmt: skip
 
     def last(self, memory: str) -> tuple[int, np.ndarray]:
         """Decide at the last bar alone, with what the inputs say is held then; (number of orders, the orders)."""
@@ -164,13 +284,9 @@ class Folding:
         past = Past(len(grid.times), self.n) if inputs.uses_history else None
         for row in range(len(grid.times)) if past is not None else ():
             past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
-        marked = marks(grid)[t]
+        marked = self.marked[t]
+        value = self._settle(t, self.opens[t], marked)
         self.events.reserve(self.n + 1)
-        value = settle_orders(
-            t, self.orders, self.open_orders, grid.fields[t, OPEN], marked, self.positions, self.held, self.book,
-            *compile_costs(inputs.costs), inputs.allow_negative_cash, inputs.whole_cents, self.outcomes,
-            self.events.rows, self.events.count,
-        )  # fmt: skip
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
         return int(self.open_orders[0]), self.orders
@@ -197,18 +313,30 @@ class Folding:
         )
         for vector in (fields, features, held):
             vector.setflags(write=False)
+        rates = None if inputs.rates is None else inputs.rates.closes[t, chosen].copy()
         cash = float(self.book[0])
         equity = cash + value
         time = int(inputs.grid.times[t])
         context = Context(
             universe, cash, equity, time, inputs.seed, t, fields, features, inputs.feature_names, held, self.memory,
-            past, index, self._places(universe),
+            past, index, self._places(universe), rates, self._expected(chosen),
         )  # fmt: skip
         try:
             returned = inputs.strategy(context, inputs.params)
         except Exception as error:
             raise self._failed(t, error) from error
         self._decide(t, returned, universe, columns, fields, equity, marked)
+
+    def _expected(self, chosen: slice | np.ndarray) -> np.ndarray | None:
+        """What will be held of the chosen columns when the waiting orders are filled; None where none waits."""
+        waiting = self.orders[: self.open_orders[0]]
+        if not len(waiting):
+            return None
+        expected = self.held.copy()
+        np.add.at(expected, waiting["symbol"], waiting["side"] * waiting["units"] / UNITS)
+        expected = expected[chosen]
+        expected.setflags(write=False)
+        return expected
 
     def _open(self) -> None:
         inputs = self.inputs
@@ -241,17 +369,22 @@ class Folding:
         held = int(self.positions[action.i])
         if action.kind == "DIVIDEND":
             if held:
-                cash = held / UNITS * action.value
+                rate = 1.0 if self.inputs.rates is None else float(self.inputs.rates.opens[action.t, action.i])
+                cash = held / UNITS * action.value * rate
                 cash = to_cents(cash) if self.inputs.whole_cents else cash
+                self._convert(action.t, action.i, cash / rate, rate)
                 self.events.append(
                     KIND["DIVIDEND"],
                     action.t,
                     symbol=action.i,
                     quantity=abs(held) / UNITS,
-                    price=action.value,
+                    price=action.value * rate,
                     cash_delta=cash,
                 )
                 self.book[0] += cash
+            return
+        if action.kind == "DELIST":
+            self._delist(action, held)
             return
         cause = 0
         if held:
@@ -279,19 +412,28 @@ class Folding:
                 if restated == before:
                     continue
                 order["units"] = restated
-                self.events.append(
-                    KIND["ORDER_REPLACED"],
-                    action.t,
-                    symbol=action.i,
-                    side=int(order["side"]),
-                    quantity=order["units"] / UNITS,
-                    order=int(order["number"]),
-                    correlation=int(order["decided"]),
-                    causation=cause or int(order["decided"]),
-                    payload=self.events.payload(
-                        {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
-                    ),
-                )
+                told = {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
+                self._replaced(action.t, order, told, cause)
+
+    def _delist(self, action: Any, held: int) -> None:
+        """Close what is held of a delisted instrument for cash a share, its last close where none is stated, without
+        costs; its open orders expire.
+        """
+        t, i = action.t, action.i
+        self._expire(t, DELISTED, i)
+        if not held:
+            return
+        rate = 1.0 if self.inputs.rates is None else float(self.inputs.rates.opens[t, i])
+        price = float(self.marked[t - 1, i]) if np.isnan(action.value) else action.value * rate
+        cash = held / UNITS * price
+        cash = float(to_cents(cash)) if self.inputs.whole_cents else cash
+        self._convert(t, i, cash / rate, rate)
+        self.events.append(
+            KIND["FILLED"], t, symbol=i, side=-1 if held > 0 else 1, quantity=abs(held) / UNITS, price=price,
+            fee=held / UNITS * price - cash, cash_delta=cash, reasons=self.events.reasons.code("DELISTED"),
+        )  # fmt: skip
+        self.book[0] += cash
+        self.positions[i] = 0
 
     def _decide(
         self,
@@ -308,7 +450,7 @@ class Folding:
             targets, vector = checked(returned, universe, self._places)
         except WrongAnswer as wrong:
             raise self._wrong(t, str(wrong)) from None
-        closes = fields[3]
+        closes = fields[3] if self.inputs.rates is None else fields[3] * self.inputs.rates.closes[t, columns]
         cash, reasons, payloads = _NO_CASH, _NO_CODES, _NO_CODES
         if targets.invests or targets.reasons:
             cash = np.full(len(universe), np.nan)
@@ -367,6 +509,8 @@ class Folding:
         held = self.positions[columns] / UNITS
         buying = ~np.isnan(cash) if len(cash) else np.zeros(len(columns), dtype=bool)
         wanted = np.where(buying, held + np.nan_to_num(cash) / closes, vector) if len(cash) else vector
+        if "long_only" in self.inputs.risk:
+            self.clipped += int((wanted < 0).sum())
         values = np.nan_to_num(np.abs(self.positions / UNITS * marked))
         outside = float(values.sum() - values[columns].sum()) if len(columns) < self.n else 0.0
         allowed = apply_risk(self.inputs.risk, wanted, closes, equity, outside)

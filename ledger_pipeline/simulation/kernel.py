@@ -31,11 +31,13 @@ ORDER = np.dtype(
 )
 
 # Why an order ends without a fill, as indices into the `outcomes` table of reason codes.
-NO_BAR, END_OF_DATA, INSUFFICIENT_CASH, NOTHING_TO_BUY, QUANTITY_LIMIT = range(5)
-OUTCOMES = ("NO_BAR", "END_OF_DATA", "INSUFFICIENT_CASH", "NOTHING_TO_BUY", "QUANTITY_LIMIT")
+NO_BAR, END_OF_DATA, INSUFFICIENT_CASH, NOTHING_TO_BUY, QUANTITY_LIMIT, BANKRUPT, DELISTED = range(7)
+OUTCOMES = (
+    "NO_BAR", "END_OF_DATA", "INSUFFICIENT_CASH", "NOTHING_TO_BUY", "QUANTITY_LIMIT", "BANKRUPT", "DELISTED",
+)  # fmt: skip
 
 _DECIDED, _FILLED = KIND["DECIDED"], KIND["FILLED"]
-_REJECTED, _EXPIRED = KIND["ORDER_REJECTED"], KIND["ORDER_EXPIRED"]
+_REJECTED, _EXPIRED, _CONVERTED = KIND["ORDER_REJECTED"], KIND["ORDER_EXPIRED"], KIND["CONVERTED"]
 
 
 @numba.njit(cache=True)
@@ -153,6 +155,8 @@ def settle_orders(
     open_orders,
     opens,
     marks,
+    rates,
+    rate_of,
     positions,
     held,
     book,
@@ -168,8 +172,9 @@ def settle_orders(
     positions, and writes them to `held` in shares. open_orders[0] is how many orders there are; those that are not due
     are moved to the front, and it is how many these are afterwards.
 
-    opens and marks are rows of the grid, NaN where an instrument has no bar; book[0] is the cash. outcomes[k, r + 1] is
-    the code of "outcome k and the order's reasons r".
+    opens and marks are rows of the grid in the account's currency, NaN where an instrument has no bar; rates: the row
+    of rates at the open, rate_of: the symbol of the rate that converts each instrument, -1 for none; book[0] is the
+    cash. outcomes[k, r + 1] is the code of "outcome k and the order's reasons r".
     """
     kept = 0
     for n in range(open_orders[0]):
@@ -248,6 +253,12 @@ def settle_orders(
             continue
         book[0] += cash_delta
         positions[i] += order.side * filled
+        if rate_of[i] >= 0:  # what is paid or received changes hands in the instrument's own currency
+            _settle(event, _CONVERTED, t, order, abs(cash_delta) / rates[i], rates[i], np.nan, np.nan, np.int64(-1))
+            event.symbol = rate_of[i]
+            event.payload = -1
+            event = events[count[0]]
+            count[0] += 1
         _settle(event, _FILLED, t, order, quantity, price, fee, cash_delta, order.reasons)
     open_orders[0] = kept
     worth = np.empty(len(positions))

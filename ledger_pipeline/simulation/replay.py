@@ -20,7 +20,7 @@ from ledger_pipeline.files import Location
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
-from ledger_pipeline.simulation.run import Run, experiment_grid, run
+from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.experiment import Experiment, ExperimentSpec, assemble
 from ledger_pipeline.strategy.preflight import preflight
@@ -81,8 +81,11 @@ def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = 
                 name: told[name]
                 for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")
             },
-            "cash_rounding": told.get("cash_rounding", "exact"),
-            "risk_free": told.get("risk_free", 0.0),
+            **{
+                name: told[name]
+                for name in ("cash_rounding", "risk_free", "borrow", "interest", "base_currency")
+                if name in told
+            },
         }
     )
     experiment = assemble(told["name"], preflight(source), spec, indicators)
@@ -139,7 +142,7 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
     if cuts < 1 or pulses < 3:
         raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
     results = []
-    times = experiment_grid(full.snapshot, experiment.spec.universe).times
+    times = full.grid.times
     for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
         results.append(Truncation(cut, *_compare_beginning(full.events, short.events, times[cut])))

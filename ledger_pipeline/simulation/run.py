@@ -28,11 +28,14 @@ from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
 from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.market.bars import micros
 from ledger_pipeline.market.grid import CLOSE, Grid, grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.simulation.currency import currencies, rates, require_one_currency, universe_of
 from ledger_pipeline.simulation.deposits import schedule
-from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs, fold
+from ledger_pipeline.simulation.fold import ENGINE_VERSION, Folding, FoldInputs
+from ledger_pipeline.simulation.warnings import input_warnings, ledger_warnings
 from ledger_pipeline.strategy.experiment import Experiment
 from ledger_pipeline.strategy.source import compile_source
 
@@ -93,8 +96,17 @@ class Run:
         return fold_lots(self.events)
 
     @functools.cached_property
-    def _grid(self) -> Grid:
-        return experiment_grid(self.snapshot, self.provenance["experiment"]["universe"])
+    def grid(self) -> Grid:
+        """The time x instrument grid of the run's universe."""
+        told = self.provenance["experiment"]
+        return universe_grid(self.snapshot, told["universe"], told.get("base_currency"))
+
+    @functools.cached_property
+    def _marks(self) -> np.ndarray:
+        """float64 (T, N): what one share of each instrument is worth at each pulse, in the account's currency."""
+        base = self.provenance["experiment"].get("base_currency")
+        found = None if base is None else rates(self.snapshot, self.grid.symbols, self.grid.times, base)
+        return marks(self.grid) if found is None else marks(self.grid) * found.closes
 
     @functools.cached_property
     def ledger(self) -> pd.DataFrame:
@@ -119,7 +131,7 @@ class Run:
     @functools.cached_property
     def equity(self) -> pd.DataFrame:
         """One row a pulse."""
-        return folds.equity(self.events, self._grid.times, self._grid.symbols, marks(self._grid), self._fold)
+        return folds.equity(self.events, self.grid.times, self.grid.symbols, self._marks, self._fold)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
@@ -129,7 +141,8 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """What a person should know of this run, one sentence a kind."""
-        return outcome_warnings(self.events)
+        derived = ledger_warnings(self.events, self.grid, self._marks, self.equity, self.snapshot.calendars)
+        return [*self.provenance.get("warnings", ()), *derived]
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""
@@ -155,6 +168,11 @@ def experiment_grid(snapshot: Snapshot, universe: Sequence[str] | None) -> Grid:
             cache.clear()
         cache[key] = grid(snapshot, universe)
     return cache[key]
+
+
+def universe_grid(snapshot: Snapshot, universe: Sequence[str] | None, base_currency: str | None) -> Grid:
+    """The grid of what an experiment trades: its universe, or the whole snapshot but the rates it converts with."""
+    return experiment_grid(snapshot, universe_of(snapshot, universe, base_currency))
 
 
 @functools.lru_cache(maxsize=4)
@@ -190,26 +208,32 @@ def run(
         )
     started = time.perf_counter()
     spec = experiment.spec
-    everything = experiment_grid(snapshot, spec.universe)
+    everything = universe_grid(snapshot, spec.universe, spec.base_currency)
     known = everything if until is None else everything.until(until)
     if len(known.times) < 2:
         raise InputError(
             f"snapshot {snapshot.id!r} has {len(known.times)} bar time for this universe; a run needs at least 2."
         )
-    for name in {*spec.opening.positions, *([spec.benchmark] if spec.benchmark else [])}:
-        if name not in (snapshot.symbols if name == spec.benchmark else known.symbols):
+    for name in spec.opening.positions:
+        if name not in known.symbols:
             raise InputError(
-                f"experiment {experiment.name!r} names {name!r}, which snapshot {snapshot.id!r} does not hold."
+                f"experiment {experiment.name!r} opens with {name!r}, which snapshot {snapshot.id!r} does not hold."
             )
     identity = identify(experiment, snapshot, seed)
+    converted = None
+    if spec.base_currency is None:
+        require_one_currency(snapshot, known.symbols)
+    else:
+        converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
     supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
-    ledger = fold(
+    values = supply(experiment.features, snapshot, known)
+    folding = Folding(
         FoldInputs(
             grid=known,
             strategy=compile_source(experiment.source),
             strategy_name=spec.strategy,
             params=frozen(spec.params),
-            features=supply(experiment.features, snapshot, known),
+            features=values,
             feature_names=tuple(item.alias for item in experiment.features),
             cash=spec.opening.cash,
             positions=spec.opening.positions,
@@ -217,15 +241,22 @@ def run(
             deposits=schedule(spec.deposits, known.timetable.account_sessions),
             costs=experiment.costs,
             risk=experiment.risk,
-            allow_negative_cash=spec.cash_rule == "allow_negative",
+            cash_rule=spec.cash_rule,
             whole_cents=spec.cash_rounding == "cents",
+            borrow=None if spec.borrow is None else spec.borrow.model_dump(),
+            interest=None if spec.interest is None else spec.interest.model_dump(),
+            rates=converted,
             uses_history=experiment.preflight.uses_history,
             seed=identity.seed,
             book=f"bt-{identity.run_id}",
         )
     )
+    ledger = folding.run()
     provenance = describe(experiment, snapshot, identity)
+    names = tuple(item.alias for item in experiment.features)
+    told = input_warnings(spec, snapshot, known, values, names, folding.clipped)
     provenance |= {
+        **({"warnings": told} if told else {}),
         "ledger_head": ledger.head,
         "events": len(ledger),
         "pulses": len(known.times),
@@ -277,7 +308,7 @@ def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) 
             "risk": list(experiment.risk),
             "universe": None if spec.universe is None else list(spec.universe),
             "cash_rule": spec.cash_rule,
-            **({} if spec.cash_rounding == "exact" else {"cash_rounding": spec.cash_rounding}),
+            **spec.chosen,
             "benchmark": spec.benchmark,
             **({} if spec.risk_free == 0.0 else {"risk_free": spec.model_dump(mode="json")["risk_free"]}),
         },
@@ -305,16 +336,25 @@ def run_metrics(
     from ledger_pipeline.analytics.metrics import metrics
     from ledger_pipeline.market.calendars import annualisation
 
-    symbols = experiment["universe"] or snapshot.symbols
+    base = experiment.get("base_currency")
+    symbols = universe_of(snapshot, experiment["universe"], base) or snapshot.symbols
     year = annualisation(pd.DatetimeIndex(equity["ts"]), main_calendar(snapshot, symbols))
     filled = folds.of_kind(ledger, "FILLED")
     fills = pd.DataFrame({name: ledger.numbers(name)[filled] for name in ("quantity", "price")})
     free = risk_free_rates(snapshot, experiment.get("risk_free", 0.0))
     values: dict[str, Any] = metrics(equity, fills, trades, periods_per_year=year.periods, risk_free=free)
-    if experiment["benchmark"]:
+    if experiment["benchmark"] in snapshot.symbols:
         name = experiment["benchmark"]
         closes, sessions = _closes(snapshot, name)
         level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name], sessions)
+        own = currencies(snapshot)
+        if base is None and own[name] != own[symbols[0]]:
+            raise InputError(
+                f"the benchmark {name} is in {own[name]} and the account in {own[symbols[0]]}: name another, or state "
+                "base_currency and have the rate in the snapshot."
+            )
+        converted = None if base is None else rates(snapshot, [name], micros(level.index), base)
+        level = level if converted is None else level * converted.closes[:, 0]
         values |= benchmark_metrics(equity, level, periods_per_year=year.periods, risk_free=free)
     values |= {
         "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
@@ -354,14 +394,3 @@ def _closes(snapshot: Snapshot, symbol: str) -> tuple[pd.Series, pd.DatetimeInde
     assert cells.timetable is not None
     sessions = pd.to_datetime(cells.timetable.sessions[:, 0], unit="us", utc=True)
     return pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True)), sessions
-
-
-def outcome_warnings(ledger: Ledger) -> list[str]:
-    """Orders that were not filled, one sentence a run, counted by reason."""
-    rows = folds.of_kind(ledger, "ORDER_EXPIRED", "ORDER_REJECTED")
-    if not len(rows):
-        return []
-    codes, texts = ledger.codes("reasons")
-    counts = pd.Series([texts[code].split(",")[0] if code >= 0 else "?" for code in codes[rows]]).value_counts()
-    parts = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return [f"{len(rows)} order{'s were' if len(rows) > 1 else ' was'} not filled: {parts}"]

@@ -106,14 +106,15 @@ class Context:
     """What a strategy sees at the close of one bar time.
 
     now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name),
-    position(symbol), history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes,
-    positions, feature_values(name).
+    position(symbol), rate(symbol), history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows,
+    closes, volumes, positions, feature_values(name).
     """
 
     # No __getattr__: with one, Python looks up every attribute and method the slow way.
     __slots__ = (
         "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_positions", "_memory", "_past",
-        "_columns", "_places", "_bar", "_features", "_rng",
+        "_columns", "_places", "_bar", "_features", "_rng", "_rates",
+        "_expected",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +133,8 @@ class Context:
         past: Past | None,
         columns: Mapping[str, int],
         places: Places | None = None,
+        rates: np.ndarray | None = None,
+        expected: np.ndarray | None = None,
     ) -> None:
         self.universe = universe
         self.cash = cash
@@ -148,6 +151,8 @@ class Context:
         self._bar = _Rows(fields, _FIELDS)
         self._features = _Rows(features, names)
         self._rng: np.random.Generator | None = None
+        self._rates = rates
+        self._expected = positions if expected is None else expected
 
     @property
     def now(self) -> pd.Timestamp:
@@ -189,6 +194,13 @@ class Context:
     def position(self, symbol: str) -> float:
         """The quantity held."""
         return self._positions.item(self._places[symbol])
+
+    def rate(self, symbol: str) -> float:
+        """What one unit of the symbol's currency is worth in the account's currency at the close; 1 where it is the
+        same. close x rate compares with cash and equity.
+        """
+        u = self._places[symbol]
+        return 1.0 if self._rates is None else self._rates.item(u)
 
     def feature(self, symbol: str, name: str) -> float:
         """The value of the feature bound to `name`; NaN during its warm-up."""
@@ -247,8 +259,8 @@ class Context:
         return targets
 
     def hold(self) -> Targets:
-        """Targets equal to what is held."""
-        return Targets(self.universe, self._positions)
+        """Targets equal to what is held, orders that still wait for their instrument's next bar counted as done."""
+        return Targets(self.universe, self._expected)
 
     def targets(self, quantities: np.ndarray) -> Targets:
         """Targets from a vector of quantities aligned with `universe`."""
@@ -257,7 +269,7 @@ class Context:
     def weights(self, weights: Mapping[str, float] | np.ndarray, *, whole: bool = False) -> Targets:
         """Targets that put these weights of equity at the close into each symbol; a symbol that is not named gets zero.
 
-        quantity = weight x equity / close, cut to whole shares towards zero when `whole`.
+        quantity = weight x equity / close (x rate), cut to whole shares towards zero when `whole`.
         """
         if isinstance(weights, Mapping):
             for symbol in weights:
@@ -268,7 +280,8 @@ class Context:
         if not np.isfinite(vector).all():
             symbol = self.universe[int(np.flatnonzero(~np.isfinite(vector))[0])]
             raise InputError(f"weights: the weight of {symbol} is not a finite number.")
-        quantities = vector * self.equity / self.closes
+        closes = self.closes if self._rates is None else self.closes * self._rates
+        quantities = vector * self.equity / closes
         # a quantity is a number on the 1e-9 grid: 28.999999999999996 is 29 shares, not 28
         return Targets(self.universe, np.trunc(np.round(quantities, 9)) if whole else quantities)
 

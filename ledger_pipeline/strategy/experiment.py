@@ -1,9 +1,10 @@
 """Experiments: everything that affects a result, in one frozen value with one hash.
 
-An experiment is strategy + params + features + opening + deposits + costs + risk + universe + cash rule. Its name,
-description, benchmark and default seed are not part of experiment_hash; the name of its strategy is, since every event
-of the ledger carries it. The same model checks an experiment from a YAML file and one made in Python; unknown keys are
-refused, and costs must be written down, an empty list for none.
+An experiment is strategy + params + features + opening + deposits + costs + borrow and interest + risk + universe +
+cash rule + base currency. Its name, description, benchmark, risk-free rate and default seed are not part of
+experiment_hash; the name of its strategy is, since every event of the ledger carries it. The same model checks an
+experiment from a YAML file and one made in Python; unknown keys are refused, and costs must be written down, an empty
+list for none.
 """
 
 from __future__ import annotations
@@ -81,6 +82,19 @@ class RateSeries(_Strict):
     unit: Literal["percent", "fraction"] = "percent"
 
 
+class Borrow(_Strict):
+    """What borrowed shares cost: basis points a year of what is short."""
+
+    annual_bps: Annotated[Number, Field(ge=0)]
+
+
+class Interest(_Strict):
+    """Basis points a year: received on cash above zero, paid on cash below."""
+
+    cash_bps: Number = 0.0
+    debit_bps: Annotated[Number, Field(ge=0)] = 0.0
+
+
 RiskFree = Annotated[Number, Field(gt=-1)] | RateSeries
 
 
@@ -95,12 +109,24 @@ class ExperimentSpec(_Strict):
     costs: list[Any]
     risk: list[Any] = Field(default_factory=list)
     universe: tuple[str, ...] | None = None
-    cash_rule: Literal["require", "allow_negative"] = "require"
+    cash_rule: Literal["require", "scale", "allow_negative"] = "require"
     cash_rounding: Literal["exact", "cents"] = "exact"
+    borrow: Borrow | None = None
+    interest: Interest | None = None
+    base_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
     seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
     risk_free: RiskFree = 0.0
     description: str | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What affects results and has been added since: only what differs from its default, so that the hash of an
+        experiment that does not use it stays as it was.
+        """
+        values = {} if self.cash_rounding == "exact" else {"cash_rounding": self.cash_rounding}
+        given = self.model_dump(mode="json", include={"borrow", "interest", "base_currency"}, exclude_none=True)
+        return values | given
 
     @field_validator("params")
     @classmethod
@@ -189,7 +215,7 @@ class Experiment:
             "risk": list(self.risk),
             "universe": None if spec.universe is None else list(spec.universe),
             "cash_rule": spec.cash_rule,
-            **({} if spec.cash_rounding == "exact" else {"cash_rounding": spec.cash_rounding}),
+            **spec.chosen,
         }
 
     @functools.cached_property
@@ -210,6 +236,9 @@ def experiment(
     universe: Sequence[str] | None = None,
     cash_rule: str = "require",
     cash_rounding: str = "exact",
+    borrow: Mapping[str, float] | None = None,
+    interest: Mapping[str, float] | None = None,
+    base_currency: str | None = None,
     seed: int = 0,
     benchmark: str | None = None,
     risk_free: float | Mapping[str, str] = 0.0,
@@ -236,6 +265,9 @@ def experiment(
         "deposits": deposits,
         "risk": risk,
         "universe": universe,
+        "borrow": borrow,
+        "interest": interest,
+        "base_currency": base_currency,
     }
     values = {
         "strategy": called,
@@ -323,7 +355,8 @@ def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     place = tuple(part for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
-        model = {"opening": Opening, "deposits": Deposit}.get(str(place[0]), ExperimentSpec)
+        models = {"opening": Opening, "deposits": Deposit, "borrow": Borrow, "interest": Interest}
+        model = models.get(str(place[0]), ExperimentSpec) if len(place) > 1 else ExperimentSpec
         return place, f"is not a known key; the keys are {', '.join(model.model_fields)}"
     if first["type"] == "missing":
         return place, "is missing" + ("; write [] for no costs" if place == ("costs",) else "")

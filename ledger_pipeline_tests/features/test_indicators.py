@@ -300,7 +300,7 @@ def test_every_builtin_has_a_basis_a_hash_of_its_own_and_sound_defaults():
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, 20.0, True, "20", None, float("nan"), [20]])
-@pytest.mark.parametrize(("name", "param"), [("sma", "window"), ("rsi", "timeperiod"), ("macd", "fastperiod"), ("williams_r", "lbp"), ("stc", "cycle"), ("kst", "roc1")])  # noqa: E501  # fmt: skip
+@pytest.mark.parametrize(("name", "param"), [("sma", "window"), ("rsi", "window"), ("macd", "window_fast"), ("williams_r", "lbp"), ("stc", "cycle"), ("kst", "roc1")])  # noqa: E501  # fmt: skip
 def test_a_number_of_bars_is_whole_and_above_zero(name, param, value):
     with pytest.raises(InputError, match=rf"'x': indicator '{name}': {param} is .*whole number of bars, at least 1"):
         feature("x", spec_of(name, **{param: value}))
@@ -321,7 +321,7 @@ def test_skip_may_be_zero_and_not_less(name):
         ({"indicator": "obv", "window": 3}, "'obv' has no parameter 'window'; it takes no parameters"),
         ({"indicator": "ema", "fillna": True}, "'ema' has no parameter 'fillna'"),
         ({"indicator": "ichimoku_a", "visual": True}, "'ichimoku_a' has no parameter 'visual'"),
-        ({"indicator": "rsi", "window": 3, "timeperiod": 4}, "timeperiod is given twice"),
+        ({"indicator": "rsi", "window": 3, "timeperiod": 4}, "window is given twice"),
         ({"indicator": "bbands", "output": "middle"}, "output is 'middle'; it must be one of upperband, middleband"),
         ({"indicator": "sma"}, "'sma' needs a value for 'window'"),
         ({"indicator": "smaa", "window": 3}, "no indicator 'smaa'; did you mean .*sma"),

@@ -290,8 +290,8 @@ def test_actions_come_sorted_by_symbol_date_and_kind():
     ("row", "says"),
     [
         (("Z", "2024-01-02", "SPLIT", 2.0), "the actions table names Z, which the bars do not hold; remove those rows"),
-        (("A", "2024-01-02", "MERGER", 2.0), "A at 2024-01-02T00:00:00+00:00: kind is neither SPLIT nor DIVIDEND (M"),
-        (("A", "2024-01-02", "split", 2.0), "kind is neither SPLIT nor DIVIDEND (split)"),
+        (("A", "2024-01-02", "MERGER", 2.0), "A at 2024-01-02T00:00:00+00:00: kind is neither SPLIT, DIVIDEND nor DELIST (M"),
+        (("A", "2024-01-02", "split", 2.0), "kind is neither SPLIT, DIVIDEND nor DELIST (split)"),
         (("A", "2024-01-02", "SPLIT", 0.0), "value is not a finite number above zero (0.0)"),
         (("A", "2024-01-02", "SPLIT", -2.0), "value is not a finite number above zero (-2.0)"),
         (("A", "2024-01-02", "DIVIDEND", float("inf")), "value is not a finite number above zero (inf)"),

@@ -121,7 +121,7 @@ def test_the_hash_changes_with_any_one_value(tmp_path):
                 changed.loc[row, name] += 1
             found.add(hash_of(changed, tmp_path))
     later = frame.copy()
-    later.loc[2, "ts"] += pd.Timedelta(1, "us")
+    later.loc[2, "ts"] += pd.Timedelta(1, "D")
     renamed = frame.assign(symbol=frame["symbol"].replace("B", "C"))
     swapped = frame.assign(symbol=frame["symbol"].map({"A": "B", "B": "A"}))
     for other in (later, renamed, swapped, frame.iloc[:-1]):

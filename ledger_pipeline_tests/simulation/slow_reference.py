@@ -57,6 +57,7 @@ class Reference:
     def __init__(self, market: Market, plan: Plan, observed: dict[int, F]) -> None:
         self.market, self.plan, self.observed = market, plan, observed
         self.cash = plan.cash
+        self.funded = self.bankrupt = False
         self.held = {symbol: F(0) for symbol in market.symbols}
         self.mark: dict[str, F] = {}
         self.lots: dict[str, deque[Lot]] = {symbol: deque() for symbol in market.symbols}
@@ -86,6 +87,7 @@ class Reference:
                         if (when, which, what) == (t, symbol, kind) and self.listed(symbol) <= t:
                             self.act(t, symbol, kind, value)
         flow = sum((d["amount"] for d in self.plan.deposits if t in arrivals(d, self.market.days)), F(0))
+        flow = F(0) if self.bankrupt else flow
         self.cash += flow
         for order in self.orders:
             self.settle(t, order)
@@ -102,7 +104,10 @@ class Reference:
             "fees": self.fees, "income": self.income,
         })  # fmt: skip
         self.states.append((self.cash, {s: q for s, q in self.held.items() if q}))
-        self.decide(t, self.cash + value)
+        self.bankrupt = self.bankrupt or (self.funded and self.cash + value <= 0)
+        self.funded = self.funded or self.cash + value > 0
+        if not self.bankrupt:
+            self.decide(t, self.cash + value)
 
     def listed(self, symbol: str) -> int:
         return next(t for t, bar in enumerate(self.market.bars[symbol]) if bar is not None)

@@ -77,7 +77,8 @@ def test_a_run_without_a_fill_has_metrics(snapshot) -> None:
     metrics = run.metrics
     assert metrics["total_return"] == 0 and metrics["trades"] == 0 and metrics["win_rate"] is None
     assert metrics["sharpe"] is None and metrics["time_in_market"] == 0 and metrics["costs"] == 0
-    assert run.fills.empty and run.lots.empty and run.trades.empty and run.warnings == []
+    assert run.fills.empty and run.lots.empty and run.trades.empty
+    assert run.warnings == ["no order was filled in the whole run"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,6 @@ def test_positions_after_a_buy_and_a_sell_with_fees(tmp_path) -> None:
     ("options", "says"),
     [
         ({"universe": ["A", "ZZZ"]}, "ZZZ"),
-        ({"benchmark": "ZZZ"}, "ZZZ"),
         ({"opening": {"cash": 1, "positions": {"ZZZ": 1}, "cost_basis": {"ZZZ": 1}}}, "ZZZ"),
         ({"universe": ["A"], "opening": {"cash": 1, "positions": {"B": 1}, "cost_basis": {"B": 1}}}, "'B'"),
     ],
@@ -134,6 +134,12 @@ def test_positions_after_a_buy_and_a_sell_with_fees(tmp_path) -> None:
 def test_an_unknown_symbol_is_an_input_error(snapshot, options, says) -> None:
     with pytest.raises(lp.InputError, match=says):
         lp.run(small.planned({}, **options), snapshot)
+
+
+def test_a_benchmark_that_the_snapshot_lacks_is_warned_of(snapshot) -> None:
+    run = lp.run(small.planned({0: {"A": 1}}, benchmark="ZZZ"), snapshot)
+    assert len(run.fills) == 1 and "benchmark_return" not in run.metrics
+    assert [text for text in run.warnings if "the benchmark 'ZZZ' is not in snapshot" in text]
 
 
 def test_the_grid_is_not_changed_by_runs(snapshot) -> None:

@@ -57,7 +57,10 @@ def test_what_is_decided_at_the_last_pulse_expires(tmp_path) -> None:
         (2, "ORDER_EXPIRED", "A", "BUY", "END_OF_DATA,DCA"),
         (2, "ORDER_EXPIRED", "B", "BUY", "END_OF_DATA,ONE,TWO"),
     ]
-    assert run.warnings == ["3 orders were not filled: 2 END_OF_DATA, 1 NO_BAR"]
+    assert run.warnings == [
+        "3 orders were not filled: 2 END_OF_DATA, 1 NO_BAR",
+        "no order was filled in the whole run",
+    ]
     assert run.metrics["orders_expired"] == 3
 
 

@@ -100,7 +100,7 @@ FAULTS = [
     ({"universe": []}, "universe is not sound: it must list at least one symbol, each once"),
     ({"universe": ["A", "A"]}, "universe is not sound: it must list at least one symbol, each once"),
     ({"universe": [1]}, r"universe\[0\] is 1; it should be a text"),
-    ({"cash_rule": "credit"}, "cash_rule is 'credit'; it should be 'require' or 'allow_negative'"),
+    ({"cash_rule": "credit"}, "cash_rule is 'credit'; it should be 'require', 'scale' or 'allow_negative'"),
     ({"seed": -1}, "seed is -1; it should be greater than or equal to 0"),
     ({"seed": "1"}, "seed is '1'; it should be a whole number"),
     ({"seed": True}, "seed is True; it should be a whole number"),

@@ -120,7 +120,7 @@ def evaluate(
             positions={symbol: float(quantity) for symbol, quantity in positions.items()},
             costs=experiment.costs,
             risk=experiment.risk,
-            allow_negative_cash=experiment.spec.cash_rule == "allow_negative",
+            cash_rule=experiment.spec.cash_rule,
             whole_cents=experiment.spec.cash_rounding == "cents",
             uses_history=experiment.preflight.uses_history,
             seed=seed,

@@ -1,0 +1,115 @@
+"""What a person should know of a run before its numbers: one sentence a kind.
+
+Some follow from the ledger and the grid of the run (`ledger_warnings`), some only from what was there while it ran
+(`input_warnings`); the run keeps the latter in its provenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.ledger import folds
+from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.market.calendars import sessions
+from ledger_pipeline.market.grid import Grid
+from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.strategy.experiment import ExperimentSpec
+
+LONG_ABSENCE = 20  # sessions without a bar after which a holding is told of
+
+
+def input_warnings(
+    spec: ExperimentSpec,
+    snapshot: Snapshot,
+    grid: Grid,
+    features: np.ndarray,
+    names: Sequence[str],
+    clipped: int,
+) -> list[str]:
+    """What in the experiment cannot be meant on this snapshot. features: float64 (T, K, N) by `names`; clipped: how
+    many negative targets long_only set to zero.
+    """
+    found = []
+    for k, name in enumerate(names):
+        if not np.isfinite(features[:, k, :]).any():
+            found.append(
+                f"the feature {name!r} is missing at every pulse: the {len(grid.times):,} bar times are fewer than its "
+                "warm-up, or it is undefined on these prices"
+            )
+    if clipped:
+        times = "once" if clipped == 1 else f"{clipped:,} times"
+        found.append(f"long_only set a negative target to zero {times}: the strategy wants to be short")
+    for step in spec.risk:
+        limit = step.get("max_weight", 0.0) if isinstance(step, Mapping) else 0.0
+        if limit > 1 and spec.cash_rule != "allow_negative":
+            found.append(
+                f"max_weight {limit:g} is above 1, and the cash rule {spec.cash_rule!r} lets nothing be bought on "
+                "credit, so it never limits a long position"
+            )
+    if spec.benchmark is not None and spec.benchmark not in snapshot.symbols:
+        found.append(
+            f"the benchmark {spec.benchmark!r} is not in snapshot {snapshot.id!r}: there is nothing to compare with"
+        )
+    return found
+
+
+def ledger_warnings(
+    ledger: Ledger, grid: Grid, marks: np.ndarray, equity: pd.DataFrame, calendars: Mapping[str, str]
+) -> list[str]:
+    """A bankrupt account, orders that were not filled (by reason), a run without any fill, and holdings that had no bar
+    for LONG_ABSENCE sessions of their calendar or more. marks: float64 (T, N), in the account's currency; equity: the
+    equity rows of the run.
+    """
+    absent = [] if grid.present.all() else _absent(ledger, grid, marks, equity, calendars)
+    return [*_bankrupt(ledger), *_unfilled(ledger), *_no_fill(ledger), *absent]
+
+
+def _unfilled(ledger: Ledger) -> list[str]:
+    rows = folds.of_kind(ledger, "ORDER_EXPIRED", "ORDER_REJECTED")
+    if not len(rows):
+        return []
+    codes, texts = ledger.codes("reasons")
+    counts = pd.Series([texts[code].split(",")[0] if code >= 0 else "?" for code in codes[rows]]).value_counts()
+    parts = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return [f"{len(rows)} order{'s were' if len(rows) > 1 else ' was'} not filled: {parts}"]
+
+
+def _no_fill(ledger: Ledger) -> list[str]:
+    return [] if len(folds.of_kind(ledger, "FILLED")) else ["no order was filled in the whole run"]
+
+
+def _bankrupt(ledger: Ledger) -> list[str]:
+    rows = folds.of_kind(ledger, "HALTED")
+    return [
+        f"the account was bankrupt at {_moment(ledger.micros[row])}: its equity was zero or less, and it traded no more"
+        for row in rows[:1]
+    ]
+
+
+def _absent(
+    ledger: Ledger, grid: Grid, marks: np.ndarray, equity: pd.DataFrame, calendars: Mapping[str, str]
+) -> list[str]:
+    found = []
+    for i, symbol in enumerate(grid.symbols):
+        rows = np.flatnonzero(grid.present[:, i])
+        for last, after in zip(rows.tolist(), [*rows[1:].tolist(), len(grid.times)], strict=True):
+            if grid.times[after - 1] - grid.times[last] < LONG_ABSENCE * 86_400_000_000:
+                continue
+            end = pd.Timestamp(int(grid.times[after - 1]), unit="us", tz="UTC")
+            missed = len(sessions(calendars[symbol], pd.Timestamp(int(grid.times[last]), unit="us"), end)) - 1
+            quantity = folds.reconstruct(ledger, end).positions.get(symbol) if missed >= LONG_ABSENCE else None
+            if quantity:
+                share = quantity * float(marks[after - 1, i]) / float(equity["equity"].iloc[after - 1])
+                found.append(
+                    f"{quantity:g} {symbol} were held without a bar for {missed} sessions since "
+                    f"{_moment(grid.times[last])[:10]}, {share:.1%} of the equity at the last close: halted or "
+                    "delisted? An action DELIST closes what is held"
+                )
+    return found
+
+
+def _moment(micros: int) -> str:
+    return pd.Timestamp(int(micros), unit="us", tz="UTC").isoformat()
