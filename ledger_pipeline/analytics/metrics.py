@@ -93,7 +93,7 @@ def metrics(
     growth = cagr(r, years)
     pnl = settled_pnl(trades)
     found = {
-        "total_return": total_return(r),
+        "total_return": float(wealth_index(equity).dropna().iloc[-1] - 1.0) if len(r) else None,
         "cagr": growth,
         "volatility": volatility(r, periods_per_year),
         "sharpe": sharpe(r, periods_per_year, period_risk_free),

@@ -25,7 +25,7 @@ def list_(project: Project, as_json: bool) -> None:
         {
             "experiment": name,
             "strategy": item.spec.strategy,
-            "tier": item.preflight.tier,
+            "tier": item.tier,
             "hash": item.hash,
             "description": item.spec.description or "",
         }
@@ -63,9 +63,7 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
         try:
             item = catalogue.experiment(name)
             reasons = [f"line {reason.line}: {reason.message}" for reason in item.preflight.reasons]
-            told.append(
-                {"experiment": name, "ok": True, "tier": item.preflight.tier, "reasons": reasons, "hash": item.hash}
-            )
+            told.append({"experiment": name, "ok": True, "tier": item.tier, "reasons": reasons, "hash": item.hash})
         except LedgerPipelineError as error:
             worst = worst or error
             told.append({"experiment": name, "ok": False, "error": str(error)})

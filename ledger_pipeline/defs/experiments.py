@@ -42,7 +42,7 @@ def observations(
                 "experiment_hash": item.hash,
                 "strategy": item.spec.strategy,
                 "strategy_hash": item.source.hash,
-                "tier": item.preflight.tier,
+                "tier": item.tier,
                 "params": dg.MetadataValue.json(item.spec.params),
                 "description": item.spec.description or "",
             },

@@ -36,6 +36,7 @@ class Indicator:
     basis: str
     code: str
     library: str = "yours"
+    text: str = ""  # source of a user's indicator that came from a file
     inputs: tuple[str, ...] = ("open", "high", "low", "close", "volume")
     description: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -117,6 +118,7 @@ def user_indicator(function: Callable[..., Any], *, basis: str, warmup: int, tex
         lambda _: warmup,
         basis,
         hash_bytes(source.encode()),
+        text=text or "",
         description=" ".join((inspect.getdoc(function) or "").split()),
         counts=counts,
     )

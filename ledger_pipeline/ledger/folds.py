@@ -180,6 +180,8 @@ def equity(
     return frame
 
 
+RESIDUE = 1e-9  # cash below it is what float64 leaves of a sum that is zero
+
 # What an event's cash is, beside what it does to positions.
 _FLOW, _INCOME, _CHARGE = 1, 2, 3
 _ROLES = {"DEPOSITED": _FLOW, "WITHDRAWN": _FLOW, "DIVIDEND": _INCOME, "INTEREST": _INCOME, "FEE": _CHARGE}
@@ -223,7 +225,7 @@ def _equity(ends, symbol, change, role, cash_delta, fees, realised, cost, marks)
         for i in range(n_symbols):
             value += worth[i]
             exposure += abs(worth[i])
-        out[t, 0] = cash
+        out[t, 0] = cash if abs(cash) >= RESIDUE else 0.0
         out[t, 1] = value
         out[t, 2] = cash + value
         out[t, 3] = flowed

@@ -83,7 +83,11 @@ def actions_schema(delisting: bool = False) -> Any:
     import pandera.pandas as pa
 
     value = (
-        pa.Column("float64", pa.Check(lambda v: v >= 0, error="is negative"), nullable=True)
+        pa.Column(
+            "float64",
+            pa.Check(lambda v: np.isfinite(v) & (v >= 0), error="is not a finite number from zero on"),
+            nullable=True,
+        )
         if delisting
         else pa.Column(
             "float64", pa.Check(lambda v: np.isfinite(v) & (v > 0), error="is not a finite number above zero")

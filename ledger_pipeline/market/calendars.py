@@ -146,10 +146,18 @@ def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Exch
     if first > last:
         raise InputError(f"the start {first:%Y-%m-%d} is after the end {last:%Y-%m-%d}: swap them.")
     known = calendar_name(name)
-    try:
-        return _calendar(known, pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31))
-    except (ValueError, NotImplementedError):
-        pass
+    built = _built.get(known)
+    if built is not None and built.first_session <= first and last <= built.last_session:
+        return built
+    year, end = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
+    for start, stop in _ranges(built, year, end):
+        try:
+            found = _calendar(known, start, stop)
+        except (ValueError, NotImplementedError):
+            continue
+        if built is None or (found.first_session <= built.first_session and built.last_session <= found.last_session):
+            _built[known] = found
+        return found
     try:
         return _calendar(known, first, last)
     except (ValueError, NotImplementedError) as error:
@@ -160,6 +168,19 @@ def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Exch
             near = pd.Timestamp(2024, 1, 1)
             raise InputError(f"{says}name another. These can be: {', '.join(usable_calendars(near))}.") from error
         raise InputError(f"{says}shorten the period or name another calendar.") from error
+
+
+_built: dict[str, ExchangeCalendar] = {}  # the one over the longest period, by name: building takes half a second
+
+
+def _ranges(
+    built: ExchangeCalendar | None, first: pd.Timestamp, last: pd.Timestamp
+) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
+    """Periods to build a calendar over, the best first: what is there and what is asked for in one, then the latter."""
+    if built is None:
+        return [(first, last)]
+    start, end = min(first, built.first_session), max(last, built.last_session)
+    return [(pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)), (first, last)]
 
 
 @lru_cache(maxsize=1)

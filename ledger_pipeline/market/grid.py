@@ -122,7 +122,7 @@ def _actions(
     actions: pd.DataFrame, table: Timetable, present: np.ndarray, symbols: tuple[str, ...]
 ) -> tuple[Action, ...]:
     """Each action at the first bar time whose session, by the instrument's calendar, is its ex-date or a later one;
-    several of an instrument in order of ex-date, kind.
+    several of an instrument in order of ex-date: dividends, then splits, then a delisting.
 
     One that comes before the session of the instrument's first bar or after the last session is not posted: nobody
     could hold it then, and so an instrument's arrays are the same in every universe.
@@ -138,5 +138,6 @@ def _actions(
             continue
         sessions = table.sessions[:, table.calendar_of[i]]
         if sessions[listed[i]] <= ex_date <= sessions[-1]:
-            rows.append(Action(int(np.searchsorted(sessions, ex_date)), i, kind, float(value)))
-    return tuple(sorted(rows, key=lambda action: (action.t, action.i)))
+            posted = Action(int(np.searchsorted(sessions, ex_date)), i, kind, float(value))
+            rows.append((posted.t, i, ex_date, ("DIVIDEND", "SPLIT", "DELIST").index(kind), posted))
+    return tuple(posted for *_, posted in sorted(rows, key=lambda row: row[:4]))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.market.bar_length import Instrument, bar_length, daily
 from ledger_pipeline.market.grid import CLOSE, OPEN, grid
 from ledger_pipeline.market.snapshot import Snapshot
 
@@ -92,13 +93,14 @@ def rates(snapshot: Snapshot, symbols: Sequence[str], times: np.ndarray, base: s
         place = np.searchsorted(cells.times, times, side="right") - 1
         if place[0] < 0:
             raise InputError(
-                f"the rate {name} is not known before {np.datetime64(int(cells.times[0]), 'us')}, after the first bar "
-                "of the run: import it from an earlier date, or begin later."
+                f"the rate {name} is not known before {_moment(cells.times[0])}, and is needed from "
+                f"{_moment(times[0])} on: import it from an earlier date, or begin later."
             )
-        fresh = cells.times[place] == times
+        length = bar_length(Instrument(name, snapshot.calendars[name], cells.times))
+        over = cells.times + (length.micros if length and not daily(cells.times) else 1)  # when each bar is known
+        known = np.maximum(np.searchsorted(over, times, side="right") - 1, 0)
         opened, closed = cells.fields[place, OPEN, 0], cells.fields[place, CLOSE, 0]
-        before = np.concatenate([closed[:1], closed[:-1]])
-        opened = np.where(fresh, opened, np.where(np.arange(len(times)) > 0, before, closed))
+        opened = np.where(cells.times[place] == times, opened, cells.fields[known, CLOSE, 0])
         names.append(name)
         columns.append((opened, closed) if name == direct else (1.0 / opened, 1.0 / closed))
     index = {currency: k for k, currency in enumerate(foreign)}
@@ -106,3 +108,7 @@ def rates(snapshot: Snapshot, symbols: Sequence[str], times: np.ndarray, base: s
     ones = np.ones(len(times))
     opens, closes = (np.stack([ones if k < 0 else columns[k][part] for k in which], axis=1) for part in (0, 1))
     return Rates(tuple(names), which, opens, closes)
+
+
+def _moment(micros: int) -> str:
+    return np.datetime_as_string(np.datetime64(int(micros), "us"), unit="s") + "Z"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,16 @@ class Decision:
     memory: dict[str, Any]
 
 
-def decide(inputs: FoldInputs, memory: Mapping[str, Any]) -> Decision:
+def decide(inputs: FoldInputs, memory: Mapping[str, Any], waiting: Sequence[tuple[str, str, int]] = ()) -> Decision:
     """What the strategy decides at the last bar of the grid when `inputs.cash` and `inputs.positions` are what is held
     then and `memory` is what it remembers: the same view, checks, risk and differences as at a pulse of `fold`.
+    waiting: (symbol, side, units) of the orders decided before that are not due yet; units 0 for cash to invest.
 
     Raises StrategyError.
     """
     one = Folding(inputs)
-    count, orders = one.last(canonical_json(dict(memory)).decode())
+    found, orders = one.last(canonical_json(dict(memory)).decode(), waiting)
+    count, orders = found - len(waiting), orders[len(waiting) :]
     reasons = one.events.reasons.texts
     return Decision(
         tuple(

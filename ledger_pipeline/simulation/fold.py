@@ -9,7 +9,7 @@ bar are not posted: the opening is stated as of that bar.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,13 +111,18 @@ class Folding:
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
         self.bankrupt = False
+        self.symbols = inputs.grid.symbols
         self.clipped = 0  # negative targets that long_only set to zero
         self.costs = compile_costs(inputs.costs)
         self.ones = np.ones(self.n)
         self.rate_of = np.full(self.n, -1, dtype=np.int64)
         self.marked, self.opens = marks(inputs.grid), inputs.grid.fields[:, OPEN, :]
         if inputs.rates is not None:
-            self.rate_of = np.where(inputs.rates.of >= 0, inputs.rates.of + self.n, -1)
+            own = {symbol: i for i, symbol in enumerate(inputs.grid.symbols)}  # a rate may be traded as well
+            added = [symbol for symbol in inputs.rates.symbols if symbol not in own]
+            place = own | {symbol: self.n + k for k, symbol in enumerate(added)}
+            self.symbols = (*inputs.grid.symbols, *added)
+            self.rate_of = np.array([place[inputs.rates.symbols[k]] if k >= 0 else -1 for k in inputs.rates.of])
             self.marked, self.opens = self.marked * inputs.rates.closes, self.opens * inputs.rates.opens
 
     def run(self) -> Ledger:
@@ -137,7 +142,7 @@ class Folding:
         opened = grid.timetable.opens if grid.timetable is not None else None
         carried = inputs.borrow is not None or inputs.interest is not None
         days = days_since(grid.timetable.account_sessions) if carried and grid.timetable is not None else None
-        funded = False
+        funded = inputs.cash > 0 or bool(inputs.positions)
         for t in range(len(times)):
             if days is not None and t > 0 and days[t] and not self.bankrupt:
                 self._carry(t, int(days[t]))
@@ -166,8 +171,7 @@ class Folding:
             if not self.bankrupt:
                 self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
         self._expire(len(times) - 1, END_OF_DATA)
-        symbols = grid.symbols if inputs.rates is None else (*grid.symbols, *inputs.rates.symbols)
-        return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=symbols, times=grid.times)
+        return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=self.symbols, times=grid.times)
 
     def _settle(self, t: int, opens: np.ndarray, marked: np.ndarray) -> float:
         """Settle what is due at bar t and mark what is held; returns its value."""
@@ -273,8 +277,10 @@ class Folding:
                 price=rate,
             )  # fmt: skip
 
-    def last(self, memory: str) -> tuple[int, np.ndarray]:
-        """Decide at the last bar alone, with what the inputs say is held then; (number of orders, the orders)."""
+    def last(self, memory: str, waiting: Sequence[tuple[str, str, int]] = ()) -> tuple[int, np.ndarray]:
+        """Decide at the last bar alone, with what the inputs say is held then and these orders (symbol, side, units)
+        still waiting; (number of orders, the orders, the waiting ones first).
+        """
         inputs, grid = self.inputs, self.inputs.grid
         t, columns = len(grid.times) - 1, np.flatnonzero(grid.present[-1])
         index = {symbol: i for i, symbol in enumerate(grid.symbols)}
@@ -285,6 +291,13 @@ class Folding:
         for row in range(len(grid.times)) if past is not None else ():
             past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
         marked = self.marked[t]
+        if waiting:
+            self.orders = np.zeros(len(waiting) + self.n, dtype=ORDER)
+            for row, (symbol, side, units) in enumerate(waiting):
+                order = self.orders[row]
+                order["symbol"], order["side"], order["units"] = index[symbol], 1 if side == "BUY" else -1, units
+                order["due"] = t + 1
+            self.open_orders[0] = len(waiting)
         value = self._settle(t, self.opens[t], marked)
         self.events.reserve(self.n + 1)
         universe = tuple(grid.symbols[i] for i in columns)
@@ -423,8 +436,10 @@ class Folding:
         self._expire(t, DELISTED, i)
         if not held:
             return
-        rate = 1.0 if self.inputs.rates is None else float(self.inputs.rates.opens[t, i])
-        price = float(self.marked[t - 1, i]) if np.isnan(action.value) else action.value * rate
+        rates = self.inputs.rates
+        rate = 1.0 if rates is None else float(rates.opens[t, i])
+        last = float(self.marked[t - 1, i]) / (1.0 if rates is None else float(rates.closes[t - 1, i]))
+        price = (last if np.isnan(action.value) else action.value) * rate
         cash = held / UNITS * price
         cash = float(to_cents(cash)) if self.inputs.whole_cents else cash
         self._convert(t, i, cash / rate, rate)
@@ -510,7 +525,7 @@ class Folding:
         buying = ~np.isnan(cash) if len(cash) else np.zeros(len(columns), dtype=bool)
         wanted = np.where(buying, held + np.nan_to_num(cash) / closes, vector) if len(cash) else vector
         if "long_only" in self.inputs.risk:
-            self.clipped += int((wanted < 0).sum())
+            self.clipped += int((wanted < -0.5 / UNITS).sum())
         values = np.nan_to_num(np.abs(self.positions / UNITS * marked))
         outside = float(values.sum() - values[columns].sum()) if len(columns) < self.n else 0.0
         allowed = apply_risk(self.inputs.risk, wanted, closes, equity, outside)

@@ -130,7 +130,7 @@ def _settle(event, kind, t, order, quantity, price, fee, cash_delta, reasons):  
 
 
 @numba.njit(cache=True)
-def _bought(cash, price):  # pragma: no cover - compiled
+def bought(cash, price):  # pragma: no cover - compiled
     """Units that cash buys at a price, rounded down. 676.00 buys 10 shares at 67.60, though the quotient in float64 may
     be 9.999999999999998.
     """
@@ -199,7 +199,7 @@ def settle_orders(
             )
             continue
         if filled == 0:
-            filled = _bought(order.cash, price)
+            filled = bought(order.cash, price)
             if filled <= 0:
                 _settle(
                     event,
@@ -254,7 +254,7 @@ def settle_orders(
         book[0] += cash_delta
         positions[i] += order.side * filled
         if rate_of[i] >= 0:  # what is paid or received changes hands in the instrument's own currency
-            _settle(event, _CONVERTED, t, order, abs(cash_delta) / rates[i], rates[i], np.nan, np.nan, np.int64(-1))
+            _settle(event, _CONVERTED, t, order, worth / rates[i], rates[i], np.nan, np.nan, np.int64(-1))
             event.symbol = rate_of[i]
             event.payload = -1
             event = events[count[0]]

@@ -7,24 +7,27 @@ t is the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.errors import InputError, IntegrityError, RefusedError
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.files import Location
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.simulation.fold import ENGINE_VERSION
+from ledger_pipeline.simulation.orders import decided_orders
 from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.experiment import Experiment, ExperimentSpec, assemble
 from ledger_pipeline.strategy.preflight import preflight
 from ledger_pipeline.strategy.source import StrategySource, extract
+from ledger_pipeline.strategy.user_indicators import rebuilt
 
 END_OF_DATA = "END_OF_DATA"
 
@@ -59,16 +62,22 @@ def replay(
     of a feature is not the one the run used).
     """
     stored = RunStore(root).open(run_id, snapshots)
-    again = run(stored_experiment(stored, indicators), stored.snapshot, seed=stored.provenance["seed"])
+    if stored.provenance["engine"] != ENGINE_VERSION:
+        raise RefusedError(
+            f"run {run_id} was made by engine {stored.provenance['engine']}, and this is engine {ENGINE_VERSION}, "
+            "whose rules differ (README, What changed): it stays readable, and is replayed with the version of "
+            f"ledger_pipeline that made it ({stored.provenance['versions']['ledger_pipeline']})."
+        )
+    again = run(stored_experiment(stored.provenance, indicators), stored.snapshot, seed=stored.provenance["seed"])
     return Replay(run_id, stored.events.head, again.events.head, first_difference(stored.events, again.events))
 
 
-def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = None) -> Experiment:
-    """The experiment of a stored run, rebuilt from its provenance and source; IntegrityError when its hash is not the
-    stored one.
+def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, Indicator] | None = None) -> Experiment:
+    """The experiment of a stored run, rebuilt from its provenance (with the strategy's text); IntegrityError when its
+    hash is not the stored one. A user's indicators are rebuilt from their stored sources, else taken from `indicators`.
     """
-    told = stored.provenance["experiment"]
-    text = extract(stored.provenance["strategy_text"], told["strategy_hash"], trust=False)
+    told = provenance["experiment"]
+    text = extract(provenance["strategy_text"], told["strategy_hash"], trust=False)
     source = StrategySource(text, told["strategy_function"], told["strategy_hash"], told["captured"])
     spec = ExperimentSpec.model_validate(
         {
@@ -88,21 +97,33 @@ def stored_experiment(stored: Run, indicators: Mapping[str, Indicator] | None = 
             },
         }
     )
-    experiment = assemble(told["name"], preflight(source), spec, indicators)
+    own = {
+        item["indicator"]: rebuilt(item["source"], item["indicator"])
+        for item in told["features"].values()
+        if "source" in item
+    }
+    experiment = assemble(told["name"], preflight(source), spec, {**(indicators or {}), **own})
     if experiment.hash != told["hash"]:
         changed = [
             item.alias
             for item in experiment.features
             if item.fingerprint != told["features"][item.alias]["fingerprint"]
         ]
+        packages = sorted(
+            name
+            for name, version in provenance.get("packages", {}).items()
+            if experiment.packages.get(name, version) != version
+        )
         what = (
-            f"the code of the feature {changed[0]!r} has changed since"
+            f"{', '.join(packages)} changed since"
+            if packages
+            else f"the code of the feature {changed[0]!r} has changed since"
             if changed
             else "its stored parts do not match its hash"
         )
-        raise IntegrityError(f"run {stored.run_id} cannot be replayed as it was: {what}.")
+        raise IntegrityError(f"run {provenance['run_id']} cannot be replayed as it was: {what}.")
     if hash_json(told["params"]) != told["params_hash"]:
-        raise IntegrityError(f"run {stored.run_id}: the stored params do not match their hash.")
+        raise IntegrityError(f"run {provenance['run_id']}: the stored params do not match their hash.")
     return experiment
 
 
@@ -145,11 +166,11 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
     times = full.grid.times
     for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
-        results.append(Truncation(cut, *_compare_beginning(full.events, short.events, times[cut])))
+        results.append(Truncation(cut, *compare_beginning(full.events, short.events, times[cut])))
     return results
 
 
-def _compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str | None]:
+def compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str | None]:
     """Compare all events of the short ledger but the expiries that the cut itself caused; then what was ordered at the
     cut, the time `last` (microseconds), with what the full run ordered there, whatever became of it.
     """
@@ -167,31 +188,20 @@ def _compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str
     ends = kept and short.table.slice(kept - 1, 1).to_pylist()[0]
     if not ends or ends["kind"] != "DECIDED" or short.micros[kept - 1] != last:
         return kept + len(caused), None
-    wanted, found = (_orders(ledger, ends["event_id"]) for ledger in (short, full))
+    wanted, found = (
+        {
+            number: (order.symbol, order.side, order.quantity, order.cash, order.reasons)
+            for number, order in decided_orders(ledger).items()
+            if order.decision == ends["event_id"]
+        }
+        for ledger in (short, full)
+    )
     for number in sorted({*wanted, *found}, key=int):
         if number not in found or number not in wanted:
             return kept, f"order {number} exists in only one of the full run and the cut run"
         if wanted[number] != found[number]:
             return kept, f"order {number} of the cut run is not the order of the full run"
     return kept + len(caused), None
-
-
-def _orders(ledger: Ledger, decided: str) -> dict[str, tuple]:
-    """What a decision ordered, by order id: symbol, side, quantity as it was decided (None for cash), cash, reasons."""
-    codes, names = ledger.codes("correlation_id")
-    rows = np.flatnonzero(codes == names.index(decided))
-    orders: dict[str, tuple] = {}
-    before: dict[str, float] = {}
-    for row in ledger.table.take(rows).to_pylist():
-        number, payload, reasons = row["order_id"], row["payload"], row["reasons"]
-        if row["kind"] == "ORDER_REPLACED":
-            before.setdefault(number, json.loads(payload)["quantity"])
-        elif number is not None:
-            if row["kind"] != "FILLED":  # the outcome stands before the reasons of the order
-                reasons = reasons.partition(",")[2] or None
-            quantity = before.get(number, row["quantity"]) if payload is None else None
-            orders[number] = (row["symbol"], row["side"], quantity, payload, reasons)
-    return orders
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from types import MappingProxyType
@@ -32,17 +32,23 @@ from ledger_pipeline.market.bars import micros
 from ledger_pipeline.market.grid import CLOSE, Grid, grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.market.snapshot import Snapshot
-from ledger_pipeline.simulation.currency import currencies, rates, require_one_currency, universe_of
+from ledger_pipeline.simulation.currency import Rates, currencies, rates, require_one_currency, universe_of
 from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.fold import ENGINE_VERSION, Folding, FoldInputs
 from ledger_pipeline.simulation.warnings import input_warnings, ledger_warnings
-from ledger_pipeline.strategy.experiment import Experiment
+from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_risk_free
 from ledger_pipeline.strategy.source import compile_source
 
 if TYPE_CHECKING:
     from ledger_pipeline.files import Location
 
-PACKAGES = ("ledger_pipeline", "numpy", "pandas", "numba", "pyarrow", "ta", "exchange-calendars")
+LIBRARIES = ("numpy", "numba", "pandas", "pyarrow", "ta-lib")  # whose versions may change a ledger
+PACKAGES = ("ledger_pipeline", "numpy", "pandas", "numba", "pyarrow", "ta-lib", "ta", "exchange-calendars")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of the libraries that a ledger is computed with."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,19 @@ class RunIdentity:
     experiment_hash: str
     seed: int
     engine: int = ENGINE_VERSION
+    libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) of the identity."""
+        """SHA-256 (hex) of the identity. Runs of engine 1 did not have the libraries in it."""
+        libraries = {"libraries": dict(self.libraries)} if self.libraries else {}
         return hash_json(
             {
                 "snapshot_hash": self.snapshot_hash,
                 "experiment_hash": self.experiment_hash,
                 "seed": self.seed,
                 "engine": self.engine,
+                **libraries,
             }
         )
 
@@ -194,12 +203,13 @@ def run(
     seed: int | None = None,
     features: Callable[[Sequence[Feature], Snapshot, Grid], np.ndarray] | None = None,
     until: int | None = None,
+    risk_free: float | Mapping[str, str] | None = None,
 ) -> Run:
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
-    `seed` replaces the experiment's; `features` may supply values (T, K, N) from a store instead of computing them;
-    `until` cuts the grid at that bar index, for replays. Raises InputError (StrategyError among them), RefusedError,
-    IntegrityError; nothing is written.
+    `seed` and `risk_free` (an annual rate, or {"series": symbol, "unit": "percent"}) replace the experiment's;
+    `features` may supply values (T, K, N) from a store instead of computing them; `until` cuts the grid at that bar
+    index, for replays. Raises InputError (StrategyError among them), RefusedError, IntegrityError; nothing is written.
     """
     if not isinstance(experiment, Experiment) or not isinstance(snapshot, Snapshot):
         raise InputError(
@@ -207,6 +217,8 @@ def run(
             "make the one with experiment(...), open the other with open_snapshot(...)."
         )
     started = time.perf_counter()
+    if risk_free is not None:
+        experiment = with_risk_free(experiment, risk_free)
     spec = experiment.spec
     everything = universe_grid(snapshot, spec.universe, spec.base_currency)
     known = everything if until is None else everything.until(until)
@@ -221,36 +233,24 @@ def run(
             )
     identity = identify(experiment, snapshot, seed)
     converted = None
+    if isinstance(spec.risk_free, RateSeries) and spec.risk_free.series not in snapshot.symbols:
+        raise InputError(
+            f"the risk-free series {spec.risk_free.series!r} is not in snapshot {snapshot.id!r}: import it as an "
+            "instrument whose closes are the annual rate, or give a number."
+        )
     if spec.base_currency is None:
         require_one_currency(snapshot, known.symbols)
+        own = currencies(snapshot)
+        if spec.benchmark in own and own[spec.benchmark] != own[known.symbols[0]]:
+            raise InputError(
+                f"the benchmark {spec.benchmark} is in {own[spec.benchmark]} and the account in "
+                f"{own[known.symbols[0]]}: name another, or state base_currency and have the rate in the snapshot."
+            )
     else:
         converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
     supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
     values = supply(experiment.features, snapshot, known)
-    folding = Folding(
-        FoldInputs(
-            grid=known,
-            strategy=compile_source(experiment.source),
-            strategy_name=spec.strategy,
-            params=frozen(spec.params),
-            features=values,
-            feature_names=tuple(item.alias for item in experiment.features),
-            cash=spec.opening.cash,
-            positions=spec.opening.positions,
-            cost_basis=spec.opening.cost_basis,
-            deposits=schedule(spec.deposits, known.timetable.account_sessions),
-            costs=experiment.costs,
-            risk=experiment.risk,
-            cash_rule=spec.cash_rule,
-            whole_cents=spec.cash_rounding == "cents",
-            borrow=None if spec.borrow is None else spec.borrow.model_dump(),
-            interest=None if spec.interest is None else spec.interest.model_dump(),
-            rates=converted,
-            uses_history=experiment.preflight.uses_history,
-            seed=identity.seed,
-            book=f"bt-{identity.run_id}",
-        )
-    )
+    folding = Folding(fold_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}"))
     ledger = folding.run()
     provenance = describe(experiment, snapshot, identity)
     names = tuple(item.alias for item in experiment.features)
@@ -267,6 +267,43 @@ def run(
     if until is None:
         invariants.require(result.invariants(), f"run {identity.run_id}")
     return result
+
+
+def fold_inputs(
+    experiment: Experiment,
+    cells: Grid,
+    features: np.ndarray,
+    converted: Rates | None,
+    seed: int,
+    book: str = "backtest",
+) -> FoldInputs:
+    """What a fold of the experiment over these cells depends on; features: float64 (T, K, N). The strategy is executed
+    in a namespace of its own.
+    """
+    spec = experiment.spec
+    assert cells.timetable is not None
+    return FoldInputs(
+        grid=cells,
+        strategy=compile_source(experiment.source),
+        strategy_name=spec.strategy,
+        params=frozen(spec.params),
+        features=features,
+        feature_names=tuple(item.alias for item in experiment.features),
+        cash=spec.opening.cash,
+        positions=spec.opening.positions,
+        cost_basis=spec.opening.cost_basis,
+        deposits=schedule(spec.deposits, cells.timetable.account_sessions),
+        costs=experiment.costs,
+        risk=experiment.risk,
+        cash_rule=spec.cash_rule,
+        whole_cents=spec.cash_rounding == "cents",
+        borrow=None if spec.borrow is None else spec.borrow.model_dump(),
+        interest=None if spec.interest is None else spec.interest.model_dump(),
+        rates=converted,
+        uses_history=experiment.preflight.uses_history,
+        seed=seed,
+        book=book,
+    )
 
 
 def frozen(value: Any) -> Any:
@@ -299,6 +336,11 @@ def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) 
                     "warmup": item.warmup,
                     "basis": item.indicator.basis,
                     "fingerprint": item.fingerprint,
+                    **(
+                        {"source": experiment.indicators[item.alias].document}
+                        if item.alias in experiment.indicators
+                        else {}
+                    ),
                 }
                 for item in experiment.features
             },
@@ -314,9 +356,17 @@ def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) 
         },
         "seed": identity.seed,
         "engine": identity.engine,
-        "tier": checked.tier,
-        "tier_reasons": [f"line {reason.line}: {reason.message}" for reason in checked.reasons],
-        "packages": dict(checked.packages),
+        "tier": experiment.tier,
+        "tier_reasons": [
+            *(f"line {reason.line}: {reason.message}" for reason in checked.reasons),
+            *(
+                f"indicator {alias}, line {reason.line}: {reason.message}"
+                for alias, one in experiment.indicators.items()
+                for reason in one.preflight.reasons
+            ),
+        ],
+        "packages": dict(checked.packages) | experiment.packages,
+        "libraries": dict(identity.libraries),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "platform": f"{sys.platform}-{platform.machine()}",
         "strategy_text": experiment.source.text,
@@ -347,13 +397,9 @@ def run_metrics(
         name = experiment["benchmark"]
         closes, sessions = _closes(snapshot, name)
         level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name], sessions)
-        own = currencies(snapshot)
-        if base is None and own[name] != own[symbols[0]]:
-            raise InputError(
-                f"the benchmark {name} is in {own[name]} and the account in {own[symbols[0]]}: name another, or state "
-                "base_currency and have the rate in the snapshot."
-            )
-        converted = None if base is None else rates(snapshot, [name], micros(level.index), base)
+        if base is not None:  # rates are asked for from the run's beginning only
+            level = level[level.index >= equity["ts"].iloc[0]]
+        converted = rates(snapshot, [name], micros(level.index), base) if base is not None and len(level) else None
         level = level if converted is None else level * converted.closes[:, 0]
         values |= benchmark_metrics(equity, level, periods_per_year=year.periods, risk_free=free)
     values |= {

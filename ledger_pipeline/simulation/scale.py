@@ -13,8 +13,9 @@ import numpy as np
 
 from ledger_pipeline.ledger.lots import UNITS
 from ledger_pipeline.simulation.costs import fill_fee, fill_price
-from ledger_pipeline.simulation.kernel import to_cents
+from ledger_pipeline.simulation.kernel import bought, to_cents
 
+_RESIDUE = 1e-9
 _STEPS = 80  # of the bisection: more than float64 can tell apart
 
 
@@ -30,8 +31,11 @@ class _Till:
             if amount > 0:
                 quantity = amount / UNITS
                 delta = -side * (quantity * price) - fill_fee(quantity, price, self.codes, self.amounts)
-                cash += to_cents(delta) if self.whole_cents else delta
-        return float(to_cents(cash)) if self.whole_cents else cash
+                booked = to_cents(delta) if self.whole_cents else delta
+                cash += min(booked, delta) if side > 0 else booked  # a rounding in one's favour buys nothing
+        if self.whole_cents:  # a sum of cents in float64 may be off by its last digits
+            return cash + _RESIDUE if side > 0 else float(to_cents(cash))
+        return cash
 
 
 def scaled_buys(
@@ -52,7 +56,9 @@ def scaled_buys(
         rows = orders[group]
         side = int(rows["side"][0])
         prices = np.array([fill_price(opens[row["symbol"]], side, *costs) for row in rows])
-        exact = np.where(rows["units"] > 0, rows["units"], np.floor(np.nan_to_num(rows["cash"]) / prices * UNITS))
+        exact = np.array(
+            [row["units"] or bought(row["cash"], price) for row, price in zip(rows, prices, strict=True)], np.float64
+        )
         left = till.after(cash, side, exact, prices)
         if side < 0 or left >= 0:
             cash = left
@@ -76,6 +82,6 @@ def _fitting(till: _Till, cash: float, exact: np.ndarray, prices: np.ndarray) ->
     for k in np.argsort(units - exact * low, kind="stable"):
         more = units.copy()
         more[k] += 1
-        if more[k] <= exact[k] and till.after(cash, 1, more, prices) >= 0:
+        if units[k] > 0 and more[k] <= exact[k] and till.after(cash, 1, more, prices) >= 0:
             units = more
     return units

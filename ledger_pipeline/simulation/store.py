@@ -73,8 +73,8 @@ class RunStore:
         if stored["ledger_head"] != run.events.head:
             raise IntegrityError(
                 f"run {run.run_id} is stored with ledger head {stored['ledger_head'][:16]}, but the same inputs now "
-                f"give {run.events.head[:16]}; "
-                "compare the versions and the platform in its provenance (`runs show`)."
+                f"give {run.events.head[:16]}: what decides is not only ctx and params. Look for what the strategy or "
+                "an indicator reads or keeps beside them (`experiment check`)."
             )
         for name, data in derived.items():
             write_file(self.runs / run.run_id / (name if "." in name else f"{name}.parquet"), data)
@@ -111,7 +111,11 @@ class RunStore:
         try:
             found = json.loads(path.read_bytes())
             identity = RunIdentity(
-                found["snapshot"]["hash"], found["experiment"]["hash"], found["seed"], found["engine"]
+                found["snapshot"]["hash"],
+                found["experiment"]["hash"],
+                found["seed"],
+                found["engine"],
+                found.get("libraries", {}),
             )
         except (ValueError, KeyError, TypeError):
             raise IntegrityError(f"{path} is not readable as provenance; run the experiment again.") from None

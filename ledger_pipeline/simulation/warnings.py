@@ -93,9 +93,11 @@ def _absent(
     ledger: Ledger, grid: Grid, marks: np.ndarray, equity: pd.DataFrame, calendars: Mapping[str, str]
 ) -> list[str]:
     found = []
+    delisted = {action.i: action.t for action in grid.actions if action.kind == "DELIST"}
     for i, symbol in enumerate(grid.symbols):
         rows = np.flatnonzero(grid.present[:, i])
-        for last, after in zip(rows.tolist(), [*rows[1:].tolist(), len(grid.times)], strict=True):
+        for last, following in zip(rows.tolist(), [*rows[1:].tolist(), len(grid.times)], strict=True):
+            after = min(following, delisted[i]) if delisted.get(i, -1) > last else following
             if grid.times[after - 1] - grid.times[last] < LONG_ABSENCE * 86_400_000_000:
                 continue
             end = pd.Timestamp(int(grid.times[after - 1]), unit="us", tz="UTC")

@@ -30,6 +30,7 @@ from ledger_pipeline.strategy.experiment import (
     key_of,
 )
 from ledger_pipeline.strategy.preflight import preflight
+from ledger_pipeline.strategy.source import StrategySource, normalise, source_hash
 from ledger_pipeline.strategy.yaml_files import at, read_yaml, shown
 
 
@@ -111,11 +112,14 @@ def load_indicator(path: Path) -> Indicator:
     module = types.ModuleType(f"ledger_pipeline_user_indicator_{path.stem}")
     module.__file__ = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = normalise(path.read_text(encoding="utf-8"))
+        preflight(StrategySource(text, path.stem, source_hash(text)), inputs=0).require()
         # the user's own code, executed from the text that is hashed
         exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)} is not UTF-8 text.") from None
+    except LedgerPipelineError as error:
+        raise type(error)(f"{shown(path)}: {error}") from None
     except SyntaxError as error:
         raise InputError(f"{shown(path)}, line {error.lineno}: {error.msg}.") from None
     except Exception as error:

@@ -11,21 +11,31 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
-from ledger_pipeline.strategy.source import StrategySource
+from ledger_pipeline.strategy.source import StrategySource, typed_constants
 from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
+from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features
 
 Number = Annotated[float, Strict()]  # a truth value or a text is no number
 
@@ -95,7 +105,29 @@ class Interest(_Strict):
     debit_bps: Annotated[Number, Field(ge=0)] = 0.0
 
 
-RiskFree = Annotated[Number, Field(gt=-1)] | RateSeries
+def _risk_free(value: Any) -> Any:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and value > -1:
+        return float(value)
+    if isinstance(value, RateSeries):
+        return value
+    if isinstance(value, Mapping) and set(value) <= {"series", "unit"} and isinstance(value.get("series"), str):
+        unit = value.get("unit", "percent")
+        if unit in ("percent", "fraction"):
+            return RateSeries(series=value["series"], unit=unit)
+        raise ValueError(f"its unit is {unit!r}; it is percent or fraction")
+    raise ValueError(
+        f"{value!r} is neither an annual rate above -1, such as 0.02, nor {{series: SYMBOL, unit: percent}}"
+    )
+
+
+def _currency(value: Any) -> Any:
+    if not (isinstance(value, str) and len(value) == 3 and value.isalpha() and value.isupper() and value.isascii()):
+        raise ValueError(f"{value!r} is no currency; write its three letters, such as USD")
+    return value
+
+
+RiskFree = Annotated[float | RateSeries, BeforeValidator(_risk_free)]
 
 
 class ExperimentSpec(_Strict):
@@ -113,7 +145,7 @@ class ExperimentSpec(_Strict):
     cash_rounding: Literal["exact", "cents"] = "exact"
     borrow: Borrow | None = None
     interest: Interest | None = None
-    base_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
+    base_currency: Annotated[str, BeforeValidator(_currency)] | None = None
     seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
     risk_free: RiskFree = 0.0
@@ -175,11 +207,25 @@ class Experiment:
     preflight: Preflight = field(repr=False)
     spec: ExperimentSpec
     features: tuple[Feature, ...] = field(repr=False)
+    indicators: Mapping[str, UserIndicator] = field(default_factory=dict, repr=False)
 
     @property
     def source(self) -> StrategySource:
         """The strategy's captured source."""
         return self.preflight.source
+
+    @property
+    def tier(self) -> int:
+        """The highest tier of the strategy and of its user's indicators."""
+        return max(self.preflight.tier, *(one.preflight.tier for one in self.indicators.values()), 1)
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions of the packages, and contents of the local modules, that a tier 2 source names."""
+        found = dict(self.preflight.packages)
+        for one in self.indicators.values():
+            found |= one.preflight.packages
+        return dict(sorted(found.items())) if self.tier > 1 else {}
 
     @functools.cached_property
     def costs(self) -> tuple[dict[str, float], ...]:
@@ -205,8 +251,9 @@ class Experiment:
                 "name": spec.strategy,
                 "source_hash": self.source.hash,
                 "function": self.source.function_name,
-                "captured": dict(self.source.captured),
+                "captured": typed_constants(self.source.captured),
             },
+            **({"packages": self.packages} if self.packages else {}),
             "params": spec.params,
             "features": {item.alias: item.fingerprint for item in self.features},
             "opening": spec.opening.model_dump(mode="json"),
@@ -291,6 +338,15 @@ def experiment(
         raise SpecError(f"experiment {label!r}: {error}", *error.place) from None
 
 
+def with_risk_free(experiment: Experiment, risk_free: float | Mapping[str, str]) -> Experiment:
+    """The experiment with another risk-free rate, which changes no identity. InputError for one that is none."""
+    try:
+        given = _risk_free(plain(risk_free))
+    except ValueError as error:
+        raise InputError(f"risk_free: {error}.") from None
+    return replace(experiment, spec=experiment.spec.model_copy(update={"risk_free": given}))
+
+
 def assemble(
     name: str, checked: Preflight, spec: ExperimentSpec, indicators: Mapping[str, Indicator] | None = None
 ) -> Experiment:
@@ -298,6 +354,11 @@ def assemble(
     but not defined. SpecError, and RefusedError for a tier 3 strategy.
     """
     checked.require()
+    clock = next((path for path, value in _texts(spec.params) if value.strip().lower() in ("now", "today")), None)
+    if clock and {"numpy", "pandas"} & set(checked.packages):
+        raise SpecError(
+            f"params.{clock} is a word that numpy and pandas read as the clock; write the date out.", "params"
+        )
     features = []
     for alias in sorted(spec.features):
         resolved = {key: _resolved(alias, key, value, spec) for key, value in spec.features[alias].items()}
@@ -313,7 +374,20 @@ def assemble(
                 f"define (it defines: {defined}).",
                 "features",
             )
-    return Experiment(name, checked, spec, tuple(features))
+    try:
+        captured, yours = of_features(tuple(features))
+    except InputError as error:
+        raise SpecError(str(error), "features") from None
+    return Experiment(name, checked, spec, captured, yours)
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts among params, with the keys that lead to them."""
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, part in parts:
+        yield from _texts(part, f"{path}.{key}" if path else str(key))
+    if isinstance(value, str):
+        yield path, value
 
 
 def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:

@@ -1,14 +1,14 @@
 """Preflight: what a strategy's source depends on, read from its syntax tree before anything of it runs.
 
-- Tier 1: the text, ctx, params, `math`, `numpy` and pure builtins. The stored text and params say everything.
-- Tier 2: also named imports of installed packages or of the standard library, whose versions are recorded, or constants
-  captured from outside the text. The environment has to be kept as well.
-- Tier 3: anything that stored text, params and versions cannot bring back, or that could differ from run to run: hidden
-  memory, files, network, processes, clocks, unseeded randomness, set order, computed code. Refused, without override.
+- Tier 1: an allow-list, `tiers.subset`: constructs, builtins, `math` and numpy functions that are deterministic and
+  keep nothing, ctx, params, functions of the own text. The stored text and params say everything.
+- Tier 2: everything else that is not refused, with the reason and the line; packages by their versions.
+- Tier 3: what stored text, params and versions cannot bring back: hidden memory, files, network, processes, clocks,
+  unseeded randomness, computed code. Refused, without override.
 
-A tier is a statement about the source, not a sandbox. It is strict on purpose (what cannot be shown to be harmless
-from the text is refused, and the reason says what to write instead), but it looks at text: a package that misbehaves
-inside, or a value that only turns bad when it is computed, passes. Do not use it to run code that you do not trust.
+A tier is a statement about the source, not a sandbox: do not use it to run code that you do not trust. It looks at
+text, and a package that misbehaves inside passes; what it states is proven by `simulation.proof`, which runs every run
+again in another process under other circumstances.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from ledger_pipeline.errors import InputError, RefusedError
 from ledger_pipeline.strategy.source import StrategySource, capture, parse
 from ledger_pipeline.strategy.tiers import constants as module_text
-from ledger_pipeline.strategy.tiers import reach, state
+from ledger_pipeline.strategy.tiers import reach, state, subset
 from ledger_pipeline.strategy.tiers.flow import Facts, Flow
 from ledger_pipeline.strategy.tiers.rules import Reason
 from ledger_pipeline.strategy.tiers.scopes import Scopes
@@ -58,14 +58,16 @@ class Preflight:
         )
         count = "1 reason" if len(refusals) == 1 else f"{len(refusals)} reasons"
         raise RefusedError(
-            f"strategy `{self.source.function_name}` is tier 3 and is not run, for {count} to be removed:{listed}"
+            f"`{self.source.function_name}` is tier 3 and is not run, for {count} to be removed:{listed}"
         )
 
 
-def preflight(strategy: Callable | str | Path | StrategySource) -> Preflight:
+def preflight(strategy: Callable | str | Path | StrategySource, *, inputs: int = 2) -> Preflight:
     """Classify a strategy: a function, a file, a text (a str with a line break in it) or a captured source.
 
-    Nothing of it is executed. InputError when it is no strategy at all (no such file, a syntax error, no function).
+    `inputs` is how many of its first parameters are shared by all pulses and may not be changed: ctx and params of a
+    strategy, 0 for an indicator, which is handed bars of its own and may take any parameters after them. Nothing of it
+    is executed. InputError when it is no strategy at all (no such file, a syntax error, no function).
     """
     source = strategy if isinstance(strategy, StrategySource) else capture(strategy)
     tree = parse(source.text, source.function_name)
@@ -79,9 +81,13 @@ def preflight(strategy: Callable | str | Path | StrategySource) -> Preflight:
                 source.text, "<strategy>", "exec", dont_inherit=True
             )  # finds what the parser lets pass, runs nothing
         scopes = Scopes(tree)
-        facts = Facts(tree, function, scopes, Flow(scopes, function), source.captured, source.unavailable)
+        flow = Flow(scopes, function, inputs)
+        facts = Facts(tree, function, scopes, flow, source.captured, source.unavailable)
         found, packages = reach.imports(facts)
-        reasons = tuple(sorted({*found, *_all_reasons(facts)}))
+        every = {*found, *_all_reasons(facts)}
+        if not any(reason.tier == 3 for reason in every):  # what is refused is told first
+            every |= set(subset.reasons(facts))
+        reasons = tuple(sorted(every))
         uses_history = any(
             isinstance(node, ast.Attribute) and node.attr == "history" for node in ast.walk(tree)
         ) or any(isinstance(node, ast.MatchClass) and "history" in node.kwd_attrs for node in ast.walk(tree))
@@ -99,7 +105,8 @@ def _is_function(node: ast.stmt, name: str) -> bool:
 def _all_reasons(facts: Facts) -> Iterator[Reason]:
     constants, top_level = module_text.module_constants(facts)
     yield from top_level
-    yield from _signature(facts.strategy)
+    if facts.flow.inputs == 2:
+        yield from _signature(facts.strategy)
     yield from _statements(facts)
     yield from reach.private_names(facts)
     yield from reach.names(facts)

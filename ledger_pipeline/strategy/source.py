@@ -350,6 +350,17 @@ def is_constant(value: Any) -> bool:
     return value is None or type(value) is bool
 
 
+def typed_constants(captured: Mapping[str, Any]) -> dict[str, Any]:
+    """Captured constants as JSON in which equal hashes mean equal values: 2 and 2.0, 0.0 and -0.0 are told apart."""
+
+    def typed(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [typed(part) for part in value]
+        return {"float": value.hex()} if isinstance(value, float) else value
+
+    return {name: typed(value) for name, value in captured.items()}
+
+
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(part) for part in value) if isinstance(value, list | tuple) else value
 

@@ -349,9 +349,7 @@ def test_all_have_an_experiment_and_are_tier_1_but_for_the_planner() -> None:
     loaded, failed = CATALOGUE.experiments()
     assert failed == {}
     assert {made.spec.strategy for made in loaded.values()} == set(CATALOGUE.strategy_names())
-    assert {name: made.preflight.tier for name, made in loaded.items() if made.preflight.tier != 1} == {
-        "dca_monthly": 2
-    }
+    assert {name: made.tier for name, made in loaded.items() if made.tier != 1} == {"dca_monthly": 2}
     assert all(made.spec.description and made.spec.benchmark for made in loaded.values())
 
 

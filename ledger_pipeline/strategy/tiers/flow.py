@@ -34,10 +34,11 @@ class Flow:
     that are ctx itself. sets: bindings that are sets.
     """
 
-    def __init__(self, scopes: Scopes, strategy: ast.FunctionDef | ast.AsyncFunctionDef):
+    def __init__(self, scopes: Scopes, strategy: ast.FunctionDef | ast.AsyncFunctionDef, inputs: int = 2):
         self.scopes = scopes
+        self.inputs = inputs
         inside = scopes.inside[strategy]
-        names = [argument.arg for argument in (*strategy.args.posonlyargs, *strategy.args.args)][:2]
+        names = [argument.arg for argument in (*strategy.args.posonlyargs, *strategy.args.args)][:inputs]
         self.depths: dict[Binding | ast.AST, int] = {
             (inside, name): 0 for name in names
         }  # of functions: what they return

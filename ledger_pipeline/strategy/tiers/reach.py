@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 import string
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from ledger_pipeline.strategy.tiers import rules
 from ledger_pipeline.strategy.tiers.flow import Facts
@@ -134,6 +137,9 @@ def _record(path: str, node: ast.AST, versions: dict[str, str]) -> list[Reason]:
         versions["python"] = platform.python_version()
         return [Reason(line, "stdlib", f"`{root}` comes with Python {versions['python']}", 2)]
     found = distributions(root)
+    if not found and (local := local_module(root)):
+        versions[root] = local
+        return [Reason(line, "local-module", f"`{root}` is a module of your own, known by its content", 2)]
     if not found:
         message = (
             f"`{root}` is not an installed package whose version could be recorded: "
@@ -154,6 +160,24 @@ def distributions(module: str) -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
         found = importlib.metadata.packages_distributions().get(module, [])
         return {name: importlib.metadata.version(name) for name in sorted(set(found))}
+
+
+def local_module(root: str) -> str | None:
+    """The content of a module or package that is found by its path and belongs to no installed distribution, as
+    "sha256:<hash>" over all its Python files; None when there is none. Nothing is imported.
+    """
+    try:
+        spec = importlib.util.find_spec(root)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(origin.parent)}\n".encode() + file.read_bytes() + b"\0")
+    return f"sha256:{digest.hexdigest()}"
 
 
 def path_finding(path: str, *, complete: bool) -> Finding | None:

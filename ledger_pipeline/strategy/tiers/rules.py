@@ -25,7 +25,7 @@ class Reason:
 PURE_BUILTINS = frozenset(
     """
 abs all any ascii bin bool bytearray bytes callable chr complex dict divmod enumerate filter float format
-frozenset hex int isinstance issubclass iter len list map max min next oct ord pow range repr reversed round
+frozenset hex int isinstance issubclass iter len list map max min next oct ord pow print range repr reversed round
 set slice sorted str sum tuple zip Ellipsis NotImplemented ArithmeticError AssertionError AttributeError
 Exception FloatingPointError IndexError KeyError LookupError NotImplementedError OverflowError RuntimeError
 StopIteration TypeError ValueError ZeroDivisionError
@@ -46,7 +46,6 @@ REFUSED_BUILTINS = {
     ),
     **dict.fromkeys(("id", "hash"), ("address", "depends on memory addresses or on the hash seed of the process")),
     **dict.fromkeys(("open", "input", "breakpoint", "help"), ("outside", "reads or writes outside the strategy")),
-    "print": ("outside", "writes to the screen; give reasons with targets.because(...) instead"),
 }
 
 # The text of these attributes of ctx holds an address.
@@ -213,7 +212,7 @@ arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax argmin argpar
 array_equal array_equiv array_split asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray asin asinh
 astype atan atan2 atanh atleast_1d atleast_2d atleast_3d average bartlett base_repr binary_repr bincount bitwise_and
 bitwise_count bitwise_invert bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor blackman block
-bool bool_ broadcast_arrays broadcast_shapes broadcast_to busday_count busday_offset byte bytes_ c_ can_cast cbrt
+bool bool_ broadcast_arrays broadcast_shapes broadcast_to  byte bytes_ c_ can_cast cbrt
 cdouble ceil character choose clip clongdouble column_stack common_type complex128 complex256 complex64
 complexfloating compress concat concatenate conj conjugate convolve copy copysign copyto corrcoef correlate cos cosh
 count_nonzero cov cross csingle cumprod cumsum cumulative_prod cumulative_sum datetime64 deg2rad degrees delete diag
@@ -223,7 +222,7 @@ flatnonzero flexible flip fliplr flipud float128 float16 float32 float64 float_p
 fmin fmod format_float_positional format_float_scientific frexp fromfunction fromiter frompyfunc fromstring full
 full_like gcd generic geomspace gradient greater greater_equal half hamming hanning heaviside histogram histogram2d
 histogram_bin_edges histogramdd hsplit hstack hypot i0 identity iinfo imag index_exp indices inexact inf inner insert
-int16 int32 int64 int8 int_ intc integer interp intersect1d intp invert is_busday isclose iscomplex iscomplexobj
+int16 int32 int64 int8 int_ intc integer interp intersect1d intp invert isclose iscomplex iscomplexobj
 isdtype isfinite isfortran isin isinf isnan isnat isneginf isposinf isreal isrealobj isscalar issubdtype iterable ix_
 kaiser kron lcm ldexp left_shift less less_equal lexsort linspace little_endian log log10 log1p log2 logaddexp
 logaddexp2 logical_and logical_not logical_or logical_xor logspace long longdouble longlong mask_indices matmul

@@ -87,7 +87,7 @@ def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
     store = RunStore(project.data)
     for run_id in store.ids():
         if store.provenance(run_id)["experiment"]["hash"] == wanted:
-            return stored_experiment(store.open(run_id, project.snapshots), catalogue.indicators())
+            return stored_experiment(store.open(run_id, project.snapshots).provenance, catalogue.indicators())
     raise RefusedError(
         f"experiment {name!r} is not here as it was ({wanted[:16]}), neither in the catalogue nor among the runs."
     )

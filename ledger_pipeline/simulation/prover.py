@@ -1,0 +1,200 @@
+"""The process of `proof`: reads jobs as JSON from standard input, answers with JSON after an empty line.
+
+It is started as `python -O -m ledger_pipeline.simulation.prover`, with the circumstances set by `proof`; its clock is
+moved here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+AHEAD = pd.Timedelta(days=40, hours=7, minutes=13)
+BECAUSE = (
+    "in another process under another hash seed, time zone, locale, clock, -O and memory it is not the same: something "
+    "that is neither ctx nor params decides (the order of a set, a clock, an address, an assert, uninitialised memory)"
+)
+MEMORY = (
+    "decided alone, by a strategy that has decided nothing before, it is not the same: the strategy keeps something "
+    "between pulses beside targets.remember, or what decides is neither ctx nor params; live it would decide otherwise"
+)
+
+
+def main() -> None:
+    """Answer all jobs."""
+    import time_machine
+
+    jobs = json.load(sys.stdin)
+    output, sys.stdout = sys.stdout, sys.stderr  # what a strategy prints is no answer
+    with time_machine.travel(pd.Timestamp.now(tz="UTC").to_pydatetime() + AHEAD, tick=True):
+        answers = [_answer(job) for job in jobs]
+    output.write("\n\n" + json.dumps(answers))
+    output.flush()
+
+
+def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
+    from ledger_pipeline.errors import LedgerPipelineError
+
+    try:
+        return _prove(job)
+    except LedgerPipelineError as error:
+        return {"decided": 0, "pulses": 0, "difference": f"in another process it fails: {error}"}
+
+
+def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
+    from dataclasses import replace
+    from pathlib import Path
+
+    from ledger_pipeline.features.table import compute
+    from ledger_pipeline.ledger.schema import read_ledger
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.currency import rates
+    from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
+    from ledger_pipeline.simulation.run import fold_inputs, run, universe_grid
+
+    provenance = job["provenance"]
+    experiment = stored_experiment(provenance)
+    snapshot = open_snapshot(job["snapshot"]["id"], root=job["snapshot"]["root"])
+    ledger = read_ledger(Path(job["ledger"]).read_bytes(), job["ledger"])
+    spec = experiment.spec
+    cells = universe_grid(snapshot, spec.universe, spec.base_currency)
+
+    def features(items: Any, _: Any, grid: Any) -> np.ndarray:
+        table = np.empty((len(grid.times), len(items), len(grid.symbols)))
+        for k, item in enumerate(items):
+            compute(item, grid, out=table[:, k, :])
+        return table
+
+    values = features(experiment.features, snapshot, cells)
+    converted = rates(snapshot, cells.symbols, cells.times, spec.base_currency) if spec.base_currency else None
+    states = _States(ledger, cells)
+    sampled = states.sample(int(provenance["run_id"][:15], 16), job["sample"])
+    inputs = fold_inputs(experiment, cells, values, converted, provenance["seed"])
+    # what is compiled is compiled before the process is copied; the strategy is not called here
+    states.difference(1, replace(inputs, strategy=lambda ctx, params: ctx.hold(), strategy_name="warm-up"))
+    for t in sampled:
+        difference = _apart(lambda t=t: states.difference(t, inputs))
+        if difference:
+            told = f"at {pd.Timestamp(int(cells.times[t]), unit='us', tz='UTC').isoformat()} {difference}; {MEMORY}."
+            return {"decided": len(sampled), "pulses": 0, "difference": told}
+    bars = int(cells.present.sum())
+    last = len(cells.times) - 1
+    if job["stretch"] is not None and bars > job["stretch"]:
+        last = max(1, int(last * job["stretch"] / bars))
+    whole = last == len(cells.times) - 1
+    again = run(experiment, snapshot, seed=provenance["seed"], features=features, until=None if whole else last)
+    if whole:
+        found = (
+            None if again.events.head == ledger.head else first_difference(ledger, again.events) or "the heads differ"
+        )
+    else:
+        found = compare_beginning(ledger, again.events, int(cells.times[last]))[1]
+    difference = f"{found}; {BECAUSE}." if found else None
+    return {"decided": len(sampled), "pulses": last + 1, "difference": difference}
+
+
+def _apart(work: Any) -> str | None:
+    """What `work` returns, called in a copy of this process, in which no strategy has run yet."""
+    if not hasattr(os, "fork"):
+        return work()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            try:
+                answer = work() or ""
+            except Exception as error:
+                answer = f"it fails: {error}"
+            os.write(writer, answer.encode()[:60_000])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    return answer or None
+
+
+class _States:
+    """What ctx showed at each pulse of a run and what was ordered there, as they follow from the ledger."""
+
+    def __init__(self, ledger: Any, cells: Any) -> None:
+        from ledger_pipeline.ledger.folds import of_kind
+        from ledger_pipeline.simulation.orders import decided_orders
+
+        self.ledger, self.cells = ledger, cells
+        self.decided = {int(ledger.micros[row]): int(row) for row in of_kind(ledger, "DECIDED")}
+        halted = of_kind(ledger, "HALTED")
+        self.last = int(ledger.micros[halted[0]]) - 1 if len(halted) else int(cells.times[-1])
+        codes, names = ledger.codes("payload")
+        self.payloads = [json.loads(names[code]) if code >= 0 else {} for code in codes]
+        self.orders = list(decided_orders(ledger).values())
+
+    def sample(self, seed: int, count: int) -> list[int]:
+        """Pulses to decide afresh: half of them at random, half where something was decided."""
+        rng = np.random.default_rng(seed)
+        every = np.flatnonzero((self.cells.times <= self.last) & self.cells.present.any(axis=1))
+        deciding = np.searchsorted(self.cells.times, sorted(self.decided))
+        chosen: set[int] = set()
+        for pool, size in ((every, count // 2), (deciding, count - count // 2)):
+            chosen |= set(rng.choice(pool, size=min(size, len(pool)), replace=False).tolist())
+        return sorted(chosen)
+
+    def difference(self, t: int, inputs: Any) -> str | None:
+        """Decide at pulse t and compare; None when the orders and the memory are those of the ledger."""
+        from dataclasses import replace
+
+        from ledger_pipeline.ledger.folds import reconstruct
+        from ledger_pipeline.ledger.lots import UNITS
+        from ledger_pipeline.simulation.decide import decide
+
+        time = int(self.cells.times[t])
+        state = reconstruct(self.ledger, pd.Timestamp(time, unit="us", tz="UTC"))
+        before = [self.payloads[row]["memory"] for when, row in self.decided.items()
+                  if when < time and "memory" in self.payloads[row]]  # fmt: skip
+        memory = before[-1] if before else {}
+        rates = inputs.rates
+        cut = replace(
+            inputs,
+            grid=self.cells.until(t),
+            features=inputs.features[: t + 1],
+            cash=state.cash,
+            positions=state.positions,
+            rates=None if rates is None else replace(rates, opens=rates.opens[: t + 1], closes=rates.closes[: t + 1]),
+        )
+        waiting = [
+            (order.symbol, order.side, 0 if order.cash is not None else int(round((order.quantity or 0.0) * UNITS)))
+            for order in self.orders
+            if order.decided < time < order.ended
+        ]
+        decision = decide(cut, memory, waiting)
+        row = self.decided.get(time)
+        shown = [(o.symbol, o.side, o.quantity, o.cash, o.reasons) for o in self.orders if o.decided == time]
+        found = [
+            (o.symbol, o.side, None if o.units is None else o.units / UNITS, o.cash, o.reasons) for o in decision.orders
+        ]
+        if found != shown:
+            return f"the run ordered {_told(shown)}, and decided afresh it is {_told(found)}"
+        after = self.payloads[row].get("memory", memory) if row is not None else memory
+        if decision.memory != after:
+            return "what it remembers is not what the run remembered"
+        return None
+
+
+def _told(orders: list[tuple]) -> str:
+    parts = [
+        f"{side} {symbol} {f'for {cash:g}' if cash is not None else f'{quantity:g}'}"
+        for symbol, side, quantity, cash, _ in orders[:4]
+    ]
+    return (", ".join(parts) + (", ..." if len(orders) > 4 else "")) or "nothing"
+
+
+if __name__ == "__main__":
+    main()
