@@ -44,6 +44,7 @@ _PUBLIC = {
     "Run": "ledger_pipeline.simulation.run",
     "RunStore": "ledger_pipeline.simulation.store",
     "replay": "ledger_pipeline.simulation.replay",
+    "prove": "ledger_pipeline.simulation.proof",
     "compare": "ledger_pipeline.analytics.compare",
     "reconstruct": "ledger_pipeline.ledger.folds",
     "open_book": "ledger_pipeline.ledger.book",

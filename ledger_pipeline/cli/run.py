@@ -9,7 +9,7 @@ import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
 from ledger_pipeline.cli.runs import COLUMNS, run_row, run_store
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 @click.option("--snapshot", "snapshot_id", default="demo", show_default=True, help="The snapshot to run on.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiments' seed.")
 @click.option(
-    "--cuts", type=click.IntRange(1, 50), default=1, show_default=True, help="Cuts of the truncation replay check."
+    "--risk-free",
+    metavar="RATE",
+    help="Annual risk-free rate of the metrics, 0.02 for 2 %, or a series of the snapshot in percent, such as TB3M.",
+)
+@click.option(
+    "--cuts", type=click.IntRange(1, 50), default=2, show_default=True, help="Cuts of the truncation replay check."
 )
 @json_option
 @click.pass_obj
@@ -32,6 +37,7 @@ def run(
     everything: bool,
     snapshot_id: str,
     seed: int | None,
+    risk_free: str | None,
     cuts: int,
     as_json: bool,
 ) -> None:
@@ -49,11 +55,23 @@ def run(
     if not names:
         raise InputError("name at least one experiment, or say --all; `ledger-pipeline experiment list` shows them.")
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    items = {name: catalogue.experiment(name) for name in names}
+    items, unloaded = (
+        catalogue.experiments() if everything else ({name: catalogue.experiment(name) for name in names}, {})
+    )
+    names = list(items)
+    failure: LedgerPipelineError | None = None
+    warned: Sequence[Warned] = ()
     with progress_bar(not as_json):
-        warned = run_experiments(project, snapshot_id, names, seed=seed, cuts=cuts)
+        try:
+            warned = run_experiments(project, snapshot_id, names, seed=seed, risk_free=_rate(risk_free), cuts=cuts)
+        except LedgerPipelineError as error:
+            if len(names) == 1 and not unloaded:
+                raise
+            failure = error
     stored = run_store(project)
-    ids = [identify(item, sealed, seed).run_id for item in items.values()]
+    ids = {name: identify(item, sealed, seed).run_id for name, item in items.items()}
+    made = {name: run_id for name, run_id in ids.items() if stored.exists(run_id)}
+    names, ids = list(made), list(made.values())
     told = [
         {"run_id": run_id, "provenance": stored.provenance(run_id), "metrics": stored.metrics(run_id)} for run_id in ids
     ]
@@ -66,6 +84,22 @@ def run(
 
     emit(told, as_json, render)
     tell_warned(warned)
+    for name, error in unloaded.items():
+        click.echo(f"not run: {name}: {error}", err=True)
+    if failure is not None:
+        raise failure
+    if unloaded:
+        raise type(next(iter(unloaded.values())))(f"{len(unloaded)} experiments could not be loaded; see above.")
+
+
+def _rate(given: str | None) -> float | dict[str, str] | None:
+    """A risk-free rate as it is written on the command line: a number, or the symbol of a series in percent."""
+    if given is None:
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        return {"series": given, "unit": "percent"}
 
 
 def tell_warned(warned: Sequence[Warned]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -126,7 +127,13 @@ def _raw_tables_kept(project: Project, snapshot_id: str) -> Iterator[None]:
 
 
 def run_experiments(
-    project: Project, snapshot_id: str, names: Sequence[str], *, seed: int | None = None, cuts: int = 1
+    project: Project,
+    snapshot_id: str,
+    names: Sequence[str],
+    *,
+    seed: int | None = None,
+    risk_free: float | dict[str, str] | None = None,
+    cuts: int = 2,
 ) -> list[Warned]:
     """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run, and return the
     checks that did not pass.
@@ -136,7 +143,7 @@ def run_experiments(
     """
     from ledger_pipeline.defs.experiments import follow_files
     from ledger_pipeline.defs.partitions import EXPERIMENTS, SNAPSHOTS, parts, run_key
-    from ledger_pipeline.defs.runs import SEED_TAG, research_run
+    from ledger_pipeline.defs.runs import RISK_FREE_TAG, SEED_TAG, research_run
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.strategy.catalogue import Catalogue
 
@@ -160,7 +167,8 @@ def run_experiments(
                 project,
                 [research_run],
                 tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-                | ({} if seed is None else {SEED_TAG: str(seed)}),
+                | ({} if seed is None else {SEED_TAG: str(seed)})
+                | ({} if risk_free is None else {RISK_FREE_TAG: json.dumps(risk_free)}),
                 config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
             )
             found = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
@@ -174,8 +182,10 @@ def run_experiments(
             ]
     if failed:
         name, error = next(iter(failed.items()))
-        count = "" if len(wanted) == 1 else f"{len(failed)} of {len(wanted)} runs failed, the others are made; "
-        raise type(error)(f"{count}experiment {name!r}: {error}")
+        if len(wanted) == 1:
+            raise type(error)(f"experiment {name!r}: {error}")
+        others = "".join(f"\n  {each}: {why}" for each, why in failed.items())
+        raise type(error)(f"{len(failed)} of {len(wanted)} runs failed, the others are made:{others}")
     return warned
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ledger_pipeline.features.store import FeatureStore
     from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.project import Project
+    from ledger_pipeline.simulation.proof import Proof
     from ledger_pipeline.simulation.replay import Truncation
     from ledger_pipeline.simulation.run import Run, RunIdentity
     from ledger_pipeline.simulation.store import RunStore
@@ -38,6 +39,7 @@ class Work:
     snapshot: Snapshot
     experiment: Experiment
     seed: int | None
+    risk_free: float | dict[str, str] | None
     fresh: bool  # whether the ledger is to be made now, not read from the store
 
     @property
@@ -67,7 +69,13 @@ class Work:
         from ledger_pipeline.simulation.run import run
 
         if self.fresh:
-            return run(self.experiment, self.snapshot, seed=self.seed, features=self.features.load)
+            return run(
+                self.experiment,
+                self.snapshot,
+                seed=self.seed,
+                features=self.features.load,
+                risk_free=self.risk_free,
+            )
         return self.runs.open(self.identity.run_id, self.project.snapshots)
 
     def truncation_replay(self, cuts: int) -> list[Truncation]:
@@ -85,11 +93,27 @@ class Work:
         return markdown_image(equity_and_drawdown(self.run.equity, title), f"Equity and drawdown of {title}")
 
 
-def work(project: Project, catalogue: Catalogue, snapshot_id: str, name: str, seed: int | None, fresh: bool) -> Work:
+def work(
+    project: Project,
+    catalogue: Catalogue,
+    snapshot_id: str,
+    name: str,
+    seed: int | None,
+    risk_free: float | dict[str, str] | None,
+    fresh: bool,
+) -> Work:
     """Open the snapshot and load the experiment of a partition."""
     from ledger_pipeline.market.snapshot import open_snapshot
 
-    return Work(project, open_snapshot(snapshot_id, root=project.snapshots), catalogue.experiment(name), seed, fresh)
+    sealed = open_snapshot(snapshot_id, root=project.snapshots)
+    return Work(project, sealed, catalogue.experiment(name), seed, risk_free, fresh)
+
+
+def proven(items: dict[str, Work]) -> dict[str, Proof]:
+    """The proofs of the runs of these partitions, all in one other process."""
+    from ledger_pipeline.simulation.proof import prove
+
+    return dict(zip(items, prove([item.run for item in items.values()]), strict=True)) if items else {}
 
 
 def feature_table(item: Work) -> Made:

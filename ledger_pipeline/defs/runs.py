@@ -4,7 +4,10 @@ One step makes all partitions of a back-fill and each materialisation is reporte
 process, each keeps its own data version, metadata and checks, and one that fails leaves the other ninety-nine.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -12,7 +15,7 @@ from ledger_pipeline.defs.partitions import partitioned_check, parts, runs
 from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.versions import code_version, latest_event, version_tags
 
-SEED_TAG = "ledger_pipeline/seed"
+SEED_TAG, RISK_FREE_TAG = "ledger_pipeline/seed", "ledger_pipeline/risk_free"
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,14 @@ MEMBERS = {
         "Return, risk, trades and costs by stated formulas, against the benchmark where the experiment names one.",
     ),
 }
-INVARIANTS, TRUNCATION = "ledger_invariants", "truncation_replay"
+INVARIANTS, TRUNCATION, PROOF = "ledger_invariants", "truncation_replay", "determinism"
+BATCH = 16  # runs that are kept in memory, proven together and then stored
 
 
 class RunConfig(dg.Config):
     """How many cuts the truncation replay makes; each costs about one more run."""
 
-    truncation_cuts: int = 1
+    truncation_cuts: int = 2
 
 
 @dg.multi_asset(
@@ -118,19 +122,28 @@ class RunConfig(dg.Config):
             TRUNCATION,
             runs,
             "On a history cut at t the run makes the same ledger up to t: it did not see the future.",
+            blocking=True,
+        ),
+        partitioned_check(
+            "run_ledger",
+            PROOF,
+            runs,
+            "Made again in another process under another hash seed, time zone, clock and memory the ledger is the "
+            "same, and at sampled pulses a fresh strategy decides what the run decided.",
+            blocking=True,
         ),
     ],
 )
 def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):
     """Make the selected assets of every partition asked for, then fail naming the partitions that could not be made."""
     from ledger_pipeline import progress
-    from ledger_pipeline.defs.run_assets import MAKERS, work
-    from ledger_pipeline.errors import told
+    from ledger_pipeline.defs.run_assets import MAKERS, Work, proven, work
+    from ledger_pipeline.errors import IntegrityError, told
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]
     checks = {key.name for key in context.selected_asset_check_keys}
-    seed = context.run.tags.get(SEED_TAG)
+    seed, risk_free = context.run.tags.get(SEED_TAG), context.run.tags.get(RISK_FREE_TAG)
     catalogue = Catalogue(project.project.strategies)
     inputs = {
         name: latest_event(context.instance, name, observed=name == "experiment")
@@ -140,42 +153,48 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in MEMBERS}
     evaluations: list[dg.AssetCheckEvaluation] = []
     failed: dict[str, dict[str, str]] = {}
-    for done, key in enumerate(keys):
-        snapshot_id, name = parts(key)
-        progress.report(done, len(keys), name)
-        try:
-            item = work(
-                project.project,
-                catalogue,
-                snapshot_id,
-                name,
-                None if seed is None else int(seed),
-                "run_ledger" in selected,
-            )
-            results = {asset: MAKERS[asset](item) for asset in selected}
-            found = item.run.invariants() if INVARIANTS in checks else {}
-            if INVARIANTS in checks:
-                evaluations.append(_invariants(key, found))
-            if TRUNCATION in checks:
-                evaluations.append(_truncation(key, item.truncation_replay(config.truncation_cuts)))
-        except Exception as error:  # whatever became of this partition, the others are made
-            failed[key] = told(error)
-            context.log.error(f"{key}: {failed[key]['error']}", exc_info=failed[key]["kind"] == "LedgerPipelineError")
-            evaluations += [
-                dg.AssetCheckEvaluation(
-                    asset_key=dg.AssetKey("run_ledger"),
-                    check_name=check,
-                    passed=False,
-                    partition=key,
-                    description=failed[key]["error"],
-                )
-                for check in sorted(checks)
-            ]
-            continue
-        versions = {"sealed_snapshot": item.snapshot.hash, "experiment": item.experiment.hash}
-        for asset, (version, metadata) in results.items():
-            made[asset][key] = (version, metadata | {"_inputs": dict(versions)})
-            versions[asset] = version
+
+    def fail(key: str, error: Exception, evaluated: Sequence[dg.AssetCheckEvaluation] = ()) -> None:
+        failed[key] = told(error)
+        context.log.error(f"{key}: {failed[key]['error']}", exc_info=failed[key]["kind"] == "LedgerPipelineError")
+        known = {evaluation.check_name for evaluation in evaluated}
+        evaluations.extend([*evaluated, *(_not_made(key, check, error) for check in sorted(checks - known))])
+
+    for start in range(0, len(keys), BATCH):
+        items: dict[str, Work] = {}
+        for done, key in enumerate(keys[start : start + BATCH], start):
+            snapshot_id, name = parts(key)
+            progress.report(done, len(keys), name)
+            given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free))
+            try:
+                items[key] = work(project.project, catalogue, snapshot_id, name, *given, "run_ledger" in selected)
+                items[key].run  # noqa: B018  made here, so that what is wrong with it stops only this one
+            except Exception as error:  # whatever became of this partition, the others are made
+                items.pop(key, None)
+                fail(key, error)
+        progress.report(start, len(keys), "proving")
+        proofs = proven(items) if PROOF in checks else {}
+        for key, item in items.items():
+            found: list[dg.AssetCheckEvaluation] = []
+            try:
+                if INVARIANTS in checks:
+                    found.append(_invariants(key, item.run.invariants()))
+                if TRUNCATION in checks:
+                    found.append(_truncation(key, item.truncation_replay(config.truncation_cuts)))
+                if PROOF in checks:
+                    found.append(_determinism(key, proofs[key]))
+                wrong = next((evaluation for evaluation in found if not evaluation.passed), None)
+                if wrong is not None:
+                    raise IntegrityError(f"the check {wrong.check_name} failed: {wrong.description}")
+                results = {asset: MAKERS[asset](item) for asset in selected}
+            except Exception as error:
+                fail(key, error, found)
+                continue
+            evaluations.extend(found)
+            versions = {"sealed_snapshot": item.snapshot.hash, "experiment": item.experiment.hash}
+            for asset, (version, metadata) in results.items():
+                made[asset][key] = (version, metadata | {"_inputs": dict(versions)})
+                versions[asset] = version
     progress.report(len(keys), len(keys), "done")
     for asset in selected:
         for upstream in MEMBERS[asset].deps:
@@ -205,6 +224,28 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
         yield dg.Output(None, output_name=f"run_ledger_{check}")
 
 
+def _not_made(key: str, check: str, error: Exception) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("run_ledger"),
+        check_name=check,
+        passed=False,
+        partition=key,
+        description=f"not evaluated: {error}",
+    )
+
+
+def _determinism(key: str, proof: Any) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("run_ledger"),
+        check_name=PROOF,
+        passed=proof.difference is None,
+        partition=key,
+        blocking=True,
+        description=proof.difference,
+        metadata={"pulses decided afresh": proof.decided, "pulses run again": proof.pulses},
+    )
+
+
 def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluation:
     broken = {name: problems[:5] for name, problems in found.items() if problems}
     return dg.AssetCheckEvaluation(
@@ -226,6 +267,7 @@ def _truncation(key: str, replays: list) -> dg.AssetCheckEvaluation:
         check_name=TRUNCATION,
         passed=not seen,
         partition=key,
+        blocking=True,
         description="; ".join(seen) or (None if rows else "the run is too short to cut"),
         metadata={
             "cuts": dg.MetadataValue.md("\n".join(["| cut at bar | events compared | |", "|---|---|---|", *rows]))

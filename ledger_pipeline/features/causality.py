@@ -2,8 +2,13 @@
 
 Each indicator, built-in or a user's, is recomputed on histories that end at sampled bars. Where a value differs from
 the one computed on the whole history, the indicator has looked ahead and is refused. The check sees the indicator's own
-output, before the warm-up hides any of it. Instruments are sampled too, the first, the middle and the last, since an
-indicator treats all alike; a cross-sectional one is checked over all.
+output, before the warm-up hides any of it. Instruments are sampled too, since an indicator treats all alike: the first,
+the middle and the last, and the two with the largest moves; a cross-sectional one is checked over all.
+
+A look ahead may show at few bars only: where tomorrow's gap is large, or where a value is rare. So each instrument is
+cut at CUTS bars or more: at random ones, drawn from its prices; just before its largest moves and gaps; and at bars
+where the indicator's value changes, is rare or extreme. What shows at none of these stays unseen: a cut proves a look
+ahead, and many without one make it unlikely.
 """
 
 from __future__ import annotations
@@ -16,8 +21,9 @@ import pandas as pd
 
 from ledger_pipeline.errors import RefusedError
 from ledger_pipeline.features.table import Feature, compute, of_columns, raw_values
-from ledger_pipeline.market.grid import Grid
+from ledger_pipeline.market.grid import CLOSE, OPEN, Grid
 
+CUTS = 32  # at least so many for each instrument that is sampled
 RELATIVE = 1e-9  # two libraries may order a sum differently; a look ahead is never this small
 
 
@@ -36,22 +42,68 @@ class LookAhead:
 
 def find_look_ahead(item: Feature, grid: Grid) -> LookAhead | None:
     """The first value found that depends on later bars, or None; see the module for what is sampled."""
-    n = len(grid.symbols)
-    few = np.unique([0, n // 2, n - 1])
-    sample = grid if item.indicator.across else of_columns(grid, few)
+    sample = grid if item.indicator.across else of_columns(grid, _instruments(grid))
     whole = raw_values(item, sample)
     hidden = np.cumsum(sample.present, axis=0) < item.warmup
-    for cut in _cuts(grid.present[:, few], item.warmup):
-        known, later = raw_values(item, sample.until(cut)), whole[: cut + 1]
-        with np.errstate(invalid="ignore"):
-            same = (known == later) | (np.abs(known - later) <= RELATIVE * np.maximum(np.abs(known), np.abs(later)))
-        # in the warm-up a value may be missing where the history was too short for the library
-        same |= np.isnan(known) & (np.isnan(later) | hidden[: cut + 1])
-        if not same.all():
-            t, i = np.argwhere(~same)[-1]
-            time = pd.to_datetime(grid.times, unit="us", utc=True)
-            return LookAhead(sample.symbols[i], time[t], time[cut], float(known[t, i]), float(later[t, i]))
+    for columns, cuts in _cuts(item, sample, whole):
+        part = of_columns(sample, columns) if len(columns) < len(sample.symbols) else sample
+        for cut in cuts:
+            known, later = raw_values(item, part.until(cut)), whole[: cut + 1, columns]
+            with np.errstate(invalid="ignore"):
+                close = np.abs(known - later) <= RELATIVE * np.maximum(np.abs(known), np.abs(later))
+            # in the warm-up a value may be missing where the history was too short for the library
+            same = (known == later) | close | (np.isnan(known) & (np.isnan(later) | hidden[: cut + 1, columns]))
+            if not same.all():
+                t, i = np.argwhere(~same)[-1]
+                time = pd.to_datetime(grid.times, unit="us", utc=True)
+                return LookAhead(part.symbols[i], time[t], time[cut], float(known[t, i]), float(later[t, i]))
     return None
+
+
+def _instruments(grid: Grid) -> np.ndarray:
+    """Columns to sample: the first, the middle, the last, and the two with the largest moves of a close."""
+    n = len(grid.symbols)
+    largest = np.argsort([-_moves(grid, i).max(initial=0.0) for i in range(n)], kind="stable")[:2]
+    return np.unique([0, n // 2, n - 1, *largest])
+
+
+def _moves(grid: Grid, i: int) -> np.ndarray:
+    """|log return| to the close and to the open of the next bar of an instrument, the larger of both; one a step."""
+    rows = np.flatnonzero(grid.present[:, i])
+    factor = grid.split_factor[rows, i]
+    opens, closes = grid.fields[rows, OPEN, i] * factor, grid.fields[rows, CLOSE, i] * factor
+    return np.maximum(np.abs(np.log(closes[1:] / closes[:-1])), np.abs(np.log(opens[1:] / closes[:-1])))
+
+
+def _cuts(item: Feature, sample: Grid, whole: np.ndarray) -> list[tuple[np.ndarray, list[int]]]:
+    """(columns, bar times to cut at): each instrument by itself, one that sees many at once (across, wide) together."""
+    each = [_cuts_of(item, sample, whole[:, i], i) for i in range(len(sample.symbols))]
+    if item.indicator.wide or item.indicator.across:
+        return [(np.arange(len(sample.symbols)), sorted(set().union(*each)))]
+    return [(np.array([i]), sorted(cuts)) for i, cuts in enumerate(each)]
+
+
+def _cuts_of(item: Feature, sample: Grid, values: np.ndarray, i: int) -> set[int]:
+    rows = np.flatnonzero(sample.present[:, i])
+    last = len(rows) - 1
+    if last < 1:
+        return set()
+    rng = np.random.default_rng(np.frombuffer(sample.fields[rows, CLOSE, i].tobytes()[-32:], np.uint32))
+    places = {item.warmup - 1, last // 3, last // 2, 2 * last // 3, last - 1}
+    places |= set(np.argsort(-_moves(sample, i), kind="stable")[: CUTS // 4].tolist())
+    own = values[rows]
+    known = np.flatnonzero(np.isfinite(own))
+    if len(known):
+        found, count = np.unique(own[known], return_counts=True)
+        rare = known[np.argsort(count[np.searchsorted(found, own[known])], kind="stable")]
+        rare = rare[own[rare] != found[count.argmax()]] if count.max() > 1 else rare[:0]
+        changed = known[np.flatnonzero(np.diff(own[known]) != 0) + 1] if len(found) < len(known) // 2 else known[:0]
+        extreme = known[np.argsort(own[known], kind="stable")]
+        for pool in (rare[: CUTS // 8], rng.permutation(changed)[: CUTS // 8], extreme[:2], extreme[-2:]):
+            places |= set(pool.tolist())
+    free = [place for place in range(last) if place not in places]
+    places |= set(rng.permutation(free)[: max(CUTS // 4, CUTS - len(places))].tolist())
+    return {int(rows[place]) for place in places if 0 <= place < last}
 
 
 def require_causal(item: Feature, grid: Grid) -> None:
@@ -64,18 +116,6 @@ def require_causal(item: Feature, grid: Grid) -> None:
             f"{found.known:.6g} when known up to {found.cut.isoformat()} and {found.later:.6g} with later bars; use "
             "a causal indicator."
         )
-
-
-def _cuts(present: np.ndarray, warmup: int) -> list[int]:
-    """Bar times to cut at: at each instrument's first value, after a third, a half and two thirds of its own bars, and
-    before its last.
-    """
-    cuts = set()
-    for column in present.T:
-        rows = np.flatnonzero(column)
-        last = len(rows) - 1
-        cuts |= {int(rows[k]) for k in (warmup - 1, last // 3, last // 2, 2 * last // 3, last - 1) if 0 <= k < last}
-    return sorted(cuts)
 
 
 def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:

@@ -153,8 +153,8 @@ class Truncation:
 
 
 def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[Truncation]:
-    """Replay a run on histories cut at `cuts` bars spread over it, and compare each ledger with the beginning of the
-    full one.
+    """Replay a run on histories cut at `cuts` bars, drawn by the run's id, every second one just before a fill, and
+    compare each ledger with the beginning of the full one.
 
     Features are computed anew on the cut history. What the cut run orders at its last bar must be what the full
     run orders there.
@@ -164,10 +164,20 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
         raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
     results = []
     times = full.grid.times
-    for cut in sorted({int(c) for c in np.linspace(1, pulses - 2, cuts + 2)[1:-1]}):
+    for cut in _cuts(full, pulses, cuts):
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
         results.append(Truncation(cut, *compare_beginning(full.events, short.events, times[cut])))
     return results
+
+
+def _cuts(full: Run, pulses: int, count: int) -> list[int]:
+    """Bars to cut at, each from 1 to pulses - 2: at random by the run's id, and the bars before fills."""
+    rng = np.random.default_rng(int(full.run_id[:15], 16))
+    filled = np.searchsorted(full.grid.times, full.events.micros[of_kind(full.events, "FILLED")]) - 1
+    filled = np.unique(filled[(filled >= 1) & (filled <= pulses - 2)])
+    before = rng.choice(filled, size=min(count // 2, len(filled)), replace=False) if len(filled) else filled
+    others = rng.choice(np.arange(1, pulses - 1), size=min(count - len(before), pulses - 2), replace=False)
+    return sorted({int(cut) for cut in (*before, *others)})
 
 
 def compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str | None]:

@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.errors import NotFoundError, RefusedError
-from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.simulation.fold import ENGINE_VERSION
+from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment.deployment import (
@@ -54,7 +55,8 @@ def promote(
     """The deployment of a stored run; `write_deployment` keeps it. name: the experiment's when None. A deployment of
     that name that is there already keeps its schedule, guardrails, capital and feed unless they are given.
 
-    NotFoundError for no such run; RefusedError when the experiment's files are not what the run was made from, for a
+    The whole run is proven first (see simulation.proof). NotFoundError for no such run; RefusedError when it cannot be
+    reproduced, when the experiment's files are not what the run was made from, for a
     tier 3 source, or when the deployment is a policy's or on another book; IntegrityError for damaged records.
     """
     by, reason = named(by, reason)
@@ -64,7 +66,15 @@ def promote(
     store.source(found["run_id"])  # verified against its hash
     if found["tier"] > 2:
         raise RefusedError(f"run {found['run_id']} is of a tier 3 strategy, which is never deployed.")
-    open_snapshot(found["snapshot"]["id"], root=project.snapshots)
+    opened = store.open(found["run_id"], project.snapshots)
+    if found["engine"] != ENGINE_VERSION:
+        raise RefusedError(
+            f"run {found['run_id']} was made by engine {found['engine']}, and this is engine {ENGINE_VERSION}: run the "
+            "experiment again and promote that run."
+        )
+    proof = prove([opened], everything=True)[0]
+    if proof.difference is not None:
+        raise RefusedError(f"run {found['run_id']} is not promoted, since it cannot be reproduced: {proof.difference}")
     pinned = Promoted(
         run=found["run_id"],
         by=by,

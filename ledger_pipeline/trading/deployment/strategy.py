@@ -81,7 +81,7 @@ def differences(found: Experiment, wanted: Promoted) -> list[str]:
     }
     changed = [what for what, (now, then) in pairs.items() if now != then]
     if not changed and found.hash != wanted.experiment_hash:
-        changed = ["features, costs, risk, universe, opening or deposits"]
+        changed = ["features, costs, risk, universe, opening, deposits, or a package that the strategy names"]
     return changed
 
 
