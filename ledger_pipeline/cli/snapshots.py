@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
+from ledger_pipeline.errors import InputError
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
 
@@ -15,7 +16,7 @@ def snapshot() -> None:
 
 
 @snapshot.command("import")
-@click.argument("bars")
+@click.argument("bars", nargs=-1, required=True)
 @click.option("--id", "snapshot_id", required=True, help="The snapshot's name: a-z, 0-9, '-' and '_', at most 63.")
 @click.option("--instruments", help="CSV or Parquet: symbol, name, currency, calendar, asset_class.")
 @click.option("--actions", help="CSV or Parquet: symbol, ex_date, kind (SPLIT or DIVIDEND), value.")
@@ -23,23 +24,39 @@ def snapshot() -> None:
     "--calendar", default="XNYS", show_default=True, help="Exchange calendar of instruments that are not listed."
 )
 @click.option("--assume-utc", is_flag=True, help="Take times without a zone, and plain dates, as UTC.")
+@click.option(
+    "--map",
+    "columns",
+    metavar="THEIRS=OURS,...",
+    help="Columns under other names, such as Date=ts,Last=close; THEIRS=- leaves one out.",
+)
+@click.option("--symbol", help="The instrument of files that do not name it.")
+@click.option("--tz", help="The zone of times without one, such as America/New_York.")
 @click.option("--note", default="", help="Where the data comes from, kept in the manifest.")
 @json_option
 @click.pass_obj
 def import_(
     project: Project,
-    bars: str,
+    bars: tuple[str, ...],
     snapshot_id: str,
     instruments: str | None,
     actions: str | None,
     calendar: str,
     assume_utc: bool,
+    columns: str | None,
+    symbol: str | None,
+    tz: str | None,
     note: str,
     as_json: bool,
 ) -> None:
-    """Read BARS (CSV or Parquet: symbol, ts, open, high, low, close, volume), report on their quality and seal them.
+    """Read BARS (files or folders of CSV, Parquet or Excel), report on their quality and seal them.
+
+    Columns are symbol, ts, open, high, low, close, volume, or as Yahoo, Stooq, Alpaca and Polygon call them. Dates are
+    session dates.
 
     Example: ledger-pipeline snapshot import bars.csv --id us_2024 --actions actions.csv
+
+    Example: ledger-pipeline snapshot import AAPL.csv MSFT.csv --id two --map Date=ts --tz America/New_York
     """
     check_id("snapshot", snapshot_id)
     from pathlib import Path
@@ -55,7 +72,18 @@ def import_(
     import_snapshot(
         project,
         snapshot_id,
-        RawSource(absolute(bars) or "", absolute(instruments), absolute(actions), calendar, assume_utc, note),
+        RawSource(
+            absolute(bars[0]) or "",
+            absolute(instruments),
+            absolute(actions),
+            calendar,
+            assume_utc,
+            note,
+            tuple(str(absolute(path)) for path in bars[1:]),
+            _pairs(columns),
+            symbol or "",
+            tz or "",
+        ),
     )
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
     found = quality_report(sealed.bars, sealed.instruments, sealed.actions)
@@ -67,6 +95,15 @@ def import_(
             table(list(counted.columns), counted.values.tolist(), "Data quality (nothing was changed)")
 
     emit(sealed.manifest | {"quality": found.astype(str).to_dict("records")}, as_json, render)
+
+
+def _pairs(columns: str | None) -> dict[str, str]:
+    """Date=ts,Close=close as a mapping; InputError for anything else."""
+    parts = [part.partition("=") for part in columns.split(",")] if columns else []
+    wrong = next((part for part in parts if not (part[0].strip() and part[2].strip())), None)
+    if wrong:
+        raise InputError(f"--map is written Theirs=ours,..., and {''.join(wrong)!r} is not.")
+    return {theirs.strip(): ours.strip() for theirs, _, ours in parts}
 
 
 @snapshot.command("list")
@@ -135,7 +172,11 @@ def _render(manifest: dict) -> None:
         ["snapshot", manifest["snapshot_id"]],
         ["hash", manifest["snapshot_hash"]],
         ["bars", f"{manifest['rows']['bars']:,}"],
-        ["symbols", f"{len(manifest['symbols'])}: {', '.join(manifest['symbols'][:12])}"],
+        [
+            "symbols",
+            f"{len(manifest['symbols'])}: {', '.join(manifest['symbols'][:12])}"
+            + (", ..." if len(manifest["symbols"]) > 12 else ""),
+        ],
         ["period", f"{manifest['first'][:10]} to {manifest['last'][:10]}"],
         ["actions", f"{manifest['rows']['actions']:,}"],
         ["sealed", manifest["sealed_at"]],

@@ -82,7 +82,8 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
     from ledger_pipeline.defs.partitions import SNAPSHOTS
     from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 
-    config = asdict(source) | {"instruments": source.instruments or "", "actions": source.actions or ""}
+    given = {"instruments": source.instruments or "", "actions": source.actions or "", "also": list(source.also)}
+    config = asdict(source) | given
     lock = prepare_home(project) / f".import-{snapshot_id}.lock"  # the raw tables of two imports must not be mixed
     with instance(project) as records, _lock(lock), _raw_tables_kept(project, snapshot_id):
         known = records.has_dynamic_partition(SNAPSHOTS, snapshot_id)

@@ -16,8 +16,8 @@ OWNERS = ["team:research"]
 
 
 class SourceConfig(dg.Config):
-    """Where raw bars are read from: paths of CSV or Parquet files. Left empty, the source of the last import is read
-    again.
+    """Where raw bars are read from: paths of files (`also` names more of them), and for a vendor's form the columns by
+    ours, the symbol and the time zone. Left empty, the source of the last import is read again.
     """
 
     bars: str = ""
@@ -26,6 +26,10 @@ class SourceConfig(dg.Config):
     calendar: str = "XNYS"
     assume_utc: bool = False
     note: str = ""
+    also: list[str] = []
+    columns: dict[str, str] = {}
+    symbol: str = ""
+    tz: str = ""
 
 
 @dg.asset(
@@ -56,6 +60,10 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
             config.calendar,
             config.assume_utc,
             config.note,
+            tuple(config.also),
+            dict(config.columns),
+            config.symbol,
+            config.tz,
         )
     else:
         source = read_source(context.partition_key, data)

@@ -11,6 +11,8 @@ traded that day) and DELIST (cash a share for what is held, or nothing for its l
 from __future__ import annotations
 
 import functools
+import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -136,13 +138,7 @@ def normalise_bars(frame: pd.DataFrame, *, assume_utc: bool = False) -> pd.DataF
     require_columns("bars", [str(name) for name in frame.columns], BAR_COLUMNS)
     if frame.empty:
         raise InputError("the bars table is empty: there is nothing to import.")
-    symbol = frame["symbol"]
-    if not symbol.isna().any():
-        if not (isinstance(symbol.dtype, pd.CategoricalDtype) and _sorted_text(symbol.cat.categories)):
-            symbol = symbol.astype(str).astype("category")
-        symbol = symbol.cat.remove_unused_categories()
-    if symbol.isna().any() or any(not name.strip() for name in symbol.cat.categories):
-        raise InputError("a bar has no symbol; every bar names its instrument.")
+    symbol = _symbols(frame["symbol"])
     columns = {
         "symbol": symbol,
         "ts": to_utc(frame["ts"], "bars", "ts", assume_utc=assume_utc),
@@ -154,6 +150,28 @@ def normalise_bars(frame: pd.DataFrame, *, assume_utc: bool = False) -> pd.DataF
     if ((step < 0) | ((step == 0) & (np.diff(times) < 0))).any():
         bars = bars.iloc[np.lexsort((times, codes))]
     return bars.reset_index(drop=True)
+
+
+def _symbols(symbol: pd.Series) -> pd.Series:
+    """Symbols as a category, blanks around them removed; InputError for a missing one, a number, control characters."""
+    if symbol.isna().any():
+        raise InputError("a bar has no symbol; every bar names its instrument.")
+    if not isinstance(symbol.dtype, pd.CategoricalDtype):
+        symbol = symbol.astype("category")
+    symbol = symbol.cat.remove_unused_categories()
+    names = list(symbol.cat.categories)
+    if not all(isinstance(name, str) for name in names):
+        wrong = next(name for name in names if not isinstance(name, str))
+        raise InputError(f"the symbol {wrong!r} is no text; write symbols as text, '{wrong}'.")
+    if any(not name.strip() for name in names):
+        raise InputError("a bar has no symbol; every bar names its instrument.")
+    if not _sorted_text(symbol.cat.categories) or any(name != name.strip() for name in names):
+        symbol = symbol.astype(str).str.strip().astype("category")
+        names = list(symbol.cat.categories)
+    for name in names:
+        if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+            raise InputError(f"the symbol {name!r} holds a control character; remove it from the source.")
+    return symbol
 
 
 def _sorted_text(names: pd.Index) -> bool:
@@ -253,6 +271,8 @@ def to_utc(column: pd.Series, table: str, name: str, *, assume_utc: bool = False
     """A column of times with a zone, as datetime64[us, UTC]; InputError for text, naive or missing times, and for times
     finer than a microsecond. `assume_utc` takes naive times as UTC.
     """
+    if column.dtype == object or isinstance(column.dtype, pd.StringDtype):
+        column = _times_of_objects(column)
     if isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind == "M":
         arrow = column.dtype.pyarrow_dtype
         column = column.astype(f"datetime64[{arrow.unit}, {arrow.tz}]" if arrow.tz else f"datetime64[{arrow.unit}]")
@@ -278,6 +298,24 @@ def to_utc(column: pd.Series, table: str, name: str, *, assume_utc: bool = False
     return column.dt.tz_convert("UTC").dt.as_unit("us")
 
 
+def _times_of_objects(column: pd.Series) -> pd.Series:
+    """Dates, times and ISO texts as times: plain dates are session dates at 00:00 UTC. The column itself where it holds
+    anything else, or times without a zone.
+    """
+    from datetime import date, datetime
+
+    values = [value.strip() if isinstance(value, str) else value for value in column]
+    texts = [value.isoformat() if isinstance(value, date | datetime) else value for value in values]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        return column
+    plain = all(re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) for text in texts)
+    zoned = all(re.fullmatch(r"\d{4}-\d{2}-\d{2}[T ].*(Z|[+-]\d{2}:?\d{2})", text) for text in texts)
+    if not (plain or zoned):
+        return column
+    parsed = pd.Series(pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce"), index=column.index)
+    return column if parsed.isna().any() else parsed
+
+
 def micros(times: pd.Series | pd.DatetimeIndex) -> np.ndarray:
     """Times with a zone as int64 microseconds since 1970-01-01 UTC, without a detour over objects."""
     return times.to_numpy(dtype="datetime64[us]").view("i8")
@@ -291,6 +329,9 @@ def to_float(column: pd.Series, table: str) -> pd.Series:
     if types.is_bool_dtype(column.dtype) or types.is_complex_dtype(column.dtype):
         raise InputError(f"the column {column.name} of the {table} holds {column.dtype}; it must hold numbers.")
     if not types.is_numeric_dtype(column.dtype):
+        real = column.map(lambda value: value is None or isinstance(value, (int, float, Decimal)) and value is not True)
+        if column.dtype == object and real.all():  # Decimals, or numbers that came as objects
+            return column.map(lambda value: np.nan if value is None else float(value)).astype("float64")
         numbers = pd.to_numeric(column, errors="coerce")
         wrong = np.flatnonzero(numbers.isna())
         at = f" in row {wrong[0] + 1} ({column.iloc[wrong[0]]!r})" if len(wrong) else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -20,13 +20,14 @@ from ledger_pipeline.errors import IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.identity import check_id, hash_bytes
 from ledger_pipeline.market.bars import normalise_actions, normalise_bars, normalise_instruments
-from ledger_pipeline.market.sources.files import read_table
+from ledger_pipeline.market.sources.files import bar_files, read_bars, read_table
 
 
 @dataclass(frozen=True)
 class RawSource:
-    """Where raw tables come from: paths of CSV or Parquet files, the calendar of instruments that are not listed, and
-    free notes.
+    """Where raw tables come from: paths of files (`bars` may be a folder, `also` names more files), the calendar of
+    instruments that are not listed, free notes; and for bars in a vendor's form (see sources.vendors) their columns by
+    ours, the symbol and the time zone.
     """
 
     bars: str
@@ -35,6 +36,10 @@ class RawSource:
     calendar: str = "XNYS"
     assume_utc: bool = False
     note: str = ""
+    also: tuple[str, ...] = ()
+    columns: dict[str, str] = field(default_factory=dict)
+    symbol: str = ""
+    tz: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,15 @@ def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTa
     then.
     """
     base = location(root) / "raw" / check_id("snapshot", snapshot_id)
-    bars = normalise_bars(read_table("bars", source.bars, assume_utc=source.assume_utc))
+    paths = [source.bars, *source.also]
+    read = read_bars(
+        paths,
+        renamed=source.columns,
+        symbol=source.symbol or None,
+        tz=source.tz or None,
+        assume_utc=source.assume_utc,
+    )
+    bars = normalise_bars(read)
     symbols = [str(name) for name in bars["symbol"].cat.categories]
     given = {
         name: None if path is None else read_table(name, path, assume_utc=source.assume_utc)
@@ -69,7 +82,11 @@ def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTa
     described = {
         "files": {
             name: {"name": location(path).name, "sha256": hash_bytes(location(path).read_bytes())}
-            for name, path in (("bars", source.bars), ("instruments", source.instruments), ("actions", source.actions))
+            for name, path in (
+                *(("bars" if n == 0 else f"bars {n + 1}", path) for n, path in enumerate(bar_files(paths))),
+                ("instruments", source.instruments),
+                ("actions", source.actions),
+            )
             if path is not None
         },
         "note": source.note,
@@ -88,7 +105,7 @@ def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTa
 
 def read_source(snapshot_id: str, root: Location = "data") -> RawSource:
     """The source that the raw tables of `snapshot_id` were read from; NotFoundError when there are none."""
-    return RawSource(**_told(snapshot_id, root)["source"])
+    return _source(_told(snapshot_id, root)["source"])
 
 
 def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
@@ -104,7 +121,7 @@ def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
         if hash_bytes(data) != told["tables"][name]:
             raise IntegrityError(f"{file} is not as it was imported; import {snapshot_id!r} again.")
         frames[name] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
-    return RawTables(RawSource(**told["source"]), **frames, described=told["described"])
+    return RawTables(_source(told["source"]), **frames, described=told["described"])
 
 
 def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
@@ -116,10 +133,14 @@ def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
         )
     try:
         told = json.loads(path.read_bytes())
-        RawSource(**told["source"])
+        _source(told["source"])
         sound = set(told["tables"]) == {"bars", "instruments", "actions"} and "described" in told
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise IntegrityError(f"{path} is not as it was written; import {snapshot_id!r} again.")
     return told
+
+
+def _source(told: dict[str, Any]) -> RawSource:
+    return RawSource(**{**told, "also": tuple(told.get("also", ()))})

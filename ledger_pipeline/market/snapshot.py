@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +27,16 @@ from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, Re
 from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
 from ledger_pipeline.identity import Column, ColumnHash, canonical_json, check_id, hash_bytes, hash_columns, hash_json
 from ledger_pipeline.market.bar_length import with_session_labels
-from ledger_pipeline.market.bars import micros, normalise_actions, normalise_bars, normalise_instruments, validate_bars
-from ledger_pipeline.market.sources.files import read_table
+from ledger_pipeline.market.bars import (
+    BAR_COLUMNS,
+    micros,
+    normalise_actions,
+    normalise_bars,
+    normalise_instruments,
+    validate_bars,
+)
+from ledger_pipeline.market.sources.files import read_bars, read_table
+from ledger_pipeline.market.sources.vendors import vendor_bars
 
 FORMAT = "ledger_pipeline.snapshot/1"
 TABLES = ("bars.parquet", "instruments.parquet", "actions.parquet")
@@ -173,22 +181,34 @@ def seal(
     actions: pd.DataFrame | Location | None = None,
     calendar: str = "XNYS",
     assume_utc: bool = False,
+    columns: Mapping[str, str] | None = None,
+    symbol: str | None = None,
+    tz: str | None = None,
     source: dict[str, Any] | None = None,
 ) -> Snapshot:
     """Seal bars (and instruments and corporate actions) under `snapshot_id` and return the snapshot.
 
-    Each table is a frame or the path of a CSV or Parquet file. `calendar` is used for instruments that are not listed.
-    `source` is free JSON about where the data comes from, kept in the manifest. Daily bars that are labelled with
-    midnight at the exchange, or with the open or close of their session, get the session date instead (the manifest
-    says of which symbols); bars of different length are refused. Sealing the same content under the same
-    id again is harmless.
+    Each table is a frame or the path of a CSV, Parquet or Excel file; bars may have a vendor's columns, or `columns`
+    (theirs -> ours), one `symbol` for all, and times in the zone `tz` (see sources.vendors). `calendar` is used for
+    instruments that are not listed. `source` is free JSON about where the data comes from, kept in the manifest. Daily
+    bars that are labelled with midnight at the exchange, or with the open or close of their session, get the session
+    date instead (the manifest says of which symbols); bars of different length are refused. Sealing the same content
+    under the same id again is harmless.
 
     Raises InputError for unsound data or a bad id, RefusedError when the id is sealed with other content, StorageError
     when the disk cannot take it; in each case nothing is changed.
     """
     check_id("snapshot", snapshot_id)
     canonical_json(source or {})
-    frame = bars if isinstance(bars, pd.DataFrame) else read_table("bars", bars, assume_utc=assume_utc)
+    vendor = {"renamed": columns, "symbol": symbol, "tz": tz, "assume_utc": assume_utc}
+    if not isinstance(bars, pd.DataFrame):
+        if not isinstance(bars, str | os.PathLike):
+            raise InputError(f"bars are a frame or the path of a file, not {type(bars).__name__}.")
+        frame = read_bars([bars], **vendor)
+    elif columns or symbol or tz or set(map(str, bars.columns)) != set(BAR_COLUMNS) or bars["ts"].dtype.kind in "iuf":
+        frame = vendor_bars(bars, "the bars table", first_line=1, **vendor) if len(bars) else bars
+    else:
+        frame = bars
     checked = validate_bars(normalise_bars(frame, assume_utc=assume_utc))
     del frame
     symbols = [str(name) for name in checked["symbol"].cat.categories]

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,29 +52,71 @@ class Proof:
 
 
 def prove(runs: Sequence[Run], *, everything: bool = False) -> list[Proof]:
-    """Prove runs in one other process. `everything` runs long ones again as a whole, too. IntegrityError when the
-    process cannot be started or does not answer.
+    """Prove runs in another process, which is started at the first proof and waits for others until this one ends.
+    `everything` runs long ones again as a whole, too. IntegrityError when the process cannot be started or does not
+    answer.
     """
-    jobs = [
-        {
-            "provenance": run.provenance,
-            "snapshot": {"root": str(run.snapshot.path.parent), "id": run.snapshot.id},
-            "ledger": None,
-            "sample": SAMPLE,
-            "stretch": None if everything else STRETCH,
-        }
-        for run in runs
-    ]
-    with tempfile.TemporaryDirectory(prefix="proof-") as folder:
-        for number, (job, run) in enumerate(zip(jobs, runs, strict=True)):
-            job["ledger"] = os.path.join(folder, f"{number}.parquet")
-            with open(str(job["ledger"]), "wb") as file:
-                file.write(run.events.to_parquet())
-        answers = _ask(jobs, folder)
-    return [Proof(run.run_id, **answer) for run, answer in zip(runs, answers, strict=True)]
+    proofs = []
+    for run in runs:
+        with tempfile.NamedTemporaryFile(prefix="proof-", suffix=".parquet") as file:
+            file.write(run.events.to_parquet())
+            file.flush()
+            job = {
+                "provenance": run.provenance,
+                "snapshot": {"root": str(run.snapshot.path.parent), "id": run.snapshot.id},
+                "ledger": file.name,
+                "sample": SAMPLE,
+                "stretch": None if everything else STRETCH,
+            }
+            proofs.append(Proof(run.run_id, **_PROVER.ask(job)))
+    return proofs
 
 
-def _ask(jobs: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
+class _Prover:
+    """The other process: one line of JSON a job, one line an answer. One job at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[str] | None = None
+        self.owner = 0
+
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a job. IntegrityError without one, after ending the process."""
+        with self.lock:
+            process = self._running()
+            try:
+                process.stdin.write(json.dumps(job) + "\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
+                with selectors.DefaultSelector() as waiting:
+                    waiting.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]
+                    line = process.stdout.readline() if waiting.select(TIMEOUT) else None  # type: ignore[union-attr]
+                if line is None:
+                    raise TimeoutError(f"it took more than {TIMEOUT:g} s; is there a loop without end?")
+                return json.loads(line)
+            except (OSError, ValueError) as error:
+                process.kill()
+                process.wait()
+                self.process = None
+                raise IntegrityError(
+                    f"the process that proves runs failed ({error or 'it ended'}); nothing is proven."
+                ) from None
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self.process is None or self.process.poll() is not None or self.owner != os.getpid():
+            self.folder = tempfile.TemporaryDirectory(prefix="proof-")
+            command = [sys.executable, "-O", "-m", "ledger_pipeline.simulation.prover"]
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                env=_circumstances(), cwd=self.folder.name, start_new_session=True,
+            )  # fmt: skip
+            self.owner = os.getpid()
+        return self.process
+
+
+_PROVER = _Prover()
+
+
+def _circumstances() -> dict[str, str]:
     paths = [*sys.path, os.getcwd()]
     environment = {
         **os.environ,
@@ -83,26 +127,5 @@ def _ask(jobs: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
         "LC_ALL": "C.UTF-8",
         "LANG": "C.UTF-8",
     }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what -O compiles is kept, else each proof would do it again
-    command = [sys.executable, "-O", "-m", "ledger_pipeline.simulation.prover"]
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(jobs),
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-        )
-        answers = json.loads(done.stdout.rpartition("\n\n")[2]) if done.returncode == 0 else None
-    except subprocess.TimeoutExpired:
-        raise IntegrityError(
-            f"the proof took more than {TIMEOUT:g} s and was ended: is there a loop without end?"
-        ) from None
-    except (OSError, ValueError):
-        answers = None
-    if answers is None:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise IntegrityError(f"the process that proves runs failed ({last}); nothing is proven.")
-    return answers
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what -O compiles is kept, else each process would do it again
+    return environment

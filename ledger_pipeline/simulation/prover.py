@@ -1,7 +1,8 @@
-"""The process of `proof`: reads jobs as JSON from standard input, answers with JSON after an empty line.
+"""The process of `proof`: reads a job a line from standard input, answers a line each, and ends with its input.
 
 It is started as `python -O -m ledger_pipeline.simulation.prover`, with the circumstances set by `proof`; its clock is
-moved here.
+moved here. No strategy and no user's indicator runs in the process itself: each job is done in a copy of it, and each
+pulse that is decided afresh in a copy of that one, so that nothing of one is there for another.
 """
 
 from __future__ import annotations
@@ -30,12 +31,54 @@ def main() -> None:
     """Answer all jobs."""
     import time_machine
 
-    jobs = json.load(sys.stdin)
     output, sys.stdout = sys.stdout, sys.stderr  # what a strategy prints is no answer
     with time_machine.travel(pd.Timestamp.now(tz="UTC").to_pydatetime() + AHEAD, tick=True):
-        answers = [_answer(job) for job in jobs]
-    output.write("\n\n" + json.dumps(answers))
-    output.flush()
+        _warm_up()
+        for line in sys.stdin:
+            job = json.loads(line)
+            _prepare(job)
+            answer = _apart(lambda job=job: json.dumps(_answer(job)))
+            output.write((answer or "{}") + "\n")
+            output.flush()
+
+
+def _warm_up() -> None:
+    """Load what is compiled, before the process is copied."""
+    from ledger_pipeline.features import indicators  # noqa: F401
+    from ledger_pipeline.ledger import folds, invariants
+    from ledger_pipeline.market.grid import Grid
+    from ledger_pipeline.simulation import replay  # noqa: F401
+    from ledger_pipeline.simulation.fold import FoldInputs, fold
+
+    times = np.arange(4) * 86_400_000_000
+    fields, present = np.full((4, 5, 1), 10.0), np.ones((4, 1), dtype=bool)
+    cells = Grid(times, ("A",), fields, present, np.ones((4, 1)), ())
+    quantities = iter((1.0, 0.0, 2.0, 2.0))
+    ledger = fold(
+        FoldInputs(
+            grid=cells, strategy=lambda ctx, params: ctx.targets([next(quantities)]), strategy_name="warm-up",
+            params={}, features=np.empty((4, 0, 1)), feature_names=(), cash=100.0, risk=("long_only",),
+            costs=({"spread_bps": 1.0}, {"fixed_fee": 0.1}),
+        )
+    )  # fmt: skip
+    lots = folds.fold_lots(ledger)
+    equity = folds.equity(ledger, times, ("A",), fields[:, 3, :], lots)
+    invariants.breaches(ledger, lots, equity)
+    folds.reconstruct(ledger)
+
+
+def _prepare(job: Mapping[str, Any]) -> None:
+    """Read the snapshot and build its calendars here, so that the next job on it need not."""
+    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.run import universe_grid
+
+    told = job["provenance"]["experiment"]
+    try:
+        snapshot = open_snapshot(job["snapshot"]["id"], root=job["snapshot"]["root"])
+        universe_grid(snapshot, told["universe"], told.get("base_currency"))
+    except LedgerPipelineError:
+        return  # told in the answer
 
 
 def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,10 +88,12 @@ def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
         return _prove(job)
     except LedgerPipelineError as error:
         return {"decided": 0, "pulses": 0, "difference": f"in another process it fails: {error}"}
+    except Exception as error:
+        told = f"in another process it fails: {type(error).__name__}: {error}"
+        return {"decided": 0, "pulses": 0, "difference": told}
 
 
 def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
-    from dataclasses import replace
     from pathlib import Path
 
     from ledger_pipeline.features.table import compute
@@ -76,8 +121,6 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     states = _States(ledger, cells)
     sampled = states.sample(int(provenance["run_id"][:15], 16), job["sample"])
     inputs = fold_inputs(experiment, cells, values, converted, provenance["seed"])
-    # what is compiled is compiled before the process is copied; the strategy is not called here
-    states.difference(1, replace(inputs, strategy=lambda ctx, params: ctx.hold(), strategy_name="warm-up"))
     for t in sampled:
         difference = _apart(lambda t=t: states.difference(t, inputs))
         if difference:
@@ -111,7 +154,7 @@ def _apart(work: Any) -> str | None:
             try:
                 answer = work() or ""
             except Exception as error:
-                answer = f"it fails: {error}"
+                answer = f"it fails: {type(error).__name__}: {error}"
             os.write(writer, answer.encode()[:60_000])
         finally:
             os._exit(0)

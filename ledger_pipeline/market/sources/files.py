@@ -11,6 +11,8 @@ import gzip
 import io
 import re
 import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,10 +20,11 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, NotFoundError, StorageError
-from ledger_pipeline.files import Location, location
+from ledger_pipeline.files import Location, UPath, location
 from ledger_pipeline.market.bars import ACTION_COLUMNS, BAR_COLUMNS, FIELDS, INSTRUMENT_COLUMNS, require_columns
+from ledger_pipeline.market.sources import vendors
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".txt", ".tsv", ".parquet", ".xlsx", ".xlsm")
 _UTC = pa.timestamp("us", tz="UTC")
 _TYPES = {
     "bars": {"symbol": pa.dictionary(pa.int32(), pa.string()), "ts": _UTC, **dict.fromkeys(FIELDS, pa.float64())},
@@ -42,15 +45,96 @@ def read_table(table: str, path: Location, *, assume_utc: bool = False) -> pd.Da
         raise NotFoundError(f"there is no file {source}.")
     if not source.name.lower().endswith(SUFFIXES):
         raise InputError(f"{source.name} is none of {', '.join(SUFFIXES)}; give the {table} in one of these.")
+    data = _bytes(source)
+    if source.name.lower().endswith((".xlsx", ".xlsm")):
+        frame, line = vendors.read_texts(source.name, data)
+        require_columns(table, [str(name) for name in frame.columns], _COLUMNS[table])
+        return frame[list(_COLUMNS[table])]
+    read = _read_parquet if source.name.lower().endswith(".parquet") else _read_csv
+    arrow = read(table, source.name, data, assume_utc)
+    return arrow.select(_COLUMNS[table]).to_pandas(self_destruct=True, split_blocks=True)
+
+
+def _bytes(source: UPath) -> bytes:
+    """The content of a file; NotFoundError, StorageError, and InputError for an empty or a special one."""
+    if not source.exists():
+        raise NotFoundError(f"there is no file {source}.")
+    if not source.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{source.name} is none of {', '.join(SUFFIXES)}.")
     try:
         data = source.read_bytes()
     except OSError as error:
         raise StorageError(f"could not read {source}: {error.strerror or error}.") from error
     if not data or data.isspace():
         raise InputError(f"{source.name} is empty.")
-    read = _read_parquet if source.name.lower().endswith(".parquet") else _read_csv
-    arrow = read(table, source.name, data, assume_utc)
-    return arrow.select(_COLUMNS[table]).to_pandas(self_destruct=True, split_blocks=True)
+    return data
+
+
+def read_bars(
+    paths: Sequence[Location],
+    *,
+    renamed: Mapping[str, str] | None = None,
+    symbol: str | None = None,
+    tz: str | None = None,
+    assume_utc: bool = False,
+) -> pd.DataFrame:
+    """Bars from one or several files, or from all files of a folder, in our columns or a vendor's (see `vendors`).
+
+    Files without a column that names the instrument are of `symbol`; where several are given, each of the symbol that
+    it is named after. Raises NotFoundError and InputError as read_table.
+    """
+    files = bar_files(paths)
+    parts = []
+    for file in files:
+        options = {"renamed": renamed, "tz": tz, "assume_utc": assume_utc}
+        name = symbol or (re.split(r"[.]", file.name)[0].upper() if len(files) > 1 else None)
+        parts.append(_bars_of_file(file, name, **options))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def bar_files(paths: Sequence[Location]) -> list[UPath]:
+    """The files that these paths name, those of a folder by name. InputError for a folder without any."""
+    return [file for path in paths for file in _files(location(path))]
+
+
+def _files(path: UPath) -> list[UPath]:
+    if not path.is_dir():
+        return [path]
+    found = sorted((file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES)), key=lambda f: f.name)
+    if not found:
+        raise InputError(f"the folder {path.name} holds no file that ends in {', '.join(SUFFIXES)}.")
+    return found
+
+
+def _bars_of_file(file: UPath, symbol: str | None, **options: Any) -> pd.DataFrame:
+    """One file: strictly where it has our columns, for that is fast and names lines; else as a vendor's."""
+    strict: InputError | None = None
+    if not options["renamed"] and options["tz"] is None and not file.name.lower().endswith((".xlsx", ".xlsm")):
+        try:
+            return read_table("bars", file, assume_utc=options["assume_utc"])
+        except InputError as error:
+            strict = error
+    data = _bytes(file)
+    try:
+        if file.name.lower().endswith(".parquet"):
+            frame, line = pyarrow.parquet.read_table(pa.BufferReader(data)).to_pandas(), 1
+        else:
+            frame, line = vendors.read_texts(file.name, data)
+        return vendors.vendor_bars(frame, file.name, symbol=symbol, first_line=line, **options)
+    except pa.ArrowException:
+        raise strict or InputError(f"{file.name} is not a readable Parquet file; write it again.") from None
+    except InputError as error:
+        raise (strict if strict is not None and _has_our_columns(file.name, data) else error) from None
+
+
+def _has_our_columns(name: str, data: bytes) -> bool:
+    if name.lower().endswith(".parquet"):
+        return set(pyarrow.parquet.read_schema(pa.BufferReader(data)).names) == set(BAR_COLUMNS)
+    try:
+        text = (gzip.decompress(data) if name.lower().endswith(".gz") else data).decode("utf-8-sig")
+    except (UnicodeDecodeError, OSError, EOFError):
+        return True
+    return {cell.strip() for cell in text.partition("\n")[0].split(",")} == set(BAR_COLUMNS)
 
 
 def _read_csv(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Table:
