@@ -54,8 +54,9 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
 
     Example: ledger-pipeline experiment check sma_long_flat_20
     """
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.errors import InputError, LedgerPipelineError
     from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.strategy.experiment import used_params
 
     catalogue = Catalogue(project.strategies)
     told, worst = [], None
@@ -63,6 +64,13 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
         try:
             item = catalogue.experiment(name)
             reasons = [f"line {reason.line}: {reason.message}" for reason in item.preflight.reasons]
+            for line, param in used_params(item.source):
+                if param not in item.spec.params:
+                    given = ", ".join(sorted(item.spec.params)) or "none"
+                    raise InputError(
+                        f"the strategy asks for params[{param!r}] (line {line} of its text), which the experiment does "
+                        f"not give (it gives: {given})."
+                    )
             told.append({"experiment": name, "ok": True, "tier": item.tier, "reasons": reasons, "hash": item.hash})
         except LedgerPipelineError as error:
             worst = worst or error

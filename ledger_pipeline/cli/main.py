@@ -19,6 +19,7 @@ from ledger_pipeline.project import ROOT_VARIABLE, find_project
 _COMMANDS = {
     "snapshot": "ledger_pipeline.cli.snapshots:snapshot",
     "experiment": "ledger_pipeline.cli.experiments:experiment",
+    "indicators": "ledger_pipeline.cli.indicators:indicators",
     "run": "ledger_pipeline.cli.run:run",
     "runs": "ledger_pipeline.cli.runs:runs",
     "compare": "ledger_pipeline.cli.compare:compare",

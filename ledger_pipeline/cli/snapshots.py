@@ -1,11 +1,11 @@
-"""snapshot import | list | show | verify."""
+"""snapshot import | list | show | delete | verify."""
 
 from __future__ import annotations
 
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.errors import InputError, RefusedError
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
 
@@ -146,6 +146,35 @@ def show(project: Project, snapshot_id: str, as_json: bool) -> None:
         table(["symbol", "action", "count"], kinds.values.tolist(), "Corporate actions")
 
     emit(opened.manifest, as_json, render)
+
+
+@snapshot.command()
+@click.argument("snapshot_id")
+@json_option
+@click.pass_obj
+def delete(project: Project, snapshot_id: str, as_json: bool) -> None:
+    """Delete a snapshot that no run uses, to import it again under the same id, with another calendar say.
+
+    Example: ledger-pipeline snapshot delete mine
+    """
+    from ledger_pipeline.defs.launch import forget_snapshot
+    from ledger_pipeline.files import location
+    from ledger_pipeline.market.snapshot import delete as delete_snapshot
+    from ledger_pipeline.market.snapshot import read_manifest
+    from ledger_pipeline.simulation.store import RunStore
+
+    check_id("snapshot", snapshot_id)
+    told = read_manifest(location(project.snapshots) / snapshot_id)
+    store = RunStore(project.data)
+    users = [run_id for run_id in store.ids() if store.provenance(run_id)["snapshot"]["hash"] == told["snapshot_hash"]]
+    if users:
+        raise RefusedError(
+            f"snapshot {snapshot_id!r} is used by {len(users)} run{'s' if len(users) > 1 else ''} ({users[0][:10]}"
+            f"{', ...' if len(users) > 1 else ''}), which could not be verified without it; import under another id."
+        )
+    delete_snapshot(snapshot_id, root=project.snapshots)
+    forget_snapshot(project, snapshot_id)
+    emit({"deleted": snapshot_id}, as_json, lambda: click.echo(f"{snapshot_id}: deleted; its id may be used again"))
 
 
 @snapshot.command()

@@ -105,6 +105,16 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
             raise
 
 
+def forget_snapshot(project: Project, snapshot_id: str) -> None:
+    """Take away the partition and the raw tables of a snapshot that was deleted."""
+    from ledger_pipeline.defs.partitions import SNAPSHOTS
+
+    with instance(project) as records:
+        if records.has_dynamic_partition(SNAPSHOTS, snapshot_id):
+            records.delete_dynamic_partition(SNAPSHOTS, snapshot_id)
+    shutil.rmtree(project.data / "raw" / snapshot_id, ignore_errors=True)
+
+
 @contextmanager
 def _raw_tables_kept(project: Project, snapshot_id: str) -> Iterator[None]:
     """Put the raw tables of a snapshot back as they were if what follows fails."""

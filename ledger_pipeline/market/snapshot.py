@@ -322,6 +322,24 @@ def snapshot_ids(root: Location) -> list[str]:
     )
 
 
+def delete(snapshot_id: str, *, root: Location = "snapshots") -> None:
+    """Take away a snapshot, so that its id may be used for other content. Whoever calls sees to it that nothing was
+    made from it. NotFoundError.
+    """
+    import shutil
+
+    check_id("snapshot", snapshot_id)
+    path = location(root) / snapshot_id
+    read_manifest(path)
+    if not is_local(path):
+        path.fs.rm(path.path, recursive=True)
+        return
+    gone = path.with_name(f".{snapshot_id}.deleted")
+    os.chmod(str(path), 0o755)
+    os.rename(str(path), str(gone))  # at once for every reader
+    shutil.rmtree(str(gone))
+
+
 def verify(snapshot_id: str, *, root: Location = "snapshots") -> Snapshot:
     """Read every byte of a snapshot anew and check files, content and schema; IntegrityError names what differs."""
     _file_hash.cache_clear()

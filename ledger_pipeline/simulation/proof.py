@@ -1,11 +1,12 @@
 """Proof that a run depends on its inputs alone: it is made again in another process, under other circumstances.
 
 A tier says from the text what a strategy depends on. Here that is tried: a new process with another hash seed, time
-zone, locale and directory, a clock that is days ahead, `-O`, and memory filled with a pattern
+zones, locale, home and directory, a clock that is more than a year ahead, `-O`, and memory filled with a pattern
 
 - decides afresh at sampled pulses (drawn by the run's id, half of them before orders): for each, a strategy that has
   decided nothing before is given what ctx showed then, as it follows from the ledger, and must order what the run did;
-- runs the whole experiment again, or a stretch of it where it is long: the ledger must be the same to the bit.
+- runs the whole experiment again, or a stretch of it where it is long, with the strategy's text executed anew for each
+  pulse: the ledger must be the same to the bit.
 
 What differs at one pulse alone is hidden memory: it would decide otherwise live. What differs in the whole run is
 something that is neither ctx nor params: the order of a set, a clock, a time zone, an address, uninitialised memory.
@@ -20,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,10 +104,11 @@ class _Prover:
     def _running(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None or self.owner != os.getpid():
             self.folder = tempfile.TemporaryDirectory(prefix="proof-")
-            command = [sys.executable, "-O", "-m", "ledger_pipeline.simulation.prover"]
+            optimised = ["-O"] if __debug__ else []
+            command = [sys.executable, *optimised, "-m", "ledger_pipeline.simulation.prover"]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                env=_circumstances(), cwd=self.folder.name, start_new_session=True,
+                env=_circumstances(self.folder.name), cwd=self.folder.name, start_new_session=True,
             )  # fmt: skip
             self.owner = os.getpid()
         return self.process
@@ -116,14 +117,14 @@ class _Prover:
 _PROVER = _Prover()
 
 
-def _circumstances() -> dict[str, str]:
+def _circumstances(folder: str) -> dict[str, str]:
     paths = [*sys.path, os.getcwd()]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(os.path.abspath(path or ".") for path in paths),
         "PYTHONHASHSEED": "20011" if os.environ.get("PYTHONHASHSEED") != "20011" else "20021",
         "MALLOC_PERTURB_": "165",  # glibc fills what it hands out, and what is given back, with a pattern
-        "TZ": "Pacific/Kiritimati" if time.tzname[0] != "+14" else "America/St_Johns",
+        "HOME": folder,
         "LC_ALL": "C.UTF-8",
         "LANG": "C.UTF-8",
     }

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-AHEAD = pd.Timedelta(days=40, hours=7, minutes=13)
+AHEAD = pd.Timedelta(days=500, hours=7, minutes=13)
+ZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago")  # 14 hours east, for single pulses; 11 west, for the whole run
 BECAUSE = (
-    "in another process under another hash seed, time zone, locale, clock, -O and memory it is not the same: something "
-    "that is neither ctx nor params decides (the order of a set, a clock, an address, an assert, uninitialised memory)"
+    "in another process under another hash seed, time zone, locale, clock, -O and memory, with the strategy made anew "
+    "for each pulse, it is not the same: something that is neither ctx nor params decides (hidden memory, the order of "
+    "a set, a clock, a time zone, an address, uninitialised memory, a file), in the strategy or in an indicator"
 )
 MEMORY = (
-    "decided alone, by a strategy that has decided nothing before, it is not the same: the strategy keeps something "
-    "between pulses beside targets.remember, or what decides is neither ctx nor params; live it would decide otherwise"
+    "decided alone, in another process and by a strategy that has decided nothing before, it is not the same: the "
+    "strategy keeps something between pulses beside targets.remember, or what decides it, or a feature of it, is "
+    "neither ctx nor params; live it would decide otherwise"
 )
 
 
@@ -32,7 +35,9 @@ def main() -> None:
     import time_machine
 
     output, sys.stdout = sys.stdout, sys.stderr  # what a strategy prints is no answer
-    with time_machine.travel(pd.Timestamp.now(tz="UTC").to_pydatetime() + AHEAD, tick=True):
+    # a number of seconds: a time with a zone would set the zone as well
+    with time_machine.travel((pd.Timestamp.now(tz="UTC") + AHEAD).timestamp(), tick=True):
+        _in_zone(ZONES[0])
         _warm_up()
         for line in sys.stdin:
             job = json.loads(line)
@@ -40,6 +45,13 @@ def main() -> None:
             answer = _apart(lambda job=job: json.dumps(_answer(job)))
             output.write((answer or "{}") + "\n")
             output.flush()
+
+
+def _in_zone(name: str) -> None:
+    import time
+
+    os.environ["TZ"] = name
+    time.tzset()
 
 
 def _warm_up() -> None:
@@ -102,6 +114,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from ledger_pipeline.simulation.currency import rates
     from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
     from ledger_pipeline.simulation.run import fold_inputs, run, universe_grid
+    from ledger_pipeline.strategy.source import executed_anew
 
     provenance = job["provenance"]
     experiment = stored_experiment(provenance)
@@ -131,7 +144,10 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     if job["stretch"] is not None and bars > job["stretch"]:
         last = max(1, int(last * job["stretch"] / bars))
     whole = last == len(cells.times) - 1
-    again = run(experiment, snapshot, seed=provenance["seed"], features=features, until=None if whole else last)
+    _in_zone(ZONES[1])
+    anew = executed_anew(experiment.source)
+    options = {"seed": provenance["seed"], "features": features, "until": None if whole else last}
+    again = run(experiment, snapshot, strategy=lambda ctx, params: anew()(ctx, params), **options)
     if whole:
         found = (
             None if again.events.head == ledger.head else first_difference(ledger, again.events) or "the heads differ"

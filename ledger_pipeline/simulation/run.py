@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from types import MappingProxyType
@@ -204,12 +204,14 @@ def run(
     features: Callable[[Sequence[Feature], Snapshot, Grid], np.ndarray] | None = None,
     until: int | None = None,
     risk_free: float | Mapping[str, str] | None = None,
+    strategy: Callable[..., Any] | None = None,
 ) -> Run:
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
     `seed` and `risk_free` (an annual rate, or {"series": symbol, "unit": "percent"}) replace the experiment's;
     `features` may supply values (T, K, N) from a store instead of computing them; `until` cuts the grid at that bar
-    index, for replays. Raises InputError (StrategyError among them), RefusedError, IntegrityError; nothing is written.
+    index, for replays; `strategy` decides instead of the compiled source, for proofs. Raises InputError (StrategyError
+    among them), RefusedError, IntegrityError; nothing is written.
     """
     if not isinstance(experiment, Experiment) or not isinstance(snapshot, Snapshot):
         raise InputError(
@@ -250,7 +252,8 @@ def run(
         converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
     supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
     values = supply(experiment.features, snapshot, known)
-    folding = Folding(fold_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}"))
+    inputs = fold_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
+    folding = Folding(inputs if strategy is None else replace(inputs, strategy=strategy))
     ledger = folding.run()
     provenance = describe(experiment, snapshot, identity)
     names = tuple(item.alias for item in experiment.features)

@@ -9,6 +9,7 @@ A file whose name starts with '_' is none of these. An error names the file, the
 
 from __future__ import annotations
 
+import ast
 import traceback
 import types
 from collections.abc import Iterable
@@ -113,13 +114,16 @@ def load_indicator(path: Path) -> Indicator:
     module.__file__ = str(path)
     try:
         text = normalise(path.read_text(encoding="utf-8"))
+        if not any(isinstance(node, ast.FunctionDef) and node.name == path.stem for node in ast.parse(text).body):
+            raise _no_indicator(path)
         preflight(StrategySource(text, path.stem, source_hash(text)), inputs=0).require()
         # the user's own code, executed from the text that is hashed
         exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)} is not UTF-8 text.") from None
     except LedgerPipelineError as error:
-        raise type(error)(f"{shown(path)}: {error}") from None
+        told = str(error)
+        raise type(error)(told if told.startswith(shown(path)) else f"{shown(path)}: {told}") from None
     except SyntaxError as error:
         raise InputError(f"{shown(path)}, line {error.lineno}: {error.msg}.") from None
     except Exception as error:
@@ -128,14 +132,17 @@ def load_indicator(path: Path) -> Indicator:
         raise InputError(f"{shown(path)}{line} could not be loaded: {type(error).__name__}: {error}.") from None
     function = getattr(module, path.stem, None)
     if not isinstance(function, types.FunctionType) or not hasattr(module, "BASIS") or not hasattr(module, "WARMUP"):
-        raise InputError(
-            f"{shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and "
-            "WARMUP (bars)."
-        )
+        raise _no_indicator(path)
     try:
         return user_indicator(function, basis=module.BASIS, warmup=module.WARMUP, text=text)
     except InputError as error:
         raise InputError(f"{shown(path)}: {error}") from None
+
+
+def _no_indicator(path: Path) -> InputError:
+    return InputError(
+        f"{shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and WARMUP (bars)."
+    )
 
 
 def read_spec(path: Path) -> tuple[ExperimentSpec, yaml.Node]:

@@ -423,6 +423,23 @@ def used_features(text: str) -> list[tuple[int, str]]:
     return found
 
 
+def used_params(source: StrategySource) -> list[tuple[int, str]]:
+    """(line, name) of the params that a strategy asks for by a literal key, as params["name"]."""
+    tree = ast.parse(source.text)
+    function = next(node for node in tree.body if getattr(node, "name", None) == source.function_name)
+    arguments = function.args.posonlyargs + function.args.args  # type: ignore[attr-defined]
+    params = arguments[1].arg if len(arguments) > 1 else "params"
+    return [
+        (node.lineno, node.slice.value)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == params
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
+    ]
+
+
 def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     """The place and the sentence, in our words, of the error to tell: an unknown key before what is missing for it."""
     errors = error.errors()

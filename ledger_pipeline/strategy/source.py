@@ -83,19 +83,31 @@ def compile_source(source: StrategySource) -> Callable[..., Any]:
     the text has a syntax error, fails while it is executed, or does not define the function. Tracebacks show the
     text's lines.
     """
+    return executed_anew(source)()
+
+
+def executed_anew(source: StrategySource) -> Callable[[], Callable[..., Any]]:
+    """A function that executes the text in a fresh namespace each time it is called, and returns the strategy's
+    function; the text is compiled once. An assert stays one under `python -O`. InputError as compile_source.
+    """
     filename = f"<strategy {source.function_name} {source.hash[:12]}>"
     tree = parse(source.text, filename)
-    namespace: dict[str, Any] = {name: _frozen(value) for name, value in source.captured.items()}
-    namespace |= {"__name__": f"strategy_{source.hash[:12]}", "__builtins__": builtins, _MARK: source}
     lines = [f"{line}\n" for line in source.text.split("\n")]
     linecache.cache[filename] = (len(source.text), None, lines, filename)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            code = compile(tree, filename, "exec", dont_inherit=True)
-        exec(code, namespace)
+            code = compile(tree, filename, "exec", dont_inherit=True, optimize=0)
     except SyntaxError as error:
         raise InputError(_syntax_message(filename, error)) from None
+    return lambda: _executed(source, code, filename)
+
+
+def _executed(source: StrategySource, code: types.CodeType, filename: str) -> Callable[..., Any]:
+    namespace: dict[str, Any] = {name: _frozen(value) for name, value in source.captured.items()}
+    namespace |= {"__name__": f"strategy_{source.hash[:12]}", "__builtins__": builtins, _MARK: source}
+    try:
+        exec(code, namespace)
     except Exception as error:
         frames = reversed(traceback.extract_tb(error.__traceback__))
         line = next((frame.lineno for frame in frames if frame.filename == filename), None)
@@ -215,10 +227,54 @@ def _from_function(function: Callable) -> StrategySource:
         return mark
     path = _module_file(function)
     if path is not None:
-        text = _read(path)
-        _check_same(function, text, path)
+        whole = _read(path)
+        _check_same(function, whole, path)
+        text = _reached(whole, function.__name__, str(path))
         return StrategySource(text, function.__name__, source_hash(text))
     return _from_own_text(function)
+
+
+def _reached(text: str, name: str, where: str) -> str:
+    """A module's text cut down to a function and what it reaches at the top level: functions, classes, values and
+    imports, in their order. The whole text where it reaches all of it.
+    """
+    tree = parse(text, where)
+    binds = {index: _bound(node) for index, node in enumerate(tree.body)}
+    wanted, kept = [name], set()
+    while wanted:
+        looked = wanted.pop()
+        for index, names in binds.items():
+            if looked in names and index not in kept:
+                kept.add(index)
+                wanted += [node.id for node in ast.walk(tree.body[index]) if isinstance(node, ast.Name)]
+    docstring = bool(tree.body) and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant)
+    if len(kept) + docstring >= len(tree.body):
+        return text
+    lines = text.split("\n")
+    parts = []
+    for index in sorted(kept):
+        node = tree.body[index]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            used = {each.id for k in kept for each in ast.walk(tree.body[k]) if isinstance(each, ast.Name)}
+            node.names = [alias for alias in node.names if (alias.asname or alias.name.split(".")[0]) in used]
+            parts.append(ast.unparse(node))
+        else:
+            first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+            parts.append("\n".join(lines[first - 1 : node.end_lineno]))
+    future = [
+        ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    ]
+    return normalise("\n\n\n".join([*future, *parts]))
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """The names that a statement at the top level binds."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != "__future__":
+        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
 
 
 def _module_file(function: types.FunctionType) -> Path | None:

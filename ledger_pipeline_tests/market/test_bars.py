@@ -5,6 +5,7 @@ sentence.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -86,13 +87,28 @@ def test_the_form_of_a_frame_does_not_matter(change):
     pd.testing.assert_frame_equal(checked(change(frame)), checked(frame), check_categorical=False)
 
 
-def test_symbols_that_are_numbers_are_sorted_as_the_text_they_become():
+def test_symbols_that_are_numbers_are_refused_as_in_files():
     frame = random_bars()
     text = frame.assign(symbol=frame["symbol"].map({"A": "10", "B": "2", "C": "9"}))
+    assert list(checked(text)["symbol"].cat.categories) == ["10", "2", "9"]
     for symbol in (text["symbol"].astype(int), text["symbol"].astype(int).astype("category")):
-        found = checked(text.assign(symbol=symbol))
-        assert list(found["symbol"].cat.categories) == ["10", "2", "9"]
-        pd.testing.assert_frame_equal(found, checked(text), check_categorical=False)
+        refused(text.assign(symbol=symbol), "the symbol 2 is no text")
+
+
+def test_symbols_are_stripped_and_control_characters_refused():
+    frame = random_bars("A")
+    assert list(checked(frame.assign(symbol=" A\t"))["symbol"].cat.categories) == ["A"]
+    refused(frame.assign(symbol="A\x07B"), "control character")
+
+
+def test_dates_iso_texts_decimals_and_objects_are_understood():
+    frame = random_bars("A", 3).round(2)
+    expected = checked(frame)
+    for ts in (frame["ts"].dt.date, frame["ts"].dt.strftime("%Y-%m-%d"), frame["ts"].map(lambda t: t.isoformat())):
+        pd.testing.assert_frame_equal(checked(frame.assign(ts=ts)), expected)
+    decimals = {name: frame[name].map(lambda value: Decimal(str(value))) for name in ("open", "high", "low", "close")}
+    pd.testing.assert_frame_equal(checked(frame.assign(**decimals)), expected)
+    pd.testing.assert_frame_equal(checked(frame.assign(volume=frame["volume"].astype(object))), expected)
 
 
 def test_times_of_another_zone_become_utc():
@@ -195,8 +211,8 @@ def test_symbols_that_look_like_missing_values_are_symbols():
 @pytest.mark.parametrize(
     ("column", "says"),
     [
-        (lambda f: f["ts"].astype(str), "no times"),
-        (lambda f: f["ts"].dt.date, "no times"),
+        (lambda f: f["ts"].dt.strftime("%Y-%m-%d %H:%M"), "no times"),
+        (lambda f: f["ts"].dt.strftime("%d/%m/%Y"), "no times"),
         (lambda f: f["close"], "no times"),
         (lambda f: f["ts"].where(f.index != 4), "missing time in row 5"),
     ],

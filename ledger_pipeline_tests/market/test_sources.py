@@ -284,7 +284,7 @@ def test_columns_of_parquet_are_checked(tmp_path):
 
 def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path):
     refused(tmp_path / "none.csv", "there is no file", "none.csv", error=NotFoundError)
-    refused(put(tmp_path, TEXT, "bars.txt"), "bars.txt is none of .csv, .csv.gz, .parquet")
-    refused(put(tmp_path, TEXT, "bars"), "bars is none of .csv, .csv.gz, .parquet")
+    refused(put(tmp_path, TEXT, "bars.doc"), "bars.doc is none of .csv, .csv.gz, .txt, .tsv, .parquet")
+    refused(put(tmp_path, TEXT, "bars"), "bars is none of .csv, .csv.gz")
     (tmp_path / "folder.csv").mkdir()
     refused(tmp_path / "folder.csv", "could not read", "folder.csv", error=StorageError)

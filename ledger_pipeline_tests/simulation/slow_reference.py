@@ -57,7 +57,7 @@ class Reference:
     def __init__(self, market: Market, plan: Plan, observed: dict[int, F]) -> None:
         self.market, self.plan, self.observed = market, plan, observed
         self.cash = plan.cash
-        self.funded = self.bankrupt = False
+        self.funded, self.bankrupt = plan.cash > 0 or bool(plan.positions), False
         self.held = {symbol: F(0) for symbol in market.symbols}
         self.mark: dict[str, F] = {}
         self.lots: dict[str, deque[Lot]] = {symbol: deque() for symbol in market.symbols}

@@ -164,20 +164,46 @@ def distributions(module: str) -> dict[str, str]:
 
 def local_module(root: str) -> str | None:
     """The content of a module or package that is found by its path and belongs to no installed distribution, as
-    "sha256:<hash>" over all its Python files; None when there is none. Nothing is imported.
+    "sha256:<hash>" over its Python files and those of the local modules that these import; None when there is none.
+    Nothing is imported.
     """
+    contents: dict[str, bytes] = {}
+    waiting, seen = [root], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in sys.stdlib_module_names or (name != root and distributions(name)):
+            continue
+        seen.add(name)
+        for path, content in _files_of(name).items():
+            contents[f"{name}/{path}"] = content
+            try:
+                tree = ast.parse(content)
+            except (SyntaxError, ValueError):
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import):
+                    waiting += [alias.name.split(".")[0] for alias in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    waiting.append(node.module.split(".")[0])
+    if not contents:
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(contents):
+        digest.update(f"{path}\n".encode() + contents[path] + b"\0")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _files_of(name: str) -> dict[str, bytes]:
+    """The Python files of a top-level module or package by their path in it; none where it is not found."""
     try:
-        spec = importlib.util.find_spec(root)
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError, AttributeError):
-        return None
+        return {}
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
+        return {}
     origin = Path(spec.origin)
     files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.relative_to(origin.parent)}\n".encode() + file.read_bytes() + b"\0")
-    return f"sha256:{digest.hexdigest()}"
+    return {str(file.relative_to(origin.parent)): file.read_bytes() for file in files}
 
 
 def path_finding(path: str, *, complete: bool) -> Finding | None:

@@ -40,7 +40,7 @@ METHODS = frozenset(
     """
 open high low close volume feature position rate history flat hold targets weights feature_values
 invest because remember cash as_dict
-get items keys values append
+get append
 all any argmax argmin argsort astype clip copy cumprod cumsum dot max mean min nonzero prod ravel repeat reshape round
 searchsorted std sum take tolist transpose var item
 random normal uniform integers standard_normal choice permutation
@@ -50,7 +50,7 @@ weekday isoweekday startswith endswith upper lower strip split
 VALUES = frozenset(
     """
 now universe cash equity memory rng opens highs lows closes volumes positions
-ts open high low close volume
+open high low close volume
 year month day hour minute second quarter dayofyear day_of_year dayofweek day_of_week days_in_month is_month_end
 is_month_start is_quarter_end is_quarter_start is_year_end is_year_start
 T size shape ndim
@@ -109,6 +109,8 @@ def _statement(node: ast.stmt, facts: Facts) -> str | None:
             return "else after a loop"
         case ast.AugAssign(target=ast.Attribute()):
             return "an assignment to an attribute"
+        case ast.AugAssign(op=ast.Mod(), target=target, value=value) if not _are_numbers(target, value):
+            return "% with what may be no numbers (a text)"
     return None
 
 
@@ -146,8 +148,8 @@ def _expression(node: ast.AST, facts: Facts) -> str | None:
             return None if isinstance(around, ast.List | ast.Tuple) else "a starred argument"
         case ast.Constant(value=value) if isinstance(value, bytes | complex) or value is Ellipsis:
             return f"the constant {value!r}"
-        case ast.BinOp(op=ast.Mod(), left=left) if isinstance(left, ast.Constant) and isinstance(left.value, str):
-            return "a text made with %"
+        case ast.BinOp(op=ast.Mod(), left=left, right=right) if not _are_numbers(left, right):
+            return "% with what may be no numbers (a text)"
         case ast.BinOp(op=ast.MatMult()):
             return "the operator @"
         case ast.Compare(ops=ops, comparators=others) if any(isinstance(op, ast.Is | ast.IsNot) for op in ops):
@@ -188,18 +190,47 @@ def _name(node: ast.Name, around: ast.AST | None, facts: Facts) -> str | None:
 
 def _call(node: ast.Call, facts: Facts) -> str | None:
     path = facts.path(node.func)
-    if any(keyword.arg is None for keyword in node.keywords):
+    own = {keyword.arg for keyword in node.keywords}
+    if None in own:
         return "a starred argument"
+    if own & {"where", "out"}:
+        return "`where=` or `out=`"
+    types = [keyword.value for keyword in node.keywords if keyword.arg == "dtype"]
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    types += node.args[:1] if method == "astype" else node.args[1:2] if path in ("numpy.array", "numpy.asarray") else []
+    if not all(_is_number_type(one, facts) for one in types):
+        return "a dtype other than float, int or bool"
     if path.startswith("numpy."):
         texts = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-        own = {keyword.arg for keyword in node.keywords}
         if texts and not _only_items(texts, facts):
             return f"a text handed to `{path}`"
-        if own & {"where", "out"}:
-            return f"`where=` or `out=` of `{path}`"
     elif not isinstance(node.func, ast.Name | ast.Attribute):
         return "a call of what an expression gives"
     return None
+
+
+def _are_numbers(left: ast.expr, right: ast.expr) -> bool:
+    """Whether one side is a number as written, or the right one a number as computed, or an item."""
+    constant = any(isinstance(one, ast.Constant) and isinstance(one.value, int | float) for one in (left, right))
+    named = (
+        isinstance(right, ast.Call) and isinstance(right.func, ast.Name) and right.func.id in ("len", "int", "round")
+    )
+    return constant or named or isinstance(right, ast.Subscript)
+
+
+def _is_number_type(node: ast.expr, facts: Facts) -> bool:
+    named = isinstance(node, ast.Name) and node.id in ("float", "int", "bool") and facts.scopes.binding(node) is None
+    return named or facts.path(node) in ("numpy.float64", "numpy.int64", "numpy.bool_")
+
+
+def _views(node: ast.Call, around: ast.AST | None, facts: Facts) -> bool:
+    """Whether this is .items(), .keys() or .values() where only its elements count: in a loop, after `in`, or as the
+    argument of a listed builtin.
+    """
+    looped = isinstance(around, ast.For | ast.comprehension) and around.iter is node
+    member = isinstance(around, ast.Compare) and around.left is not node
+    handed = isinstance(around, ast.Call) and node in around.args and facts.scopes.is_builtin(around.func, *BUILTINS)
+    return looped or handed or (member and all(isinstance(op, ast.In | ast.NotIn) for op in around.ops))
 
 
 def _only_items(texts: list[ast.Constant], facts: Facts) -> bool:
@@ -221,6 +252,9 @@ def _attribute(node: ast.Attribute, name: str, around: ast.AST | None, facts: Fa
     called = isinstance(around, ast.Call) and around.func is node
     if not isinstance(node.ctx, ast.Load):
         return "an assignment to an attribute"
+    if called and name in ("items", "keys", "values"):
+        used = isinstance(around, ast.Call) and _views(around, facts.scopes.parent.get(around), facts)
+        return None if used else f"`.{name}()` other than to go through it"
     if called:
         return None if name in METHODS else f"the method `.{name}`"
     return None if name in VALUES else f"`.{name}`"
