@@ -7,7 +7,7 @@ t is the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,9 +152,11 @@ class Truncation:
     difference: str | None
 
 
-def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[Truncation]:
-    """Replay a run on histories cut at `cuts` bars, drawn by the run's id, every second one just before a fill, and
-    compare each ledger with the beginning of the full one.
+def truncation_replay(
+    experiment: Experiment, full: Run, cuts: int = 3, at: Sequence[int] | None = None
+) -> list[Truncation]:
+    """Replay a run on histories cut at `cuts` bars, drawn by the run's id, every second one just before a fill (or cut
+    `at` these bars), and compare each ledger with the beginning of the full one.
 
     Features are computed anew on the cut history. What the cut run orders at its last bar must be what the full
     run orders there.
@@ -164,7 +166,7 @@ def truncation_replay(experiment: Experiment, full: Run, cuts: int = 3) -> list[
         raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
     results = []
     times = full.grid.times
-    for cut in _cuts(full, pulses, cuts):
+    for cut in _cuts(full, pulses, cuts) if at is None else at:
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
         results.append(Truncation(cut, *compare_beginning(full.events, short.events, times[cut])))
     return results

@@ -141,7 +141,8 @@ def load_indicator(path: Path) -> Indicator:
 
 def _no_indicator(path: Path) -> InputError:
     return InputError(
-        f"{shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and WARMUP (bars)."
+        f"{shown(path)} must define a function {path.stem}(bars, ...), BASIS (price, volume or ratio) and "
+        "WARMUP (bars)."
     )
 
 

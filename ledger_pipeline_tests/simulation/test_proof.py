@@ -7,6 +7,7 @@ are proven in one other process.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,6 @@ DIFFERS = {
     "order by addresses": text(
         "z = [zip([k]) for k in range(40)]\nx = sorted(range(40), key=lambda k: str(z[k])[-6:])[0]"
     ),
-    "assert": text("x = 1\ntry:\n    assert ctx.cash < 0\nexcept AssertionError:\n    x = 3"),
     "time of a naive date": text("x = int(ctx.now.to_pydatetime().replace(tzinfo=None).timestamp()) // 3600"),
     "local hour": text(
         "x = datetime.fromtimestamp(ctx.now.value // 10**9, None).hour", "from datetime import datetime"
@@ -224,6 +224,8 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     )
     (tmp_path / "tiers_far.py").write_text("K = 1\n")
     importlib.invalidate_caches()
+    for name in ("tiers_mine", "tiers_near", "tiers_far"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     yield tmp_path
 
 

@@ -62,8 +62,7 @@ def test_a_planted_look_ahead_is_found(tmp_path, monkeypatch, what, splits) -> N
     monkeypatch.setattr(causality, "require_causal", lambda item, grid: None)
     planted = experiment(PEEKS[what], tomorrow)
     run = lp.run(planted, small.seal(tmp_path, PRICES, splits=splits))
-    outcomes = truncation_replay(planted, run)
-    assert [outcome.cut for outcome in outcomes] == [3, 5, 7]
+    outcomes = truncation_replay(planted, run, at=[3, 5, 7])
     if not splits:
         assert all(outcome.difference for outcome in outcomes), outcomes
     assert any(outcome.difference for outcome in outcomes)
@@ -74,7 +73,7 @@ def test_a_planted_look_ahead_is_found(tmp_path, monkeypatch, what, splits) -> N
 def test_the_same_strategies_on_todays_close_pass(tmp_path, what, splits) -> None:
     honest = experiment(PEEKS[what], today)
     run = lp.run(honest, small.seal(tmp_path, PRICES, splits=splits))
-    outcomes = truncation_replay(honest, run)
+    outcomes = truncation_replay(honest, run, at=[3, 5, 7])
     assert [outcome.difference for outcome in outcomes] == [None] * 3
     assert all(0 < outcome.events <= len(run.events) + 2 for outcome in outcomes)
 
@@ -88,6 +87,7 @@ def test_orders_that_expire_are_rejected_or_are_restated_pass(tmp_path) -> None:
     run = lp.run(planned, snapshot)
     assert {row[1] for row in small.ended(run)} == {"ORDER_EXPIRED", "ORDER_REJECTED"}
     assert small.events(run, "ORDER_REPLACED")
+    assert [outcome.difference for outcome in truncation_replay(planned, run, at=[3, 5, 7])] == [None] * 3
     for cuts in (1, 3, 8):
         assert [outcome.difference for outcome in truncation_replay(planned, run, cuts)] == [None] * min(cuts, 9)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 
 import ledger_pipeline as lp
@@ -21,7 +23,8 @@ def snapshot(tmp_path_factory) -> lp.Snapshot:
 def test_identity_is_snapshot_experiment_seed_and_engine(snapshot) -> None:
     experiment = small.planned({0: {"A": 1}}, seed=7)
     run = lp.run(experiment, snapshot)
-    told = {"snapshot_hash": snapshot.hash, "experiment_hash": experiment.hash, "seed": 7, "engine": ENGINE_VERSION}
+    told = {"snapshot_hash": snapshot.hash, "experiment_hash": experiment.hash, "seed": 7, "engine": ENGINE_VERSION,
+            "libraries": {name: version(name) for name in ("numpy", "numba", "pandas", "pyarrow", "ta-lib")}}  # fmt: skip
     assert run.provenance["run_hash"] == hash_json(told) == identify(experiment, snapshot).hash
     assert run.run_id == hash_json(told)[:20]
     assert identify(experiment, snapshot, seed=8).run_id != run.run_id
@@ -49,7 +52,7 @@ def test_provenance_says_what_it_ran_on(snapshot) -> None:
     assert told["snapshot"] == {"id": snapshot.id, "hash": snapshot.hash} and told["seed"] == 5
     assert told["experiment"]["name"] == "mine" and told["experiment"]["costs"] == [{"fixed_fee": 1.0}]
     assert told["ledger_head"] == run.events.head and told["events"] == len(run.events) and told["pulses"] == 5
-    assert told["tier"] == 1 and "def strategy" in told["strategy_text"]
+    assert told["tier"] == 2 and "def strategy" in told["strategy_text"]
     assert {"python", "numpy", "pandas", "numba"} <= set(told["versions"])
 
 
