@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, s
 from ledger_pipeline.errors import InputError, IntegrityError
 
 _SNAPSHOT_FILES = ("bars", "instruments", "actions")
+_NAMED = "n.label, coalesce(n.tags, []) AS tags, coalesce(n.archived, false) AS archived"
 _FILLS = """
 CREATE VIEW fills AS
 SELECT run_id, experiment, snapshot, seq, occurred_at, strategy, symbol, side, quantity, price, fee, cash_delta,
@@ -56,6 +58,16 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
     found = layout(data)
     for view in RUN_FILES if found.stored else ():
         text = select(connection, found, view)
+        if text and view == "runs":
+            _names(connection, data)
+            newest = (
+                "row_number() OVER (PARTITION BY r.experiment, r.snapshot ORDER BY r.created_at DESC, r.run_id) = 1"
+            )
+            text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r LEFT JOIN names n ON n.run_id = r.run_id"
+        elif text and view == "metrics":
+            named = "label, tags, archived, latest"
+            names = f"SELECT run_id AS r_id, {named} FROM runs"
+            text = f"SELECT m.*, {named} FROM ({text}) m JOIN ({names}) ON r_id = m.run_id"
         if text:
             connection.execute(f"CREATE VIEW {view} AS {text}")
     if found.stored:
@@ -67,6 +79,18 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
                 "(filename) "
                 f"FROM read_parquet({every(snapshots, f'{name}.parquet')}, filename=true)"
             )
+
+
+def _names(connection: Any, data: Path) -> None:
+    """The mutable names of runs (label, tags, archived), as a table."""
+    connection.execute("CREATE TABLE names (run_id VARCHAR, label VARCHAR, tags VARCHAR[], archived BOOLEAN)")
+    for path in sorted((data / "labels").glob("*.json")):
+        try:
+            told = json.loads(path.read_bytes())
+            row = [path.stem, told.get("label"), [str(tag) for tag in told.get("tags", [])], bool(told.get("archived"))]
+        except (ValueError, AttributeError, TypeError):
+            raise IntegrityError(f"{path} is not readable; delete it to go on without it.") from None
+        connection.execute("INSERT INTO names VALUES (?, ?, ?, ?)", row)
 
 
 def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataFrame:

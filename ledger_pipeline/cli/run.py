@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
     from ledger_pipeline.defs.launch import Warned
+    from ledger_pipeline.market.snapshot import Snapshot
+    from ledger_pipeline.simulation.store import RunStore
+    from ledger_pipeline.strategy.experiment import Experiment
 
 
 @click.command()
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Annual risk-free rate of the metrics, 0.02 for 2 %, or a series of the snapshot in percent, such as TB3M.",
 )
+@click.option("--again", is_flag=True, help="Make runs again that are stored already.")
 @click.option(
     "--cuts", type=click.IntRange(1, 50), default=2, show_default=True, help="Cuts of the truncation replay check."
 )
@@ -38,14 +43,15 @@ def run(
     snapshot_id: str,
     seed: int | None,
     risk_free: str | None,
+    again: bool,
     cuts: int,
     as_json: bool,
 ) -> None:
-    """Run EXPERIMENTS on a snapshot: features, ledger, trades, equity and metrics, as assets.
+    """Run EXPERIMENTS on a snapshot: features, ledger, trades, equity and metrics, as assets. What is
+    stored already is shown as it is.
 
     Example: ledger-pipeline run sma_long_flat_20 buy_and_hold --snapshot demo
     """
-    from ledger_pipeline.defs.launch import run_experiments
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.run import identify
     from ledger_pipeline.strategy.catalogue import Catalogue
@@ -61,9 +67,15 @@ def run(
     names = list(items)
     failure: LedgerPipelineError | None = None
     warned: Sequence[Warned] = ()
-    with progress_bar(not as_json):
+    stored = run_store(project)
+    missing = [name for name in names if again or not _is_stored(stored, items[name], sealed, seed, _rate(risk_free))]
+    with progress_bar(not as_json and bool(missing)):
         try:
-            warned = run_experiments(project, snapshot_id, names, seed=seed, risk_free=_rate(risk_free), cuts=cuts)
+            if missing:
+                from ledger_pipeline.defs.launch import run_experiments
+
+                options = {"seed": seed, "risk_free": _rate(risk_free), "cuts": cuts}
+                warned = run_experiments(project, snapshot_id, missing, **options)
         except LedgerPipelineError as error:
             if len(names) == 1 and not unloaded:
                 raise
@@ -83,6 +95,9 @@ def run(
                 click.echo(f"note: {name}: {warning}")
 
     emit(told, as_json, render)
+    known = len(items) - len(missing)
+    if known and not as_json:
+        click.echo(f"note: {known} of {len(items)} stored already; --again makes runs again.", err=True)
     tell_warned(warned)
     for name, error in unloaded.items():
         click.echo(f"not run: {name}: {error}", err=True)
@@ -90,6 +105,20 @@ def run(
         raise failure
     if unloaded:
         raise type(next(iter(unloaded.values())))(f"{len(unloaded)} experiments could not be loaded; see above.")
+
+
+def _is_stored(
+    stored: RunStore, item: Experiment, sealed: Snapshot, seed: int | None, risk_free: float | dict[str, str] | None
+) -> bool:
+    """Whether the run is stored with metrics that were made with this name, benchmark and risk-free rate."""
+    from ledger_pipeline.simulation.run import describe, identify
+    from ledger_pipeline.strategy.experiment import with_risk_free
+
+    identity = identify(item, sealed, seed)
+    if not stored.exists(identity.run_id) or stored.metrics(identity.run_id) is None:
+        return False
+    asked = describe(item if risk_free is None else with_risk_free(item, risk_free), sealed, identity)
+    return stored.provenance(identity.run_id)["experiment"] == json.loads(json.dumps(asked["experiment"]))
 
 
 def _rate(given: str | None) -> float | dict[str, str] | None:

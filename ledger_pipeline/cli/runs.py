@@ -163,9 +163,19 @@ def show(project: Project, run_name: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def label(project: Project, run_name: str, label: str, as_json: bool) -> None:
-    """Give a run a label; an empty one takes it away. It changes no hash. Example: ledger-pipeline runs label 3f2a9c
-    approved
+    """Give a run a label; an empty one takes it away. It changes no hash. A label names one run a snapshot: given to
+    another, it moves.
+
+    Example: ledger-pipeline runs label 3f2a9c approved
     """
+    stored = run_store(project)
+    run_id = resolve(project, run_name)
+    on = stored.provenance(run_id)["snapshot"]["id"]
+    for other in stored.ids() if label else ():
+        if other != run_id and stored.label(other).get("label") == label:
+            if stored.provenance(other)["snapshot"]["id"] == on:
+                stored.set_label(other, lambda names: {k: v for k, v in names.items() if k != "label"})
+                click.echo(f"note: the label {label!r} moved here from run {other[:10]}.", err=True)
     _change(
         project,
         run_name,

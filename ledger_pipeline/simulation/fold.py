@@ -41,6 +41,7 @@ from ledger_pipeline.simulation.kernel import (
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.simulation.scale import scaled_buys
 from ledger_pipeline.strategy.context import Context, Past, Places
+from ledger_pipeline.strategy.printing import at_pulse
 from ledger_pipeline.strategy.targets import Targets
 
 ENGINE_VERSION = 2  # semantics of the fold; part of a run's identity
@@ -334,6 +335,7 @@ class Folding:
             universe, cash, equity, time, inputs.seed, t, fields, features, inputs.feature_names, held, self.memory,
             past, index, self._places(universe), rates, self._expected(chosen),
         )  # fmt: skip
+        at_pulse(time)
         try:
             returned = inputs.strategy(context, inputs.params)
         except Exception as error:

@@ -35,7 +35,7 @@ from ledger_pipeline.identity import hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.source import StrategySource, typed_constants
 from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
-from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features
+from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features, rebuilt
 
 Number = Annotated[float, Strict()]  # a truth value or a text is no number
 
@@ -265,6 +265,13 @@ class Experiment:
             **spec.chosen,
         }
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As plain values: a copy in another process is assembled, and classified, anew."""
+        spec = self.spec.model_dump(mode="json", exclude={"features"})
+        spec["features"] = {item.alias: {"indicator": item.indicator.name, **item.params} for item in self.features}
+        sources = {one.indicator.name: one.document for one in self.indicators.values()}
+        return _assembled_anew, (self.name, self.source, spec, sources)
+
     @functools.cached_property
     def hash(self) -> str:
         """experiment_hash: SHA-256 (hex) of `document`."""
@@ -345,6 +352,13 @@ def with_risk_free(experiment: Experiment, risk_free: float | Mapping[str, str])
     except ValueError as error:
         raise InputError(f"risk_free: {error}.") from None
     return replace(experiment, spec=experiment.spec.model_copy(update={"risk_free": given}))
+
+
+def _assembled_anew(
+    name: str, source: StrategySource, spec: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
+) -> Experiment:
+    own = {indicator: rebuilt(document, indicator) for indicator, document in sources.items()}
+    return assemble(name, preflight(source), ExperimentSpec.model_validate(spec), own)
 
 
 def assemble(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.strategy.printing import shown_print
 from ledger_pipeline.strategy.tiers.scopes import Scopes
 
 _LARGEST_JSON_INTEGER = 2**53 - 1
@@ -106,6 +107,7 @@ def executed_anew(source: StrategySource) -> Callable[[], Callable[..., Any]]:
 def _executed(source: StrategySource, code: types.CodeType, filename: str) -> Callable[..., Any]:
     namespace: dict[str, Any] = {name: _frozen(value) for name, value in source.captured.items()}
     namespace |= {"__name__": f"strategy_{source.hash[:12]}", "__builtins__": builtins, _MARK: source}
+    namespace["print"] = shown_print
     try:
         exec(code, namespace)
     except Exception as error:
