@@ -63,7 +63,7 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
             newest = (
                 "row_number() OVER (PARTITION BY r.experiment, r.snapshot ORDER BY r.created_at DESC, r.run_id) = 1"
             )
-            text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r LEFT JOIN names n ON n.run_id = r.run_id"
+            text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r LEFT JOIN kept.names n ON n.run_id = r.run_id"
         elif text and view == "metrics":
             named = "label, tags, archived, latest"
             names = f"SELECT run_id AS r_id, {named} FROM runs"
@@ -83,14 +83,15 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
 
 def _names(connection: Any, data: Path) -> None:
     """The mutable names of runs (label, tags, archived), as a table."""
-    connection.execute("CREATE TABLE names (run_id VARCHAR, label VARCHAR, tags VARCHAR[], archived BOOLEAN)")
+    connection.execute("CREATE SCHEMA kept")
+    connection.execute("CREATE TABLE kept.names (run_id VARCHAR, label VARCHAR, tags VARCHAR[], archived BOOLEAN)")
     for path in sorted((data / "labels").glob("*.json")):
         try:
             told = json.loads(path.read_bytes())
             row = [path.stem, told.get("label"), [str(tag) for tag in told.get("tags", [])], bool(told.get("archived"))]
         except (ValueError, AttributeError, TypeError):
             raise IntegrityError(f"{path} is not readable; delete it to go on without it.") from None
-        connection.execute("INSERT INTO names VALUES (?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO kept.names VALUES (?, ?, ?, ?)", row)
 
 
 def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataFrame:

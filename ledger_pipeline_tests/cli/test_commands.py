@@ -32,7 +32,7 @@ COMMANDS = dict(leaves(main))
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
-        "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "experiment list", "experiment check",
+        "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "snapshot delete", "experiment list", "experiment check", "indicators",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "runs compact", "compare", "extract", "replay",
         "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
@@ -245,11 +245,11 @@ def test_sql_values_are_safe(small) -> None:
     assert call("sql", "select 1 as n where false").exit_code == 0
 
 
-def test_a_check_that_did_not_pass_is_told(small, monkeypatch) -> None:
+def test_a_check_that_did_not_pass_fails_the_run(small, monkeypatch) -> None:
     from ledger_pipeline.defs import run_assets
     from ledger_pipeline.simulation.replay import Truncation
 
     monkeypatch.setattr(run_assets.Work, "truncation_replay", lambda self, cuts: [Truncation(30, 4, "seq 3 differs")])
-    done = call("run", "hold", "--snapshot", "small")
-    assert done.exit_code == 0
-    assert "warning: hold: the check truncation_replay did not pass: cut at bar 30: seq 3 differs" in done.stderr
+    done = call("run", "hold", "--snapshot", "small", "--again")
+    assert done.exit_code == 5
+    assert "the check truncation_replay failed: cut at bar 30: seq 3 differs" in done.stderr

@@ -24,7 +24,7 @@ sealed_snapshot   | market   | parquet        | snapshots   | raw_bars          
 experiment        | strategy | python,yaml    | experiments |                            |
 feature_table     | features | parquet        | {RUNS}      | experiment,sealed_snapshot |
 run_ledger        | runs     | parquet        | {RUNS}      | experiment,feature_table,sealed_snapshot | \
-ledger_invariants!,truncation_replay
+determinism!,ledger_invariants!,truncation_replay!
 fills             | results  | duckdb         | {RUNS}      | run_ledger                 |
 trades            | results  | parquet        | {RUNS}      | run_ledger                 |
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |

@@ -107,7 +107,7 @@ def png_size(markdown: str) -> tuple[int, int]:
 
 def test_each_run_has_its_own_checks(small) -> None:
     with instance(small) as records:
-        for check in ("ledger_invariants", "truncation_replay"):
+        for check in ("ledger_invariants", "truncation_replay", "determinism"):
             assert checks(records, "run_ledger", check) == dict.fromkeys(KEYS, True)
         assert checks(records, "sealed_snapshot", "sealed_bytes") == {"small": True} or list(
             checks(records, "sealed_snapshot", "sealed_bytes").values()
@@ -208,7 +208,7 @@ def test_those_that_fail_leave_the_others(small) -> None:
         for name, (_, word) in BAD.items():
             sentence = errors[f"{name}|other"]["error"]
             assert word in sentence and "pulse" in sentence and "\n" not in sentence
-            for check in ("ledger_invariants", "truncation_replay"):
+            for check in ("ledger_invariants", "truncation_replay", "determinism"):
                 assert checks(records, "run_ledger", check)[f"{name}|other"] is False
     assert sorted(path.name for path in (small.data / "runs").iterdir()) == RunStore(small.data).ids()
     assert not {run_id(small, name, "other") for name in BAD} & set(RunStore(small.data).ids())

@@ -210,7 +210,7 @@ def test_a_run_shows_its_picture_hashes_and_checks(ui, page, demo) -> None:
     assert picture_width(page, "equity and drawdown") > 300
     shot(page, ui, "run")
     page.goto(f"{ui.address}/assets/run_ledger?view=checks")
-    for name in ("ledger_invariants", "truncation_replay"):
+    for name in ("ledger_invariants", "truncation_replay", "determinism"):
         expect(page.get_by_text(name).first).to_be_visible()
     expect(page.get_by_text("Passed").first).to_be_visible()
     expect(page.get_by_text("Failed", exact=True)).to_have_count(0)
