@@ -63,7 +63,8 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
             newest = (
                 "row_number() OVER (PARTITION BY r.experiment, r.snapshot ORDER BY r.created_at DESC, r.run_id) = 1"
             )
-            text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r LEFT JOIN kept.names n ON n.run_id = r.run_id"
+            named = "LEFT JOIN kept.names n ON n.run_id = r.run_id"
+            text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r {named}"
         elif text and view == "metrics":
             named = "label, tags, archived, latest"
             names = f"SELECT run_id AS r_id, {named} FROM runs"

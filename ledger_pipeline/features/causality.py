@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import RefusedError
-from ledger_pipeline.features.table import Feature, compute, of_columns, raw_values
+from ledger_pipeline.features.table import Feature, compute_table, of_columns, raw_values
 from ledger_pipeline.market.grid import CLOSE, OPEN, Grid
 
 CUTS = 32  # at least so many for each instrument that is sampled
@@ -120,8 +120,6 @@ def require_causal(item: Feature, grid: Grid) -> None:
 
 def compute_all(items: Sequence[Feature], grid: Grid) -> np.ndarray:
     """Values of all features: float64 (T, K, N) in the order given, each checked for causality (RefusedError)."""
-    table = np.empty((len(grid.times), len(items), len(grid.symbols)))
-    for k, item in enumerate(items):
+    for item in items:
         require_causal(item, grid)
-        compute(item, grid, out=table[:, k, :])
-    return table
+    return compute_table(items, grid)

@@ -10,7 +10,7 @@ the values.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,6 +99,14 @@ def compute(item: Feature, grid: Grid, out: np.ndarray | None = None) -> np.ndar
     elif item.indicator.basis == "volume":
         values *= grid.split_factor
     return values
+
+
+def compute_table(items: Sequence[Feature], grid: Grid) -> np.ndarray:
+    """Values of several features over the grid: float64 (T, K, N) in the order given."""
+    table = np.empty((len(grid.times), len(items), len(grid.symbols)))
+    for k, item in enumerate(items):
+        compute(item, grid, out=table[:, k, :])
+    return table
 
 
 def raw_values(item: Feature, grid: Grid) -> np.ndarray:

@@ -108,7 +108,7 @@ def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
 def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from ledger_pipeline.features.table import compute
+    from ledger_pipeline.features.table import compute_table
     from ledger_pipeline.ledger.schema import read_ledger
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.currency import rates
@@ -124,10 +124,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     cells = universe_grid(snapshot, spec.universe, spec.base_currency)
 
     def features(items: Any, _: Any, grid: Any) -> np.ndarray:
-        table = np.empty((len(grid.times), len(items), len(grid.symbols)))
-        for k, item in enumerate(items):
-            compute(item, grid, out=table[:, k, :])
-        return table
+        return compute_table(items, grid)
 
     values = features(experiment.features, snapshot, cells)
     converted = rates(snapshot, cells.symbols, cells.times, spec.base_currency) if spec.base_currency else None

@@ -23,7 +23,7 @@ import pandas as pd
 
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.features.causality import compute_all
-from ledger_pipeline.features.table import Feature
+from ledger_pipeline.features.table import Feature, compute_table
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
@@ -250,7 +250,9 @@ def run(
             )
     else:
         converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
-    supply = features if features is not None and until is None else lambda items, _, cells: compute_all(items, cells)
+    if until is not None:  # what is replayed on a shorter history was checked for causality on the whole
+        features = features or (lambda items, _, cells: compute_table(items, cells))
+    supply = features or (lambda items, _, cells: compute_all(items, cells))
     values = supply(experiment.features, snapshot, known)
     inputs = fold_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
     folding = Folding(inputs if strategy is None else replace(inputs, strategy=strategy))

@@ -22,7 +22,7 @@ def put(column: str, row: int, value: str):
 
 
 def naive(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(ts=frame["ts"].str.slice(0, 10))
+    return frame.assign(ts=frame["ts"].str.slice(0, 10) + " 09:30")
 
 
 FILES = {
@@ -69,7 +69,8 @@ def test_a_bad_file_for_a_sealed_id_leaves_its_raw_tables(small, tmp_path) -> No
         ("bars.csv", b"", ["empty"]),
         ("bars.csv", b"\xff\xfe\x00", ["bars.csv"]),
         ("bars.parquet", b"PAR1 no parquet", ["bars.parquet"]),
-        ("bars.xlsx", b"PK", [".csv"]),
+        ("bars.xlsx", b"PK", ["bars.xlsx is not a readable Excel file"]),
+        ("bars.doc", b"PK", [".csv"]),
         ("bars.csv", b"symbol,ts,open,high,low,close,volume\nA,2010-01-04T00:00:00Z,1,1\n", ["bars.csv"]),
     ],
 )
@@ -174,7 +175,6 @@ def test_an_experiment_at_fault_is_told_before_anything_runs(small, case) -> Non
 RUN_FAULTS = {
     "a feature that was never defined": ("ctx.feature('AAPL', 'sma')\n    return ctx.flat()", "", "sma"),
     "an unknown symbol in the universe": ("return ctx.flat()", "universe: [AAPL, ZZZ]\n", "ZZZ"),
-    "an unknown benchmark": ("return ctx.flat()", "benchmark: ZZZ\n", "ZZZ"),
     "a missing target": ("return {'AAPL': 1}", "", "IBM"),
     "a NaN target": ("return {'AAPL': float('nan'), 'IBM': 0}", "", "AAPL"),
     "an unknown target": ("t = ctx.flat()\n    t['ZZZ'] = 1\n    return t", "", "ZZZ"),
