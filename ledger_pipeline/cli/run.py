@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--again", is_flag=True, help="Make runs again that are stored already.")
 @click.option(
-    "--cuts", type=click.IntRange(1, 50), default=2, show_default=True, help="Cuts of the truncation replay check."
+    "--cuts", type=click.IntRange(1, 50), default=1, show_default=True, help="Cuts of the truncation replay check."
 )
 @json_option
 @click.pass_obj

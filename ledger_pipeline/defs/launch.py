@@ -144,7 +144,7 @@ def run_experiments(
     *,
     seed: int | None = None,
     risk_free: float | dict[str, str] | None = None,
-    cuts: int = 2,
+    cuts: int = 1,
 ) -> list[Warned]:
     """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run, and return the
     checks that did not pass.

@@ -86,7 +86,7 @@ BATCH = 16  # runs that are kept in memory, proven together and then stored
 class RunConfig(dg.Config):
     """How many cuts the truncation replay makes; each costs about one more run."""
 
-    truncation_cuts: int = 2
+    truncation_cuts: int = 1
 
 
 @dg.multi_asset(

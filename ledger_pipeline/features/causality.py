@@ -3,7 +3,7 @@
 Each indicator, built-in or a user's, is recomputed on histories that end at sampled bars. Where a value differs from
 the one computed on the whole history, the indicator has looked ahead and is refused. The check sees the indicator's own
 output, before the warm-up hides any of it. Instruments are sampled too, since an indicator treats all alike: the first,
-the middle and the last, and the two with the largest moves; a cross-sectional one is checked over all.
+the middle and the last, and the two with the largest moves. What is ranked across the universe is checked before.
 
 A look ahead may show at few bars only: where tomorrow's gap is large, or where a value is rare. So each instrument is
 cut at CUTS bars or more: at random ones, drawn from its prices; just before its largest moves and gaps; and at bars
@@ -42,21 +42,21 @@ class LookAhead:
 
 def find_look_ahead(item: Feature, grid: Grid) -> LookAhead | None:
     """The first value found that depends on later bars, or None; see the module for what is sampled."""
-    sample = grid if item.indicator.across else of_columns(grid, _instruments(grid))
+    sample = of_columns(grid, _instruments(grid))
     whole = raw_values(item, sample)
     hidden = np.cumsum(sample.present, axis=0) < item.warmup
-    for columns, cuts in _cuts(item, sample, whole):
-        part = of_columns(sample, columns) if len(columns) < len(sample.symbols) else sample
-        for cut in cuts:
-            known, later = raw_values(item, part.until(cut)), whole[: cut + 1, columns]
+    for i in range(len(sample.symbols)):
+        part = of_columns(sample, np.array([i]))
+        for cut in sorted(_cuts_of(item, sample, whole[:, i], i)):
+            known, later = raw_values(item, part.until(cut)), whole[: cut + 1, i : i + 1]
             with np.errstate(invalid="ignore"):
                 close = np.abs(known - later) <= RELATIVE * np.maximum(np.abs(known), np.abs(later))
             # in the warm-up a value may be missing where the history was too short for the library
-            same = (known == later) | close | (np.isnan(known) & (np.isnan(later) | hidden[: cut + 1, columns]))
+            same = (known == later) | close | (np.isnan(known) & (np.isnan(later) | hidden[: cut + 1, i : i + 1]))
             if not same.all():
-                t, i = np.argwhere(~same)[-1]
+                t = np.argwhere(~same)[-1][0]
                 time = pd.to_datetime(grid.times, unit="us", utc=True)
-                return LookAhead(part.symbols[i], time[t], time[cut], float(known[t, i]), float(later[t, i]))
+                return LookAhead(sample.symbols[i], time[t], time[cut], float(known[t, 0]), float(later[t, 0]))
     return None
 
 
@@ -73,14 +73,6 @@ def _moves(grid: Grid, i: int) -> np.ndarray:
     factor = grid.split_factor[rows, i]
     opens, closes = grid.fields[rows, OPEN, i] * factor, grid.fields[rows, CLOSE, i] * factor
     return np.maximum(np.abs(np.log(closes[1:] / closes[:-1])), np.abs(np.log(opens[1:] / closes[:-1])))
-
-
-def _cuts(item: Feature, sample: Grid, whole: np.ndarray) -> list[tuple[np.ndarray, list[int]]]:
-    """(columns, bar times to cut at): each instrument by itself, one that sees many at once (across, wide) together."""
-    each = [_cuts_of(item, sample, whole[:, i], i) for i in range(len(sample.symbols))]
-    if item.indicator.wide or item.indicator.across:
-        return [(np.arange(len(sample.symbols)), sorted(set().union(*each)))]
-    return [(np.array([i]), sorted(cuts)) for i, cuts in enumerate(each)]
 
 
 def _cuts_of(item: Feature, sample: Grid, values: np.ndarray, i: int) -> set[int]:

@@ -177,7 +177,7 @@ def _cuts(full: Run, pulses: int, count: int) -> list[int]:
     rng = np.random.default_rng(int(full.run_id[:15], 16))
     filled = np.searchsorted(full.grid.times, full.events.micros[of_kind(full.events, "FILLED")]) - 1
     filled = np.unique(filled[(filled >= 1) & (filled <= pulses - 2)])
-    before = rng.choice(filled, size=min(count // 2, len(filled)), replace=False) if len(filled) else filled
+    before = rng.choice(filled, size=min((count + 1) // 2, len(filled)), replace=False) if len(filled) else filled
     free = np.setdiff1d(np.arange(1, pulses - 1), before)
     others = rng.choice(free, size=min(count - len(before), len(free)), replace=False)
     return sorted({int(cut) for cut in (*before, *others)})
