@@ -103,7 +103,7 @@ def command(
         cwd=project.root,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         **options,
     )
 
