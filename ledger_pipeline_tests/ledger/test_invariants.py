@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 def breached(run, ledger) -> set[str]:
     from ledger_pipeline.market.marks import marks
 
-    cells = run._grid
+    cells = run.grid
     fold = fold_lots(ledger)
     frame = folds.equity(ledger, cells.times, cells.symbols, marks(cells), fold)
     return {name for name, problems in invariants.breaches(ledger, fold, frame).items() if problems}
