@@ -164,9 +164,8 @@ def delete(project: Project, snapshot_id: str, as_json: bool) -> None:
     from ledger_pipeline.simulation.store import RunStore
 
     check_id("snapshot", snapshot_id)
-    told = read_manifest(location(project.snapshots) / snapshot_id)
-    store = RunStore(project.data)
-    users = [run_id for run_id in store.ids() if store.provenance(run_id)["snapshot"]["hash"] == told["snapshot_hash"]]
+    manifest = read_manifest(location(project.snapshots) / snapshot_id)
+    users = RunStore(project.data).ids_over(manifest["snapshot_hash"])
     if users:
         raise RefusedError(
             f"snapshot {snapshot_id!r} is used by {len(users)} run{'s' if len(users) > 1 else ''} ({users[0][:10]}"

@@ -46,6 +46,10 @@ class RunStore:
             if not path.name.startswith(".") and (path / "provenance.json").exists()
         )
 
+    def ids_over(self, snapshot_hash: str) -> list[str]:
+        """Ids of the stored runs over the snapshot with this hash, sorted; raises what `provenance` raises."""
+        return [run_id for run_id in self.ids() if self.provenance(run_id)["snapshot"]["hash"] == snapshot_hash]
+
     def exists(self, run_id: str) -> bool:
         """Whether the run is stored."""
         return (self.runs / check_id("run", run_id) / "provenance.json").exists()

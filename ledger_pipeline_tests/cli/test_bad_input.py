@@ -63,6 +63,20 @@ def test_a_bad_file_for_a_sealed_id_leaves_its_raw_tables(small, tmp_path) -> No
     assert told("snapshot", "import", str(small.root / "small.csv"), "--id", "small")["snapshot_id"] == "small"
 
 
+def test_a_snapshot_is_deleted_when_no_run_uses_it(small, tmp_path) -> None:
+    with unchanged(small):
+        assert "is used by 3 runs" in refused(3, "snapshot", "delete", "small")
+        assert "other" in refused(4, "snapshot", "delete", "other")
+    first, second = (write_bars(tmp_path / f"{days}.csv", days=days) for days in (50, 40))
+    told("snapshot", "import", str(first), "--id", "other")
+    refused(3, "snapshot", "import", str(second), "--id", "other")
+    assert told("snapshot", "delete", "other") == {"deleted": "other"}
+    with instance(small) as records:
+        assert records.get_dynamic_partitions("snapshots") == ["small"]
+    assert told("snapshot", "import", str(second), "--id", "other")["snapshot_id"] == "other"
+    assert told("snapshot", "verify", "small")
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
