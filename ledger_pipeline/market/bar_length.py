@@ -92,18 +92,17 @@ def bar_length(one: Instrument) -> BarLength | None:
         days = np.diff(times) // DAY_MICROS
         return BarLength(int(np.bincount(steps).argmax()), int(np.bincount(days).argmax()) * DAY_MICROS)
     labels = sessions_of(one.calendar, times, is_daily=False)
-    first = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1))
+    same = labels[1:] == labels[:-1]
+    first = np.flatnonzero(np.append(True, ~same))
     steps = np.diff(times)
-    inside = steps[np.diff(labels) == 0]
+    inside = steps[same]
     if not len(inside):  # one bar a session, at another time than 00:00
         return BarLength(0, _usual(steps)) if len(steps) >= FEW else None
     if len(inside) < FEW:
         return None
     step = _usual(inside)
     bars = np.diff(first, append=len(times))
-    least = np.minimum.reduceat(
-        np.where(np.diff(labels, prepend=labels[0] - 1) == 0, np.diff(times, prepend=0), _NEVER), first
-    )
+    least = np.minimum.reduceat(np.append(_NEVER, np.where(same, steps, _NEVER)), first)
     longer = (bars >= 4) & (least >= LONGER * step) & (least < _NEVER)
     odd = times[first[longer]] if longer.sum() > RARE * (bars >= 4).sum() else _session_labels_among(one, step)
     if len(odd):

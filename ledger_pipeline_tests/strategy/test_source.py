@@ -368,7 +368,7 @@ def test_a_compiled_function_is_captured_as_its_source() -> None:
 def test_the_text_does_not_see_this_package_s_names_or_future_imports() -> None:
     function = compile_source(capture("def strategy(ctx, params) -> 1 + 1:\n    return sorted(globals())\n"))
     assert function.__annotations__ == {"return": 2}
-    assert set(function(None, None)) == {"__builtins__", "__name__", "__strategy_source__", "strategy"}
+    assert set(function(None, None)) == {"__builtins__", "__name__", "__strategy_source__", "print", "strategy"}
 
 
 def test_a_traceback_shows_the_line_of_the_strategy() -> None:

@@ -32,7 +32,7 @@ from ledger_pipeline.trading.broker import (
 )
 from ledger_pipeline.trading.http import Answer, Budget, Connection
 from ledger_pipeline_tests.trading import wire
-from ledger_pipeline_tests.trading.wire import KEY, SECRET, Reply, broker_at, js, serving
+from ledger_pipeline_tests.trading.wire import KEY, QUICK, SECRET, Reply, broker_at, js, serving
 
 D = Decimal
 BUY = OrderRequest("dca-20260105-VTI-b-1", "VTI", "BUY", notional=D("10.01"))
@@ -110,7 +110,7 @@ GARBLED = {
 @pytest.mark.parametrize("name", sorted(GARBLED))
 def test_anything_but_a_clear_answer_to_a_submit_is_unknown_after_one_post(name, caplog):
     caplog.set_level(logging.DEBUG)
-    with serving(GARBLED[name]) as stub, broker_at(stub.url) as broker:
+    with serving(GARBLED[name]) as stub, broker_at(stub.url, limits=QUICK) as broker:
         started = time.monotonic()
         outcome = broker.submit(BUY)
         assert time.monotonic() - started < 3
@@ -305,7 +305,7 @@ def test_the_answer_to_a_look_up_must_be_the_order_that_was_asked_for():
     ],
 )  # fmt: skip
 def test_outcomes_of_a_cancel(reply, outcome):
-    with serving(reply) as stub, broker_at(stub.url) as broker:
+    with serving(reply) as stub, broker_at(stub.url, limits=QUICK) as broker:
         assert broker.cancel(ORDER["id"]) == outcome
         assert [(request.method, request.path) for request in stub.requests] == [
             ("DELETE", f"/v2/orders/{ORDER['id']}")
