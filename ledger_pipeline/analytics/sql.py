@@ -66,9 +66,13 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
             named = "LEFT JOIN kept.names n ON n.run_id = r.run_id"
             text = f"SELECT r.*, {_NAMED}, {newest} AS latest FROM ({text}) r {named}"
         elif text and view == "metrics":
-            named = "label, tags, archived, latest"
-            names = f"SELECT run_id AS r_id, {named} FROM runs"
-            text = f"SELECT m.*, {named} FROM ({text}) m JOIN ({names}) ON r_id = m.run_id"
+            text = f"{text} UNION ALL BY NAME {others}" if (others := _evaluations(connection, data, text)) else text
+            newest = "row_number() OVER (PARTITION BY m.experiment, m.snapshot ORDER BY created_at DESC, m.run_id) = 1"
+            names = "SELECT run_id AS r_id, label, tags, archived, created_at FROM runs"
+            text = (
+                f"SELECT m.*, label, tags, archived, {newest} AS latest FROM ({text}) m JOIN ({names}) "
+                "ON r_id = m.run_id"
+            )
         if text:
             connection.execute(f"CREATE VIEW {view} AS {text}")
     if found.stored:
@@ -80,6 +84,27 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
                 "(filename) "
                 f"FROM read_parquet({every(snapshots, f'{name}.parquet')}, filename=true)"
             )
+
+
+def _evaluations(connection: Any, data: Path, metrics: str) -> str | None:
+    """A SELECT of the metrics that other experiments made of stored runs, typed as `metrics` is; None without any."""
+    types = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {metrics}").fetchall()}
+    columns = [name for name in types if name not in ("run_id", "experiment", "snapshot")]
+    rows = []
+    for path in sorted((data / "evaluations").glob("*.json")):
+        try:
+            kept = json.loads(path.read_bytes())
+            rows.append(
+                [kept["run_id"], kept["evaluation"]["name"], *(kept["metrics"].get(column) for column in columns)]
+            )
+        except (ValueError, AttributeError, TypeError, KeyError):
+            raise IntegrityError(f"{path} is not readable; delete it to go on without it.") from None
+    if not rows:
+        return None
+    typed = ", ".join(f'"{column}" {types[column]}' for column in columns)
+    connection.execute(f"CREATE TABLE kept.evaluations (run_id VARCHAR, experiment VARCHAR, {typed})")
+    connection.executemany(f"INSERT INTO kept.evaluations VALUES ({', '.join('?' * (len(columns) + 2))})", rows)
+    return "SELECT r.snapshot, e.* FROM kept.evaluations e JOIN runs r ON r.run_id = e.run_id"
 
 
 def _names(connection: Any, data: Path) -> None:

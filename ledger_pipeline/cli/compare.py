@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
-from ledger_pipeline.cli.runs import resolve, run_store
+from ledger_pipeline.cli.runs import opened, resolve, run_store
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
 
@@ -23,14 +23,16 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
     Example: ledger-pipeline compare sma_long_flat_20 sma_long_flat_200
     """
     from ledger_pipeline.analytics.compare import compare as compare_runs
-    from ledger_pipeline.defs.launch import report
+    from ledger_pipeline.defs.launch import comparison as materialize
+    from ledger_pipeline.simulation.evaluation import evaluation
 
     if name:
         check_id("report", name)
-    stored = run_store(project)
-    found = [stored.open(resolve(project, given, snapshot_id), project.snapshots) for given in run_names]
+    found = [opened(project, given, snapshot_id) for given in run_names]
     comparison = compare_runs(found)
-    path = report(project, found[0].snapshot.id, [item.run_id for item in found], name)
+    path = materialize(
+        project, [f"{item.run_id}/{evaluation(item.provenance['experiment']).key}" for item in found], name
+    )
     told = {
         "report": str(path),
         "what_differs": comparison.sentence,

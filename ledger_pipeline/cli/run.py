@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
-from ledger_pipeline.cli.runs import COLUMNS, run_row, run_store
+from ledger_pipeline.cli.runs import COLUMNS, run_document, run_row, run_store
 from ledger_pipeline.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
@@ -53,6 +52,7 @@ def run(
     Example: ledger-pipeline run sma_long_flat_20 buy_and_hold --snapshot demo
     """
     from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.evaluation import measured_by
     from ledger_pipeline.simulation.run import identify
     from ledger_pipeline.strategy.catalogue import Catalogue
 
@@ -84,14 +84,16 @@ def run(
     ids = {name: identify(item, sealed, seed).run_id for name, item in items.items()}
     made = {name: run_id for name, run_id in ids.items() if stored.exists(run_id)}
     names, ids = list(made), list(made.values())
+    measured = {name: measured_by(items[name], _rate(risk_free)) for name in names}
     told = [
-        {"run_id": run_id, "provenance": stored.provenance(run_id), "metrics": stored.metrics(run_id)} for run_id in ids
+        run_document(stored, run_id, measured[name], stored.metrics(run_id, measured[name]))
+        for name, run_id in zip(names, ids, strict=True)
     ]
 
     def render() -> None:
         table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told])
         for row, name in zip(told, names, strict=True):
-            for warning in stored.open(row["run_id"], project.snapshots).warnings:
+            for warning in stored.open(row["run_id"], project.snapshots, measured[name]).warnings:
                 click.echo(f"note: {name}: {warning}")
 
     emit(told, as_json, render)
@@ -111,14 +113,11 @@ def _is_stored(
     stored: RunStore, item: Experiment, sealed: Snapshot, seed: int | None, risk_free: float | dict[str, str] | None
 ) -> bool:
     """Whether the run is stored with metrics that were made with this name, benchmark and risk-free rate."""
-    from ledger_pipeline.simulation.run import describe, identify
-    from ledger_pipeline.strategy.experiment import with_risk_free
+    from ledger_pipeline.simulation.evaluation import measured_by
+    from ledger_pipeline.simulation.run import identify
 
-    identity = identify(item, sealed, seed)
-    if not stored.exists(identity.run_id) or stored.metrics(identity.run_id) is None:
-        return False
-    asked = describe(item if risk_free is None else with_risk_free(item, risk_free), sealed, identity)
-    return stored.provenance(identity.run_id)["experiment"] == json.loads(json.dumps(asked["experiment"]))
+    run_id = identify(item, sealed, seed).run_id
+    return stored.exists(run_id) and stored.metrics(run_id, measured_by(item, risk_free)) is not None
 
 
 def _rate(given: str | None) -> float | dict[str, str] | None:

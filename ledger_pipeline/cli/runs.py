@@ -12,6 +12,8 @@ from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
+    from ledger_pipeline.simulation.evaluation import Evaluation
+    from ledger_pipeline.simulation.run import Run
     from ledger_pipeline.simulation.store import RunStore
 
 COLUMNS = (
@@ -48,6 +50,28 @@ def run_row(run_id: str, provenance: dict[str, Any], metrics: dict[str, Any] | N
         percent(values.get("time_in_market")),
         provenance["ledger_head"][:12],
     ]
+
+
+def run_document(stored: RunStore, run_id: str, measured: Evaluation, metrics: dict[str, Any] | None) -> dict[str, Any]:
+    """A stored run as it is measured by an experiment, for --json."""
+    provenance = stored.provenance(run_id)
+    return {
+        "run_id": run_id,
+        "provenance": provenance | {"experiment": measured.of(provenance["experiment"])},
+        "metrics": metrics,
+    }
+
+
+def opened(project: Project, given: str, snapshot_id: str | None = None) -> Run:
+    """The stored run that is meant (see `resolve`); given by the name of an experiment, as that measured it."""
+    from ledger_pipeline.simulation.evaluation import measured_by
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
+    run_id, catalogue, stored = resolve(project, given, snapshot_id), Catalogue(project.strategies), run_store(project)
+    name = given.partition("@")[0]
+    measured = measured_by(catalogue.experiment(name)) if name in catalogue.experiment_names() else None
+    known = measured is not None and stored.metrics(run_id, measured) is not None
+    return stored.open(run_id, project.snapshots, measured if known else None)
 
 
 def run_store(project: Project) -> RunStore:
@@ -104,13 +128,9 @@ def list_(project: Project, archived: bool, as_json: bool) -> None:
     """List the stored runs, oldest first. Example: ledger-pipeline runs list"""
     stored = run_store(project)
     told = [
-        {
-            "run_id": run_id,
-            "provenance": stored.provenance(run_id),
-            "metrics": stored.metrics(run_id),
-            "names": stored.label(run_id),
-        }
+        run_document(stored, run_id, measured, metrics) | {"names": stored.label(run_id)}
         for run_id in stored.ids()
+        for measured, metrics in stored.evaluations(run_id)
     ]
     told = sorted(
         (row for row in told if archived or not row["names"].get("archived")),
@@ -134,7 +154,7 @@ def list_(project: Project, archived: bool, as_json: bool) -> None:
 def show(project: Project, run_name: str, as_json: bool) -> None:
     """Show a run: where it came from and its metrics. Example: ledger-pipeline runs show buy_and_hold"""
     stored = run_store(project)
-    found = stored.open(resolve(project, run_name), project.snapshots)
+    found = opened(project, run_name)
     provenance = {key: value for key, value in found.provenance.items() if key != "strategy_text"}
     told = {
         "provenance": provenance,

@@ -1,4 +1,9 @@
-"""comparison_report: all runs of a snapshot side by side, one partition a snapshot."""
+"""Runs side by side. comparison_report: all of a snapshot, one partition a snapshot; run_comparison: those that are
+asked for.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -7,58 +12,90 @@ from ledger_pipeline.defs.partitions import snapshots
 from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.versions import code_version
 
+if TYPE_CHECKING:
+    from ledger_pipeline.project import Project
+    from ledger_pipeline.simulation.run import Run
+
 _FIGURES = """
 SELECT experiment, run_id, round(total_return, 4) AS total_return, round(cagr, 4) AS cagr, round(sharpe, 3) AS sharpe,
        round(max_drawdown, 4) AS max_drawdown, trades, costs
-FROM metrics WHERE list_contains(?, run_id) ORDER BY experiment, run_id
+FROM metrics WHERE list_contains(?, [run_id, experiment]) ORDER BY experiment, run_id
 """
 
 
-class ReportConfig(dg.Config):
-    """The runs to compare, by id; left empty, the present run of every experiment on the snapshot."""
+class ComparisonConfig(dg.Config):
+    """The runs to compare: run ids, or run_id/key for a run as another experiment measures it (the key is that of the
+    evaluation); and what the report's file is called.
+    """
 
-    runs: list[str] = []
+    runs: list[str]
     name: str = ""
 
 
-@dg.asset(
-    partitions_def=snapshots,
-    deps=["equity", "metrics"],
-    group_name="reports",
-    kinds={"html"},
-    owners=["team:research"],
-    tags={"layer": "derived"},
-    code_version=code_version("analytics"),
-)
+_ASSET: dict[str, Any] = {
+    "deps": ["equity", "metrics"],
+    "group_name": "reports",
+    "kinds": {"html"},
+    "owners": ["team:research"],
+    "tags": {"layer": "derived"},
+    "code_version": code_version("analytics"),
+}
+
+
+@dg.asset(partitions_def=snapshots, **_ASSET)
 def comparison_report(
-    context: dg.AssetExecutionContext, config: ReportConfig, project: ProjectResource, duckdb: DuckDBResource
+    context: dg.AssetExecutionContext, project: ProjectResource, duckdb: DuckDBResource
 ) -> dg.MaterializeResult:
-    """Metrics, overlaid equity and drawdown, monthly returns and, first, what differs in the inputs. It never picks a
-    winner.
+    """The present runs of all experiments on a snapshot: metrics, overlaid equity and drawdown, monthly returns and,
+    first, what differs in the inputs. It never picks a winner.
     """
-    from ledger_pipeline.analytics.compare import compare
-    from ledger_pipeline.analytics.plots import compare_equity, markdown_image
-    from ledger_pipeline.analytics.sql import prepare
-    from ledger_pipeline.defs.tables import frame_table
-    from ledger_pipeline.identity import hash_bytes, hash_json
     from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.simulation.evaluation import measured_by
     from ledger_pipeline.simulation.run import identify
     from ledger_pipeline.simulation.store import RunStore
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     paths = project.project
     store = RunStore(paths.data)
-    ids = list(config.runs)
-    if not ids:
-        snapshot = open_snapshot(context.partition_key, root=paths.snapshots)
-        loaded, _ = Catalogue(paths.strategies).experiments()
-        ids = [run_id for item in loaded.values() if store.exists(run_id := identify(item, snapshot).run_id)]
-    comparison = compare([store.open(run_id, paths.snapshots) for run_id in ids])
-    name = config.name or (f"{context.partition_key}-{hash_json(ids)[:8]}" if config.runs else context.partition_key)
+    snapshot = open_snapshot(context.partition_key, root=paths.snapshots)
+    loaded, _ = Catalogue(paths.strategies).experiments()
+    found = {name: identify(item, snapshot).run_id for name, item in loaded.items()}
+    runs = {
+        name: store.open(run_id, paths.snapshots, measured_by(loaded[name]))
+        for name, run_id in found.items()
+        if store.exists(run_id)
+    }
+    return _compared(paths, duckdb, runs, context.partition_key)
+
+
+@dg.asset(**_ASSET)
+def run_comparison(config: ComparisonConfig, project: ProjectResource, duckdb: DuckDBResource) -> dg.MaterializeResult:
+    """A comparison of chosen runs, of any snapshots: `ledger-pipeline compare` makes it."""
+    from ledger_pipeline.analytics.compare import labels
+    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.simulation.store import RunStore
+
+    paths = project.project
+    store = RunStore(paths.data)
+    runs = [store.open_measured(given, paths.snapshots) for given in config.runs]
+    named = dict(zip(labels([run.provenance for run in runs]), runs, strict=True))
+    return _compared(paths, duckdb, named, config.name or f"{runs[0].snapshot.id}-{hash_json(config.runs)[:8]}")
+
+
+def _compared(paths: "Project", duckdb: DuckDBResource, runs: Mapping[str, "Run"], name: str) -> dg.MaterializeResult:
+    """Write the report reports/<name>.html over these runs, by what they are called in it."""
+    from ledger_pipeline.analytics.compare import compare
+    from ledger_pipeline.analytics.plots import compare_equity, markdown_image
+    from ledger_pipeline.analytics.sql import prepare
+    from ledger_pipeline.defs.tables import frame_table
+    from ledger_pipeline.identity import hash_bytes
+
+    comparison = compare(runs)
     path = comparison.save(paths.data / "reports" / f"{name}.html")
+    wanted = [[run.run_id, run.provenance["experiment"]["name"]] for run in runs.values()]
     with duckdb.get_connection() as connection:
         prepare(connection, paths.data, paths.snapshots)
-        table = connection.execute(_FIGURES, [ids]).df()
+        table = connection.execute(_FIGURES, [wanted]).df()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_bytes(path.read_bytes())),
         metadata={
@@ -69,7 +106,7 @@ def comparison_report(
             "overlaid equity": dg.MetadataValue.md(
                 markdown_image(compare_equity(list(comparison.runs)), "Overlaid equity and drawdown")
             ),
-            "runs": dg.MetadataValue.json(ids),
-            "dagster/row_count": len(ids),
+            "runs": dg.MetadataValue.json([run.run_id for run in runs.values()]),
+            "dagster/row_count": len(runs),
         },
     )

@@ -34,8 +34,9 @@ from ledger_pipeline.market.marks import marks
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.currency import Rates, currencies, rates, require_one_currency, universe_of
 from ledger_pipeline.simulation.deposits import schedule
+from ledger_pipeline.simulation.evaluation import evaluation
 from ledger_pipeline.simulation.fold import ENGINE_VERSION, Folding, FoldInputs
-from ledger_pipeline.simulation.warnings import input_warnings, ledger_warnings
+from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
 from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_risk_free
 from ledger_pipeline.strategy.source import compile_source
 
@@ -151,7 +152,8 @@ class Run:
     def warnings(self) -> list[str]:
         """What a person should know of this run, one sentence a kind."""
         derived = ledger_warnings(self.events, self.grid, self._marks, self.equity, self.snapshot.calendars)
-        return [*self.provenance.get("warnings", ()), *derived]
+        measured = evaluation_warnings(evaluation(self.provenance["experiment"]), self.snapshot, self.grid.symbols)
+        return list(dict.fromkeys([*self.provenance.get("warnings", ()), *measured, *derived]))
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""

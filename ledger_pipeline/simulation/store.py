@@ -1,7 +1,9 @@
 """Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
 
 provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity
-(Parquet) and metrics (JSON) follow from it and can be made again. A directory appears whole. Labels, tags and the
+(Parquet) and metrics (JSON) follow from it and can be made again. metrics.json is of the experiment that made the run;
+where another measures the same run against something else, its metrics are <root>/evaluations/<run id>-<key>.json. A
+directory appears whole. Labels, tags and the
 archive flag are mutable and live beside it, in <root>/labels/; they change no hash. Nothing here is opened for writing
 by two processes: a run that exists is compared, not overwritten.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +26,7 @@ from ledger_pipeline.files import Location, UPath, create_directory, location, w
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
+from ledger_pipeline.simulation.evaluation import Evaluation, evaluation
 from ledger_pipeline.simulation.run import Run, RunIdentity
 from ledger_pipeline.strategy.source import source_hash
 
@@ -81,15 +85,36 @@ class RunStore:
                 "an indicator reads or keeps beside them (`experiment check`)."
             )
         for name, data in derived.items():
-            write_file(self.runs / run.run_id / (name if "." in name else f"{name}.parquet"), data)
+            if name in DERIVED:
+                write_file(self.runs / run.run_id / f"{name}.parquet", data)
+            else:
+                self.add_metrics(run, run.metrics)
 
     def add_table(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
         """Store one derived table of a run."""
         write_file(self.runs / run_id / f"{name}.parquet", to_parquet(frame))
 
-    def add_metrics(self, run_id: str, metrics: dict[str, Any]) -> None:
-        """Store the metrics of a run."""
-        write_file(self.runs / run_id / "metrics.json", to_json(metrics))
+    def add_metrics(self, run: Run, metrics: dict[str, Any]) -> None:
+        """Store the metrics of a run, beside those of other evaluations of it."""
+        measured = evaluation(run.provenance["experiment"])
+        if measured == self.evaluation(run.run_id):
+            write_file(self.runs / run.run_id / "metrics.json", to_json(metrics))
+        else:
+            kept = {"run_id": run.run_id, "evaluation": asdict(measured), "metrics": metrics}
+            write_json(self.root / "evaluations" / f"{run.run_id}-{measured.key}.json", kept)
+
+    def evaluation(self, run_id: str) -> Evaluation:
+        """What the run was measured against by the experiment that made it."""
+        return evaluation(self.provenance(run_id)["experiment"])
+
+    def evaluations(self, run_id: str) -> list[tuple[Evaluation, dict[str, Any] | None]]:
+        """Every evaluation of a run with its metrics, that of the experiment that made it first."""
+        folder = self.root / "evaluations"
+        others = [_read_json(path) for path in sorted(folder.glob(f"{check_id('run', run_id)}-*.json"))]
+        return [
+            (self.evaluation(run_id), self.metrics(run_id)),
+            *((Evaluation(**kept["evaluation"]), kept["metrics"]) for kept in others),
+        ]
 
     def resolve(self, given: str) -> str:
         """A run id from a whole id, an unambiguous beginning of one (at least 4 characters), or a label."""
@@ -158,9 +183,11 @@ class RunStore:
             )
         return ledger
 
-    def open(self, run_id: str, snapshots: Location = "snapshots") -> Run:
-        """A stored run, its ledger and its snapshot verified."""
+    def open(self, run_id: str, snapshots: Location = "snapshots", measured: Evaluation | None = None) -> Run:
+        """A stored run, its ledger and its snapshot verified; with `measured`, as another experiment measures it."""
         provenance = self.provenance(run_id)
+        if measured is not None:
+            provenance["experiment"] = measured.of(provenance["experiment"])
         snapshot = open_snapshot(provenance["snapshot"]["id"], root=snapshots)
         if snapshot.hash != provenance["snapshot"]["hash"]:
             raise IntegrityError(
@@ -168,6 +195,14 @@ class RunStore:
                 f"{snapshot.hash[:16]}."
             )
         return Run(provenance | {"strategy_text": self.source(run_id)}, self.ledger(run_id), snapshot)
+
+    def open_measured(self, given: str, snapshots: Location = "snapshots") -> Run:
+        """A stored run by its id, or by run_id/key as the evaluation with this key measures it. NotFoundError."""
+        run_id, _, key = given.partition("/")
+        found = {one.key: one for one, _ in self.evaluations(run_id)} if key else {"": None}
+        if key not in found:
+            raise NotFoundError(f"run {run_id} has no evaluation {key!r}; it has {', '.join(found)}.")
+        return self.open(run_id, snapshots, found[key])
 
     def table(self, run_id: str, name: str) -> pd.DataFrame | None:
         """A stored derived table, None when it has not been made."""
@@ -179,8 +214,13 @@ class RunStore:
         except (pa.ArrowException, ValueError, OSError):
             raise IntegrityError(f"{path} is not readable; delete it and run the experiment again.") from None
 
-    def metrics(self, run_id: str) -> dict[str, Any] | None:
-        """The stored metrics, None when they have not been made."""
+    def metrics(self, run_id: str, measured: Evaluation | None = None) -> dict[str, Any] | None:
+        """The stored metrics by the experiment that made the run, or by another one; None when they have not been
+        made.
+        """
+        if measured is not None and measured != self.evaluation(run_id):
+            path = self.root / "evaluations" / f"{run_id}-{measured.key}.json"
+            return _read_json(path)["metrics"] if path.exists() else None
         path = self.runs / check_id("run", run_id) / "metrics.json"
         return _read_json(path) if path.exists() else None
 

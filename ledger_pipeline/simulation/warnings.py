@@ -1,7 +1,8 @@
 """What a person should know of a run before its numbers: one sentence a kind.
 
-Some follow from the ledger and the grid of the run (`ledger_warnings`), some only from what was there while it ran
-(`input_warnings`); the run keeps the latter in its provenance.
+Some follow from the ledger and the grid of the run (`ledger_warnings`) or from what it is measured against
+(`evaluation_warnings`), some only from what was there while it ran (`input_warnings`); the run keeps the last in its
+provenance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ledger_pipeline.ledger.schema import Ledger
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.grid import Grid
 from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.simulation.evaluation import Evaluation
 from ledger_pipeline.strategy.experiment import ExperimentSpec
 
 LONG_ABSENCE = 20  # sessions without a bar after which a holding is told of
@@ -49,9 +51,21 @@ def input_warnings(
                 f"max_weight {limit:g} is above 1, and the cash rule {spec.cash_rule!r} lets nothing be bought on "
                 "credit, so it never limits a long position"
             )
-    if spec.benchmark is not None and spec.benchmark not in snapshot.symbols:
+    return found
+
+
+def evaluation_warnings(measured: Evaluation, snapshot: Snapshot, symbols: Sequence[str]) -> list[str]:
+    """A benchmark that the snapshot lacks; a risk-free series among the instruments that are traded (`symbols`)."""
+    found = []
+    if measured.benchmark is not None and measured.benchmark not in snapshot.symbols:
         found.append(
-            f"the benchmark {spec.benchmark!r} is not in snapshot {snapshot.id!r}: there is nothing to compare with"
+            f"the benchmark {measured.benchmark!r} is not in snapshot {snapshot.id!r}: there is nothing to compare with"
+        )
+    series = measured.risk_free["series"] if isinstance(measured.risk_free, Mapping) else None
+    if series in symbols:
+        found.append(
+            f"the risk-free series {series!r} is in the universe, so the strategy may trade it like a share: name the "
+            "universe without it"
         )
     return found
 

@@ -108,9 +108,9 @@ def test_new_runs_stand_beside_shards_and_small_shards_grow_together(root, fille
 
 def test_a_run_that_changed_or_went_away_is_not_read_from_its_shard(root) -> None:
     shards.compact(root / "data")
-    ids = lp.RunStore(root / "data").ids()
-    metrics = lp.RunStore(root / "data").metrics(ids[0])
-    lp.RunStore(root / "data").add_metrics(ids[0], metrics | {"sharpe": 42.0})
+    kept = lp.RunStore(root / "data")
+    ids = kept.ids()
+    kept.add_metrics(kept.open(ids[0], root / "snapshots"), kept.metrics(ids[0]) | {"sharpe": 42.0})
     shutil.rmtree(root / "data" / "runs" / ids[1])
     found = rows(root)
     assert found["metrics"].set_index("run_id").loc[ids[0], "sharpe"] == 42.0
