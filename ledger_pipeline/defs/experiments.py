@@ -2,12 +2,17 @@
 files.
 """
 
+import functools
+import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, experiments
-from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.resources import ProjectResource, research_status
+from ledger_pipeline.defs.versions import latest_version
 from ledger_pipeline.identity import ID_PATTERN
 
 if TYPE_CHECKING:
@@ -26,46 +31,38 @@ experiment = dg.AssetSpec(
 
 
 def observations(
-    catalogue: "Catalogue", instance: dg.DagsterInstance
+    catalogue: "Catalogue", instance: dg.DagsterInstance, names: Iterable[str]
 ) -> tuple[list[dg.AssetObservation], dict[str, str]]:
-    """Observations of the experiments whose hash is not the last one observed, and the errors of those that do not
-    load.
+    """Observations of those of these experiments whose hash is not the last one observed, and the errors of those that
+    do not load.
     """
-    loaded, failed = catalogue.experiments()
-    known = {} if not loaded else _observed(instance, list(loaded))
-    changed = [
-        dg.AssetObservation(
-            "experiment",
-            partition=name,
-            tags={"dagster/data_version": item.hash},
-            metadata={
-                "experiment_hash": item.hash,
-                "strategy": item.spec.strategy,
-                "strategy_hash": item.source.hash,
-                "tier": item.tier,
-                "params": dg.MetadataValue.json(item.spec.params),
-                "description": item.spec.description or "",
-            },
-        )
-        for name, item in loaded.items()
-        if known.get(name) != item.hash
-    ]
-    return changed, {name: str(error) for name, error in failed.items()}
+    from ledger_pipeline.errors import LedgerPipelineError
 
-
-def _observed(instance: dg.DagsterInstance, names: list[str]) -> dict[str, str]:
-    """The last observed version of each experiment."""
-    versions: dict[str, str] = {}
-    cursor = None
-    while set(names) - set(versions):  # newest first, so the first one seen of a name is its last
-        page = instance.fetch_observations(dg.AssetKey("experiment"), limit=200, cursor=cursor)
-        for record in page.records:
-            event = record.asset_observation
-            versions.setdefault(event.partition, (event.tags or {}).get("dagster/data_version", ""))
-        if not page.has_more:
-            break
-        cursor = page.cursor
-    return versions
+    changed: list[dg.AssetObservation] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            item = catalogue.experiment(name)
+        except LedgerPipelineError as error:
+            failed[name] = str(error)
+            continue
+        if latest_version(instance, "experiment", name, observed=True)[0] != item.hash:
+            changed.append(
+                dg.AssetObservation(
+                    "experiment",
+                    partition=name,
+                    tags={"dagster/data_version": item.hash},
+                    metadata={
+                        "experiment_hash": item.hash,
+                        "strategy": item.spec.strategy,
+                        "strategy_hash": item.source.hash,
+                        "tier": item.tier,
+                        "params": dg.MetadataValue.json(item.spec.params),
+                        "description": item.spec.description or "",
+                    },
+                )
+            )
+    return changed, failed
 
 
 def partition_names(catalogue: "Catalogue") -> list[str]:
@@ -73,24 +70,49 @@ def partition_names(catalogue: "Catalogue") -> list[str]:
     return [name for name in catalogue.experiment_names() if ID_PATTERN.fullmatch(name)]
 
 
-def follow_files(catalogue: "Catalogue", instance: dg.DagsterInstance) -> dict[str, str]:
-    """Bring partitions and versions up to date with the files, at once; returns the errors of experiments that do not
-    load.
+def follow_files(
+    catalogue: "Catalogue", instance: dg.DagsterInstance, only: Iterable[str] | None = None
+) -> dict[str, str]:
+    """Bring the partitions up to date with the files, and the versions of all experiments or of `only` these, at once;
+    returns the errors of experiments that do not load.
     """
     names, keys = partition_names(catalogue), instance.get_dynamic_partitions(EXPERIMENTS)
     for key in set(keys) - set(names):
         instance.delete_dynamic_partition(EXPERIMENTS, key)
     if set(names) - set(keys):
         instance.add_dynamic_partitions(EXPERIMENTS, [name for name in names if name not in keys])
-    changed, failed = observations(catalogue, instance)
+    changed, failed = observations(catalogue, instance, names if only is None else [n for n in names if n in set(only)])
     for observation in changed:
         instance.report_runless_asset_event(observation)
     return failed
 
 
+_SEEN: dict[str, tuple] = {}  # the files of each experiment as they were when the sensor of this process read them
+
+
+def _stamp(catalogue: "Catalogue", name: str) -> tuple:
+    """What tells whether an experiment may be another one: its file, and all code under strategies/."""
+    root = str(catalogue.root)
+    return root, _status(catalogue.root / "experiments" / f"{name}.yaml"), _code_stamp(root, int(time.monotonic()))
+
+
+@functools.lru_cache(maxsize=4)
+def _code_stamp(root: str, second: int) -> tuple:
+    """The state of every Python file under a root, read once a second at most."""
+    return tuple((str(path), *_status(path)) for path in sorted(Path(root).rglob("*.py")))
+
+
+def _status(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
 @dg.sensor(
     name="experiments_follow_files",
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=research_status(),
     minimum_interval_seconds=30,
     description="Keeps the experiment partitions and their versions equal to the files under strategies/.",
 )
@@ -101,7 +123,10 @@ def experiments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     catalogue = Catalogue(project.project.strategies)
     names = partition_names(catalogue)
     keys = context.instance.get_dynamic_partitions(EXPERIMENTS)
-    changed, failed = observations(catalogue, context.instance)
+    stamps = {name: _stamp(catalogue, name) for name in names}
+    fresh = [name for name in names if _SEEN.get(name) != stamps[name]]
+    changed, failed = observations(catalogue, context.instance, fresh)
+    _SEEN.update({name: stamps[name] for name in fresh})
     for name, error in failed.items():
         context.log.error(f"experiment {name}: {error}")
     new, gone = [name for name in names if name not in keys], [key for key in keys if key not in names]

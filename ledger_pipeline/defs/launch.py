@@ -164,7 +164,7 @@ def run_experiments(
     warned: list[Warned] = []
     with instance(project) as records:
         records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        follow_files(catalogue, records)
+        follow_files(catalogue, records, names)
         order = {name: place for place, name in enumerate(records.get_dynamic_partitions(EXPERIMENTS))}
         for name in names:
             if name not in order:
@@ -200,24 +200,29 @@ def run_experiments(
     return warned
 
 
-def report(project: Project, snapshot_id: str, runs: Sequence[str] = (), name: str = "") -> Path:
-    """Materialise the comparison report of a snapshot, or of these runs, and return its path."""
+def report(project: Project, snapshot_id: str) -> Path:
+    """Materialise the comparison report of a snapshot and return its path."""
     from ledger_pipeline.defs.partitions import SNAPSHOTS
     from ledger_pipeline.defs.reports import comparison_report
 
     with instance(project) as records:
         records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        result = succeeded(
-            materialize(
-                records,
-                project,
-                [comparison_report],
-                partition_key=snapshot_id,
-                config={"ops": {"comparison_report": {"config": {"runs": list(runs), "name": name}}}},
-            )
-        )
-        event = result.asset_materializations_for_node("comparison_report")[0]
-        return Path(str(event.metadata["report"].value))
+        return _report(materialize(records, project, [comparison_report], config={}, partition_key=snapshot_id))
+
+
+def comparison(project: Project, runs: Sequence[str], name: str = "") -> Path:
+    """Materialise the comparison of these runs (see defs.reports.ComparisonConfig) and return its path."""
+    from ledger_pipeline.defs.reports import run_comparison
+
+    config = {"ops": {"run_comparison": {"config": {"runs": list(runs), "name": name}}}}
+    with instance(project) as records:
+        return _report(materialize(records, project, [run_comparison], config=config))
+
+
+def _report(result: dg.ExecuteInProcessResult) -> Path:
+    made = [event.step_materialization_data.materialization for event in succeeded(result).all_events
+            if event.is_step_materialization]  # fmt: skip
+    return Path(str(made[0].metadata["report"].value))
 
 
 def compact_results(project: Project) -> dict[str, Any]:

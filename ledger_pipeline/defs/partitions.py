@@ -5,6 +5,12 @@ session, and what is traded for every pair of those.
 import warnings
 
 import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
+)
 
 SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
@@ -41,6 +47,38 @@ def live_parts(key: str) -> tuple[str, str]:
     """(deployment, session) of a live partition key."""
     deployment, session = str(key).split("|")
     return deployment, session
+
+
+def asked_keys(context: dg.AssetExecutionContext, definition: dg.PartitionsDefinition) -> list[str]:
+    """The partitions that a run was asked for.
+
+    A range is read from the run's tags: in a back-fill that was launched from a job, `context.partition_keys` holds
+    the first key only (dagster #28861, #30786). What a range of two dimensions means depends on who wrote it: a
+    back-fill cuts its keys, in the order of all keys, where one is left out; everybody else names two corners.
+    """
+    tags = context.run.tags
+    first, last = tags.get(ASSET_PARTITION_RANGE_START_TAG), tags.get(ASSET_PARTITION_RANGE_END_TAG)
+    if first is None or last is None:
+        return list(context.partition_keys)
+    with partition_loading_context(dynamic_partitions_store=context.instance):
+        keys = [str(key) for key in definition.get_partition_keys()]
+        between = keys[keys.index(first) : keys.index(last) + 1] if first in keys and last in keys else []
+        corners = [str(key) for key in definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))]
+    wanted = _backfilled(context)
+    return between if wanted is not None and between and wanted.issuperset(between) else corners
+
+
+def _backfilled(context: dg.AssetExecutionContext) -> set[str] | None:
+    """The partitions of the back-fill that a run belongs to; None when it belongs to none, or no record is left."""
+    name = context.run.tags.get(BACKFILL_ID_TAG)
+    found = context.instance.get_backfill(name) if name else None
+    if found is None:
+        return None
+    if found.partition_names is not None:
+        return set(found.partition_names)
+    data = found.asset_backfill_data
+    subsets = [data.get_target_partitions_subset(key) for key in context.selected_asset_keys] if data else []
+    return {str(key) for subset in subsets if subset is not None for key in subset.get_partition_keys()}
 
 
 def partitioned_check(

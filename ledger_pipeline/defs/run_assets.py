@@ -8,7 +8,9 @@ Every function takes the Work of one partition and returns (data version, metada
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,7 @@ class Work:
     @functools.cached_property
     def run(self) -> Run:
         """The run: made now, or read from the store."""
+        from ledger_pipeline.simulation.evaluation import measured_by
         from ledger_pipeline.simulation.run import run
 
         if self.fresh:
@@ -76,7 +79,8 @@ class Work:
                 features=self.features.load,
                 risk_free=self.risk_free,
             )
-        return self.runs.open(self.identity.run_id, self.project.snapshots)
+        measured = measured_by(self.experiment, self.risk_free)
+        return self.runs.open(self.identity.run_id, self.project.snapshots, measured)
 
     def truncation_replay(self, cuts: int) -> list[Truncation]:
         """The run replayed on histories cut at `cuts` bars; none when it has no bar to cut at."""
@@ -109,11 +113,19 @@ def work(
     return Work(project, sealed, catalogue.experiment(name), seed, risk_free, fresh)
 
 
-def proven(items: dict[str, Work]) -> dict[str, Proof]:
-    """The proofs of the runs of these partitions, all in one other process."""
-    from ledger_pipeline.simulation.proof import prove
+@contextmanager
+def proving() -> Iterator[Callable[[Work], Future[Proof]]]:
+    """A function that has the run of a partition proven in the other process while this one goes on."""
+    from ledger_pipeline.simulation.proof import give_up, prove
 
-    return dict(zip(items, prove([item.run for item in items.values()]), strict=True)) if items else {}
+    waiting = ThreadPoolExecutor(1)
+    try:
+        yield lambda item: waiting.submit(lambda: prove([item.run])[0])
+    except BaseException:  # Ctrl-C among them: nobody waits for what nobody asks for
+        give_up()
+        raise
+    finally:
+        waiting.shutdown(wait=False, cancel_futures=True)
 
 
 def feature_table(item: Work) -> Made:
@@ -199,7 +211,7 @@ def equity(item: Work) -> Made:
 def metrics(item: Work) -> Made:
     """The materialisation of `metrics`."""
     values = item.run.metrics
-    item.runs.add_metrics(item.run.run_id, values)
+    item.runs.add_metrics(item.run, values)
     return hash_json(values), {name: value for name, value in values.items() if value is not None}
 
 

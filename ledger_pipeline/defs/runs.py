@@ -5,15 +5,15 @@ process, each keeps its own data version, metadata and checks, and one that fail
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import partitioned_check, parts, runs
+from ledger_pipeline.defs.partitions import asked_keys, partitioned_check, parts, runs
 from ledger_pipeline.defs.resources import ProjectResource
-from ledger_pipeline.defs.versions import code_version, latest_event, version_tags
+from ledger_pipeline.defs.versions import code_version, latest_version, version_tags
 
 SEED_TAG, RISK_FREE_TAG = "ledger_pipeline/seed", "ledger_pipeline/risk_free"
 
@@ -135,85 +135,78 @@ class RunConfig(dg.Config):
     ],
 )
 def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):
-    """Make the selected assets of every partition asked for, then fail naming the partitions that could not be made."""
+    """Make the selected assets of every partition asked for, each recorded when it is made, then fail naming the
+    partitions that could not be made.
+    """
     from ledger_pipeline import progress
-    from ledger_pipeline.defs.run_assets import MAKERS, Work, proven, work
+    from ledger_pipeline.defs.run_assets import MAKERS, Work, proving, work
     from ledger_pipeline.errors import IntegrityError, told
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]
     checks = {key.name for key in context.selected_asset_check_keys}
     seed, risk_free = context.run.tags.get(SEED_TAG), context.run.tags.get(RISK_FREE_TAG)
+    given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free))
     catalogue = Catalogue(project.project.strategies)
-    inputs = {
-        name: latest_event(context.instance, name, observed=name == "experiment")
-        for name in ("sealed_snapshot", "experiment")
-    }
-    keys = list(context.partition_keys)
-    made: dict[str, dict[str, tuple[str, dict]]] = {name: {} for name in MEMBERS}
-    evaluations: list[dg.AssetCheckEvaluation] = []
+    keys = asked_keys(context, runs)
     failed: dict[str, dict[str, str]] = {}
+    finished: set[str] = set()
 
-    def fail(key: str, error: Exception, evaluated: Sequence[dg.AssetCheckEvaluation] = ()) -> None:
+    def fail(
+        key: str, error: Exception, evaluated: Sequence[dg.AssetCheckEvaluation] = ()
+    ) -> Iterator[dg.AssetCheckEvaluation]:
         failed[key] = told(error)
         context.log.error(f"{key}: {failed[key]['error']}", exc_info=failed[key]["kind"] == "LedgerPipelineError")
+        yield from evaluated
         known = {evaluation.check_name for evaluation in evaluated}
-        evaluations.extend([*evaluated, *(_not_made(key, check, error) for check in sorted(checks - known))])
+        yield from (_not_made(key, check, error) for check in sorted(checks - known))
 
-    for start in range(0, len(keys), BATCH):
-        items: dict[str, Work] = {}
-        for done, key in enumerate(keys[start : start + BATCH], start):
-            snapshot_id, name = parts(key)
-            progress.report(done, len(keys), name)
-            given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free))
-            try:
-                items[key] = work(project.project, catalogue, snapshot_id, name, *given, "run_ledger" in selected)
-                items[key].run  # noqa: B018  made here, so that what is wrong with it stops only this one
-            except Exception as error:  # whatever became of this partition, the others are made
-                items.pop(key, None)
-                fail(key, error)
-        progress.report(start, len(keys), "proving")
-        proofs = proven(items) if PROOF in checks else {}
-        for key, item in items.items():
-            found: list[dg.AssetCheckEvaluation] = []
-            try:
-                if INVARIANTS in checks:
-                    found.append(_invariants(key, item.run.invariants()))
-                if TRUNCATION in checks:
-                    found.append(_truncation(key, item.truncation_replay(config.truncation_cuts)))
-                if PROOF in checks:
-                    found.append(_determinism(key, proofs[key]))
-                wrong = next((evaluation for evaluation in found if not evaluation.passed), None)
-                if wrong is not None:
-                    raise IntegrityError(f"the check {wrong.check_name} failed: {wrong.description}")
-                results = {asset: MAKERS[asset](item) for asset in selected}
-            except Exception as error:
-                fail(key, error, found)
-                continue
-            evaluations.extend(found)
-            versions = {"sealed_snapshot": item.snapshot.hash, "experiment": item.experiment.hash}
-            for asset, (version, metadata) in results.items():
-                made[asset][key] = (version, metadata | {"_inputs": dict(versions)})
-                versions[asset] = version
+    with proving() as prove:
+        for start in range(0, len(keys), BATCH):
+            items: dict[str, Work] = {}
+            proofs: dict[str, Any] = {}
+            for done, key in enumerate(keys[start : start + BATCH], start):
+                snapshot_id, name = parts(key)
+                progress.report(done, len(keys), name)
+                try:
+                    items[key] = work(project.project, catalogue, snapshot_id, name, *given, "run_ledger" in selected)
+                    items[key].run  # noqa: B018  made here, so that what is wrong with it stops only this one
+                    proofs[key] = prove(items[key]) if PROOF in checks else None
+                except Exception as error:  # whatever became of this partition, the others are made
+                    items.pop(key, None)
+                    yield from fail(key, error)
+            progress.report(min(start + BATCH, len(keys)), len(keys), "proving")
+            for key, item in items.items():
+                evaluated: list[dg.AssetCheckEvaluation] = []
+                try:
+                    if INVARIANTS in checks:
+                        evaluated.append(_invariants(key, item.run.invariants()))
+                    if TRUNCATION in checks:
+                        evaluated.append(_truncation(key, item.truncation_replay(config.truncation_cuts)))
+                    if PROOF in checks:
+                        evaluated.append(_determinism(key, proofs[key].result()))
+                    wrong = next((evaluation for evaluation in evaluated if not evaluation.passed), None)
+                    if wrong is not None:
+                        raise IntegrityError(f"the check {wrong.check_name} failed: {wrong.description}")
+                    results = {asset: MAKERS[asset](item) for asset in selected}
+                except Exception as error:
+                    yield from fail(key, error, evaluated)
+                    continue
+                yield from evaluated
+                inputs = _inputs(context.instance, key, item)
+                for asset, (version, metadata) in results.items():
+                    yield dg.AssetMaterialization(
+                        asset,
+                        partition=key,
+                        metadata=metadata,
+                        tags=version_tags(
+                            version, MEMBERS[asset].code_version, {up: inputs[up] for up in MEMBERS[asset].deps}
+                        ),
+                    )
+                    inputs[asset] = latest_version(context.instance, asset, key)
+                finished.add(key)
+                context.log.info(f"{len(finished)} of {len(keys)} runs are made: {key}")
     progress.report(len(keys), len(keys), "done")
-    for asset in selected:
-        for upstream in MEMBERS[asset].deps:
-            if upstream not in inputs:
-                inputs[upstream] = latest_event(context.instance, upstream)
-        for key, (version, metadata) in made[asset].items():
-            known = metadata.pop("_inputs")
-            yield dg.AssetMaterialization(
-                asset,
-                partition=key,
-                metadata=metadata,
-                tags=version_tags(
-                    version,
-                    MEMBERS[asset].code_version,
-                    {up: (known.get(up, "INITIAL"), inputs[up]) for up in MEMBERS[asset].deps},
-                ),
-            )
-        inputs[asset] = latest_event(context.instance, asset)
-    yield from evaluations
     if failed:
         first = next(iter(failed.items()))
         raise dg.Failure(
@@ -222,6 +215,17 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
         )
     for check in sorted(checks):
         yield dg.Output(None, output_name=f"run_ledger_{check}")
+
+
+def _inputs(instance: dg.DagsterInstance, key: str, item: Any) -> dict[str, tuple[str, int | None]]:
+    """The data version and event of everything that the assets of a partition are made from, as they are now."""
+    snapshot_id, name = parts(key)
+    _, sealed = latest_version(instance, "sealed_snapshot", snapshot_id)
+    _, observed = latest_version(instance, "experiment", name, observed=True)
+    return {member: latest_version(instance, member, key) for member in MEMBERS} | {
+        "sealed_snapshot": (item.snapshot.hash, sealed),
+        "experiment": (item.experiment.hash, observed),
+    }
 
 
 def _not_made(key: str, check: str, error: Exception) -> dg.AssetCheckEvaluation:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.resources import ProjectResource, research_status
 from ledger_pipeline.defs.versions import code_version
 
 ENOUGH = 200  # runs with files of their own: from some hundred on, queries over them are slow
@@ -44,7 +44,7 @@ def result_shards(project: ProjectResource) -> dg.MaterializeResult:
 @dg.sensor(
     target=[result_shards],
     name="compact_results",
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=research_status(),
     minimum_interval_seconds=300,
     description=f"Brings the results of runs into shards whenever {ENOUGH} of them have files of their own.",
 )

@@ -45,8 +45,16 @@ def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, i
     return tags
 
 
-def latest_event(instance: dg.DagsterInstance, asset: str, *, observed: bool = False) -> int | None:
-    """The storage id of the last materialisation (or observation) of an asset, None when there is none."""
+def latest_version(
+    instance: dg.DagsterInstance, asset: str, partition: str, *, observed: bool = False
+) -> tuple[str, int | None]:
+    """The data version and the storage id of the last materialisation (or observation) of a partition of an asset;
+    ("INITIAL", None) when there is none.
+    """
     fetch = instance.fetch_observations if observed else instance.fetch_materializations
-    records = fetch(dg.AssetKey(asset), limit=1).records
-    return records[0].storage_id if records else None
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
+    records = fetch(wanted, limit=1).records
+    if not records:
+        return "INITIAL", None
+    event = records[0].event_log_entry.asset_observation if observed else records[0].asset_materialization
+    return (event.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id

@@ -7,6 +7,7 @@ pulse that is decided afresh in a copy of that one, so that nothing of one is th
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -39,6 +40,7 @@ def main() -> None:
     with time_machine.travel((pd.Timestamp.now(tz="UTC") + AHEAD).timestamp(), tick=True):
         _in_zone(ZONES[0])
         _warm_up()
+        gc.freeze()  # what is there now is copied to no child
         for line in sys.stdin:
             job = json.loads(line)
             _prepare(job)

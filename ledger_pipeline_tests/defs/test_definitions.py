@@ -8,11 +8,12 @@ import sys
 
 import dagster as dg
 import pytest
+import yaml
 
 from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs import deployments
 from ledger_pipeline.trading.planning.policy import GUARDRAILS
-from ledger_pipeline_tests.projects import environment
+from ledger_pipeline_tests.projects import CHECKOUT, environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)
 RUNS = "experiment x snapshot"
@@ -30,6 +31,7 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
+run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployment        | live     | json,yaml      | deployments | run_ledger                 |
 broker_account    | live     | json           | {LIVE}      |                            |
@@ -148,11 +150,12 @@ def test_jobs_sensors_resources_and_executor() -> None:
     assert loaded.executor is dg.in_process_executor
 
 
-def test_what_writes_a_book_waits_in_its_pool_and_is_never_retried() -> None:
+def test_runs_of_a_book_wait_for_each_other_and_are_never_retried() -> None:
+    limits = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limits == [{"key": "book", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
     made = [asset for asset in defs().assets if isinstance(asset, dg.AssetsDefinition) and asset.is_executable]
     live = [asset for asset in made if set(asset.group_names_by_key.values()) <= {"live", "decisions", "attribution"}]
     assert {asset.key.to_user_string() for asset in live} >= {"session_orders", "live_ledger", "reconciliation"}
-    assert {asset.op.pool for asset in live} == {"book"}
     assert not any(asset.op.retry_policy for asset in live)
     repository = defs().get_repository_def()
     for name in ("reconcile_session", "collect_fills", "submit_orders", "trade_policy", "trade_strategy"):
