@@ -38,6 +38,8 @@ _COMMANDS = {
     "halt": "ledger_pipeline.cli.live:halt",
     "resume": "ledger_pipeline.cli.live:resume",
     "demo": "ledger_pipeline.cli.demo:demo",
+    "status": "ledger_pipeline.cli.status:status",
+    "serve": "ledger_pipeline.cli.ui:serve",
     "ui": "ledger_pipeline.cli.ui:ui",
 }
 

@@ -1,5 +1,6 @@
 """Resources: where the project is, DuckDB over its results, and the book with its broker."""
 
+import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
     from ledger_pipeline.trading.deployment.deployment import Deployment
     from ledger_pipeline.trading.desk import Desk
+
+
+SERVING = "LEDGER_PIPELINE_SERVING"
+
+
+def research_status() -> dg.DefaultSensorStatus:
+    """Whether sensors about research run by themselves: not where a process serves nothing but trading."""
+    return dg.DefaultSensorStatus.STOPPED if os.environ.get(SERVING) else dg.DefaultSensorStatus.RUNNING
 
 
 class ProjectResource(dg.ConfigurableResource):
@@ -66,12 +75,14 @@ class TradingResource(dg.ConfigurableResource):
         from ledger_pipeline.trading.desk import open_desk
 
         book, mode = self.place(name)
+        made = self.deployment(name)
         return open_desk(
             self.project,
             book,
             target=mode or self.target or None,
             exchange_url=self.exchange_url or None,
             deployment_mode=mode,
+            feed="iex" if made is None else made.feed,
         )
 
     def read_book(self, name: str) -> "Book":

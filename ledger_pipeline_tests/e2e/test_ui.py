@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,9 @@ class Ui:
     def ask(self, query: str, **variables) -> dict:
         """The data that a GraphQL query gives."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.address}/graphql", body, {"Content-Type": "application/json"})
+        token = (self.project.dagster_home / "ui-token").read_text()
+        headers = {"Content-Type": "application/json", "X-Ledger-Pipeline-Token": token}
+        request = urllib.request.Request(f"{self.address}/graphql", body, headers)
         answer = json.load(urllib.request.urlopen(request, timeout=30))
         assert "errors" not in answer, answer
         return answer["data"]
@@ -249,6 +254,176 @@ def test_the_sensor_of_a_running_daemon_makes_a_changed_strategy_stale(ui) -> No
     path.write_text(path.read_text() + "\n# changed\n")
     wait("a tick of the sensor", lambda: stale("dca_monthly"), 75)
     assert not stale("buy_and_hold")
+
+
+ATTACK = """
+async ([ui, names]) => {
+  const opened = []
+  for (const name of names) {
+    const query = `mutation {${name} {__typename}}`
+    new Image().src = `${ui}/graphql?query=${encodeURIComponent(query)}`
+    for (const type of ["text/plain", "application/json", "application/x-www-form-urlencoded"])
+      fetch(`${ui}/graphql`, {method: "POST", mode: type === "application/json" ? "cors" : "no-cors",
+        credentials: "include", headers: {"Content-Type": type}, body: JSON.stringify({query})}).catch(() => {})
+  }
+  const form = Object.assign(document.createElement("form"), {method: "POST", action: `${ui}/graphql`, target: "frame"})
+  form.append(Object.assign(document.createElement("input"), {name: "query", value: `mutation {${names[0]} {__typename}}`}))
+  document.body.append(Object.assign(document.createElement("iframe"), {name: "frame", src: ui}), form)
+  form.submit()
+  const socket = new WebSocket(ui.replace("http", "ws") + "/graphql", "graphql-ws")
+  socket.onopen = () => opened.push("socket")
+  await new Promise(done => setTimeout(done, 4000))
+  return opened
+}
+"""
+
+
+def test_a_page_of_another_site_can_change_and_read_nothing(ui, page, tmp_path) -> None:
+    """Every mutation, in every way that a page can send one, from a browser that has the UI open."""
+    names = [
+        field["name"]
+        for field in ui.ask("{__schema {mutationType {fields {name}}}}")["__schema"]["mutationType"]["fields"]
+    ]
+    assert "launchRun" in names and len(names) > 30
+    (tmp_path / "index.html").write_text("<p>a page that anybody may visit")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page.goto(ui.address)
+        before = ui.ask("{runsOrError {... on Runs {count}}}")
+        visited = page.context.new_page()
+        answers: list[tuple[str, str, int]] = []
+        visited.on("response", lambda got: answers.append((got.request.method, got.url, got.status)))
+        visited.goto(f"http://localhost:{other.server_port}/")
+        assert visited.evaluate(ATTACK, [ui.address, names]) == []
+        visited.close()
+        other.shutdown()
+    reached = [(method, url, status) for method, url, status in answers if url.startswith(ui.address)]
+    assert {status for *_, status in reached} <= {403, 405, 415}, [row for row in reached if row[2] < 400]
+    assert len([row for row in reached if "mutation" in row[1]]) == len(names)
+    assert len([row for row in reached if row[0] == "POST"]) >= 2 * len(names)
+    assert ui.ask("{runsOrError {... on Runs {count}}}") == before
+    page.goto(f"{ui.address}/runs")
+    expect(page.get_by_text("Runs").first).to_be_visible()  # and the person goes on
+
+
+RUNS = """query($tags: [ExecutionTag!]) {runsOrError(filter: {tags: $tags}) {... on Runs {results {
+  runId status tags {key value} assetMaterializations {partition assetKey {path}}}}}}"""
+BACKFILL = "mutation($p: LaunchBackfillParams!) {launchPartitionBackfill(backfillParams: $p) {__typename ... on LaunchBackfillSuccess {backfillId} ... on PythonError {message}}}"  # fmt: skip # noqa: E501
+LAUNCH = "mutation($p: ExecutionParams!) {launchRun(executionParams: $p) {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"  # fmt: skip # noqa: E501
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+MEMBERS = ("feature_table", "run_ledger", "fills", "trades", "equity", "metrics")
+
+
+@pytest.mark.campaign
+def test_every_way_to_start_a_back_fill_makes_all_of_it(ui) -> None:
+    """From a job's page, from an asset's page, as one run over a range, from the command line; over keys that are and
+    that are not contiguous, and over two snapshots.
+    """
+    for name in ("one", "two"):
+        seal(ui.project, name, days=40)
+    made = ["buy_and_hold", "equal_weights", "inverse_volatility", "sma_crossover"]
+    repository = ui.ask(LOCATION)["repositoriesOrError"]["nodes"][0]
+    where = {"repositoryName": repository["name"], "repositoryLocationName": repository["location"]["name"]}
+
+    def keys(snapshot: str, *names: str) -> list[str]:
+        return [f"{name}|{snapshot}" for name in names]
+
+    def of_job(partitions: list[str]) -> str:
+        selector = {"partitionSetName": "research_partition_set", "repositorySelector": where}
+        return launched({"selector": selector, "partitionNames": partitions})
+
+    def of_asset(partitions: list[str]) -> str:
+        return launched({"assetSelection": [{"path": [name]} for name in MEMBERS], "partitionNames": partitions})
+
+    def launched(params: dict) -> str:
+        found = ui.ask(BACKFILL, p=params)["launchPartitionBackfill"]
+        assert found["__typename"] == "LaunchBackfillSuccess", found
+        return found["backfillId"]
+
+    both = [key for name in made for key in (f"{name}|one", f"{name}|two")]
+    mixed = [f"{made[0]}|two", f"{made[1]}|one"]  # neighbours in the order of keys, and no two corners
+    wanted = {
+        "job, contiguous": (of_job, keys("one", *made)),
+        "job, not contiguous": (of_job, [*keys("two", made[0]), *keys("two", made[2])]),
+        "job, two snapshots": (of_job, both),
+        "job, a corner cut": (of_job, mixed),
+        "asset, contiguous": (of_asset, keys("one", *made)),
+        "asset, not contiguous": (of_asset, [*keys("two", made[0]), *keys("two", made[3])]),
+    }
+    started = {
+        what: ({"key": "dagster/backfill", "value": call(asked)}, asked) for what, (call, asked) in wanted.items()
+    }
+    neighbours = keys("two", made[1], made[2])
+    tags = [
+        {"key": "dagster/asset_partition_range_start", "value": neighbours[0]},
+        {"key": "dagster/asset_partition_range_end", "value": neighbours[1]},
+        {"key": "way", "value": "range"},
+    ]
+    launch = {"selector": {**where, "jobName": "research"}, "executionMetadata": {"tags": tags}, "runConfigData": "{}"}
+    assert ui.ask(LAUNCH, p=launch)["launchRun"]["__typename"] == "LaunchRunSuccess"
+    started["one run over a range"] = (tags[2], neighbours)
+
+    def runs_of(tag: dict) -> list[dict]:
+        return ui.ask(RUNS, tags=[tag])["runsOrError"]["results"]
+
+    def made_by(runs: list[dict], asset: str = "metrics") -> list[str]:
+        found = [m for run in runs for m in run["assetMaterializations"] if m["assetKey"]["path"] == [asset]]
+        return sorted(m["partition"] for m in found)
+
+    def ended() -> bool:
+        found = {what: runs_of(tag) for what, (tag, _) in started.items()}
+        return all(
+            runs and all(run["status"] in ENDED for run in runs)
+            and (set(made_by(runs)) >= set(started[what][1]) or any(run["status"] != "SUCCESS" for run in runs))
+            for what, runs in found.items()
+        )  # fmt: skip
+
+    wait("the end of all back-fills", ended, 900)
+    for what, (tag, asked) in started.items():
+        runs = runs_of(tag)
+        assert {run["status"] for run in runs} == {"SUCCESS"}, what
+        for asset in MEMBERS:
+            assert made_by(runs, asset) == sorted(asked), (what, asset)
+    again = dict(environment(ui.project), DAGSTER_HOME=str(ui.project.dagster_home))
+    line = ["asset", "materialize", "-m", "ledger_pipeline.definitions", "--select", ",".join(MEMBERS)]
+    corners = f"{neighbours[0]}...{neighbours[1]}"
+    done = subprocess.run(
+        [str(COMMAND.with_name("dagster")), *line, "--partition-range", corners],
+        env=again, cwd=ui.project.root, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    newest = ui.ask(
+        "{runsOrError(limit: 1) {... on Runs {results {assetMaterializations {partition assetKey {path}}}}}}"
+    )
+    assert made_by(newest["runsOrError"]["results"]) == sorted(neighbours)
+
+
+@pytest.mark.campaign
+def test_a_run_whose_process_was_killed_fails_within_a_minute(ui) -> None:
+    repository = ui.ask(LOCATION)["repositoriesOrError"]["nodes"][0]
+    tags = [
+        {"key": "dagster/asset_partition_range_start", "value": "buy_and_hold|demo"},
+        {"key": "dagster/asset_partition_range_end", "value": "sma_long_flat_200|demo"},
+        {"key": "way", "value": "killed"},
+    ]
+    selector = {
+        "repositoryName": repository["name"],
+        "repositoryLocationName": repository["location"]["name"],
+        "jobName": "research",
+    }
+    config = json.dumps({"ops": {"research_run": {"config": {"truncation_cuts": 50}}}})
+    launch = {"selector": selector, "executionMetadata": {"tags": tags}, "runConfigData": config}
+    run_id = ui.ask(LAUNCH, p=launch)["launchRun"]["run"]["runId"]
+    events = "query($id: ID!) {runOrError(runId: $id) {... on Run {status eventConnection {events {... on MessageEvent {message}}}}}}"  # noqa: E501
+
+    def process() -> int | None:
+        told = ui.ask(events, id=run_id)["runOrError"]["eventConnection"]["events"]
+        found = [re.search(r"Started process for run \(pid: (\d+)\)", event.get("message", "")) for event in told]
+        return next((int(match[1]) for match in found if match), None)
+
+    os.kill(wait("the start of the run", process, 60), signal.SIGKILL)
+    wait("its failure", lambda: ui.ask(events, id=run_id)["runOrError"]["status"] == "FAILURE", 60)
 
 
 START = "mutation($sensor: SensorSelector!) {startSensor(sensorSelector: $sensor) {__typename}}"
