@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -70,8 +70,8 @@ _VENUES = {"exchange": "EXCHANGE", "paper": "ALPACA", "live": "ALPACA", None: "S
 class TradeEntry:
     """One trade entry. Fields as in ENTRY_SCHEMA; amounts are Decimal, occurred_at is aware.
 
-    InputError for an unknown kind, side or asset type, a negative quantity or price, a quantity finer than 1e-9, a time
-    without a zone.
+    InputError for an unknown kind, side or asset type, a negative quantity or price (but that of a dividend, which
+    may be taken back or taxed), a quantity finer than 1e-9, a time without a zone.
     """
 
     event_id: str
@@ -110,7 +110,7 @@ class TradeEntry:
         if self.asset_type not in (None, *ASSET_TYPES):
             known = ", ".join(ASSET_TYPES)
             raise InputError(f"trade entry {self.entry_id}: asset type {self.asset_type!r} is none of {known}.")
-        if self.quantity < 0 or (self.price is not None and self.price < 0):
+        if self.quantity < 0 or (self.price is not None and self.price < 0 and self.kind != "DIVIDEND"):
             raise InputError(f"trade entry {self.entry_id}: its quantity and price are never negative.")
         if self.kind == "FILL_BUSTED" and not self.reverses:
             raise InputError(f"trade entry {self.entry_id}: a bust names the fill it takes back.")
@@ -257,6 +257,19 @@ def _ledger_rows(ledger: Ledger) -> Iterable[Event]:
 
 
 def _entry(event: Event, account: str, environment: str | None, asset_type: str | None) -> TradeEntry:
+    """The entry of an event. Income that makes none as it stands counts with its cash alone, and says so: whatever a
+    broker sends, the rest of the account can be attributed.
+    """
+    try:
+        return _stated(event, account, environment, asset_type)
+    except InputError as error:
+        if event.kind != "DIVIDEND":
+            raise
+        plain = replace(event, quantity=None, price=None, payload={"reason": f"counted by its cash alone: {error}"})
+        return _stated(plain, account, environment, asset_type)
+
+
+def _stated(event: Event, account: str, environment: str | None, asset_type: str | None) -> TradeEntry:
     told: Mapping[str, Any] = event.payload
     dividend = event.kind == "DIVIDEND"
     return TradeEntry(

@@ -18,7 +18,7 @@ from ledger_pipeline.errors import LedgerPipelineError, told
 
 EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input,
 3 refused or blocked, 4 not found or done already, 5 integrity failure, 6 broker error, 7 reconciliation break,
-130 interrupted."""
+8 traded, and what follows from it failed, 130 interrupted."""
 
 _JSON = "ledger_pipeline.json"
 

@@ -14,6 +14,7 @@ from ledger_pipeline.errors import BlockedError, InputError
 from ledger_pipeline.project import Project
 
 ALREADY_DONE = 4
+FAILED_AFTER = 8
 
 
 def plan(project: Project, name: str, kind: str, asked: Asked, note: str | None = None) -> None:
@@ -63,11 +64,15 @@ def trade(project: Project, name: str, kind: str, asked: Asked) -> None:
         **vars(asked.where),
     )  # fmt: skip
     decided, ran = done["decision"], done["run"]
-    told = decided if ran is None else ran | {"settled": decided["settled"]}
+    told = decided if ran is None else ran | {"settled": decided["settled"], "failed_after": done["failed_after"]}
     _show(told, decided, ran, asked)
+    if done["failed_after"]:
+        click.echo(f"error: the orders are as shown; what follows from them failed: {done['failed_after']}", err=True)
     if decided["settled"]:
         raise SystemExit(ALREADY_DONE)
     _end(decided["status"], (ran or {}).get("outcome"))
+    if done["failed_after"]:
+        raise SystemExit(FAILED_AFTER)
 
 
 def _show(told: dict[str, Any], decided: dict[str, Any], ran: dict[str, Any] | None, asked: Asked) -> None:

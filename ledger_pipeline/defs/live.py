@@ -17,9 +17,9 @@ from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.planning.guardrails import Verdict
 
 OWNERS = ["team:trading"]
-POOL = "book"  # one process writes a book at a time; the book itself refuses a second one's order
 
 
 def live_asset(kind: str, *rooms: str, group: str = "live", **options: Any) -> dict[str, Any]:
@@ -31,7 +31,6 @@ def live_asset(kind: str, *rooms: str, group: str = "live", **options: Any) -> d
         "owners": OWNERS,
         "tags": {"layer": "live"},
         "code_version": code_version(*rooms),
-        "pool": POOL,
         **options,
     }
 
@@ -136,6 +135,7 @@ def session_orders(
     """
     from ledger_pipeline import progress
     from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.trading.deployment.by_hand import guard_by_owner
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import leg_from_json
     from ledger_pipeline.trading.views import order_row
@@ -143,6 +143,11 @@ def session_orders(
     def tell(text: str) -> None:
         context.log.info(text)
         progress.report(0, 0, text)
+
+    def warn(verdicts: "tuple[Verdict, ...]") -> None:
+        for verdict in verdicts:
+            if not verdict.passed and not verdict.blocks:
+                tell(f"warning: {verdict.sentence}")
 
     legs = [leg_from_json(row) for row in config.legs]
     with trading.desk(live_parts(context.partition_key)[0]) as desk:
@@ -153,6 +158,7 @@ def session_orders(
             desk.broker,
             policy=config.policy,
             session=desk.session,
+            guards=(guard_by_owner(trading.project, desk.broker, legs, warn),),
             timeout=config.timeout,
             root=trading.root,
             on_progress=tell,

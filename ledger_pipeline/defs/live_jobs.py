@@ -4,6 +4,7 @@ somebody asks.
 
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,11 +13,15 @@ from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import TradingResource
 
 if TYPE_CHECKING:
+    from ledger_pipeline.trading.deployment.deployment import Deployment
     from ledger_pipeline.trading.desk import Desk
 
 # Once only is the book's work, not Dagster's; a retry of a run that sends orders would only delay what stopped it.
 _TAGS = {"dagster/max_retries": "0", "dagster/max_runtime": "3600"}
 _NEW_YORK = "America/New_York"
+ASKED_AT = "ledger_pipeline/asked_at"  # the broker's time at which a schedule asked for a run
+ATTEMPTS = 20  # of one deployment in one session
+PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(minutes=30)
 _BEFORE = ("broker_account", "reconciliation")
 _BOOK = ("live_ledger", "open_orders", "live_positions")
 _ATTRIBUTION = ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance")
@@ -121,8 +126,9 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
         cron_schedule="*/5 9-16 * * 1-5",
         execution_timezone=_NEW_YORK,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"Every deployed {kind} in the sessions of its schedule, ten minutes after the open or as many as "
-        "it says, by the broker's clock and the exchange calendar. What was missed is made up for within the session.",
+        description=f"Every deployed {kind} from the session of its schedule on, ten minutes after the open or as many "
+        "as it says, by the broker's clock and the exchange calendar, until it has bought or decided to buy nothing. "
+        "What was missed, blocked or interrupted is tried again, at growing intervals.",
     )
     def schedule(
         context: dg.ScheduleEvaluationContext, trading: TradingResource
@@ -131,26 +137,61 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
         from ledger_pipeline.trading.deployment.due import due
 
         found, reasons = [], []
-        made = {name: trading.deployment(name) for name in scheduled_names(trading.project)}
-        mine = [name for name, one in made.items() if (one.policy is not None) == (kind == "policy")]
-        for name, desk in _desks(trading, context, mine):
-            is_due, why_not = due(trading.project, made[name], desk.book, desk.now, desk.session)
-            if not is_due:
-                reasons.append(f"{name}: {why_not}")
+        for name in scheduled_names(trading.project):
+            made = _deployed(trading, context, name)
+            if made is None or (made.policy is not None) != (kind == "policy"):
                 continue
-            session = desk.session.isoformat()
-            _add(context, name, session)
-            tick = f"{context.scheduled_execution_time:%H:%M}"
-            found.append(
-                dg.RunRequest(
-                    run_key=f"{name} {session} {tick}",
-                    partition_key=live_key(name, session),
-                    tags={"deployment": name},
+            for _, desk in _desks(trading, context, [name]):
+                asked = due(trading.project, made, desk.book, desk.now, desk.session)
+                session, at = desk.session.isoformat(), desk.now.isoformat()
+                attempt, wait = _attempts(context.instance, name, session, desk.now) if asked.now else (0, asked.why)
+                if wait:
+                    reasons.append(f"{name}: {wait}")
+                    continue
+                _add(context, name, session)
+                tags = {"deployment": name, "session": session, "book": desk.book.name, ASKED_AT: at, "why": asked.why}
+                found.append(
+                    dg.RunRequest(
+                        run_key=f"{name} {session} {attempt} {context.scheduled_execution_time:%H:%M}",
+                        partition_key=live_key(name, session),
+                        tags=tags | {"attempt": str(attempt)},
+                    )
                 )
-            )
         return found or dg.SkipReason("; ".join(reasons) or f"there is no deployed {kind} whose book can be opened")
 
     return schedule
+
+
+def _deployed(trading: TradingResource, context, name: str) -> "Deployment | None":
+    """A deployment, None when its file is not sound; a faulty one keeps no other from trading."""
+    from ledger_pipeline.errors import LedgerPipelineError
+
+    try:
+        return trading.deployment(name)
+    except LedgerPipelineError as error:
+        context.log.error(f"{name}: {error}")
+        return None
+
+
+def _attempts(instance: dg.DagsterInstance, name: str, session: str, now: datetime) -> tuple[int, str]:
+    """The number of the next attempt of a deployment in a session, and why it is not made now (empty when it is).
+
+    The pause after an attempt grows by five minutes with each, to half an hour at most; an attempt that is under way
+    is waited for.
+    """
+    runs = instance.get_runs(dg.RunsFilter(tags={"deployment": name, "session": session}), limit=ATTEMPTS + 1)
+    runs = [run for run in runs if ASKED_AT in run.tags]
+    if any(not run.is_finished for run in runs):
+        return len(runs) + 1, f"{session}: attempt {len(runs)} is under way"
+    if len(runs) >= ATTEMPTS:
+        return len(runs) + 1, f"{session}: {ATTEMPTS} attempts were made; the next session goes on"
+    last = max((datetime.fromisoformat(run.tags[ASKED_AT]) for run in runs), default=None)
+    again = None if last is None else last + min(len(runs) * PAUSE, LONGEST_PAUSE)
+    if again is not None and now < again:
+        return len(
+            runs
+        ) + 1, f"{session}: attempt {len(runs)} was made at {last:%H:%M}, the next is at {again:%H:%M} UTC"
+    return len(runs) + 1, ""
 
 
 trade_policies = _trading_schedule("trade_policies", trade_policy, "policy")
@@ -190,7 +231,9 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
             continue
         told = [name, state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]]
         _add(context, name, session)
-        requests.append(dg.RunRequest(run_key=hash_json(told), partition_key=live_key(name, session)))
+        requests.append(
+            dg.RunRequest(run_key=hash_json(told), partition_key=live_key(name, session), tags={"book": name})
+        )
     return dg.SensorResult(requests) if requests else dg.SkipReason("; ".join(reasons) or "there is no book yet")
 
 
@@ -220,7 +263,8 @@ def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResourc
         seen[name] = fresh[-1].seq
         session = max(event.occurred_at for event in fresh).date().isoformat()
         _add(context, name, session)
-        requests.append(dg.RunRequest(run_key=f"{name} {seen[name]}", partition_key=live_key(name, session)))
+        key = live_key(name, session)
+        requests.append(dg.RunRequest(run_key=f"{name} {seen[name]}", partition_key=key, tags={"book": name}))
     if not requests:
         return dg.SkipReason("nothing arrived that was not attributed")
     return dg.SensorResult(requests, cursor=json.dumps(seen, sort_keys=True))

@@ -10,7 +10,7 @@ import dagster as dg
 
 from ledger_pipeline import progress
 from ledger_pipeline.defs.launch import instance, materialize, succeeded
-from ledger_pipeline.errors import BreakError
+from ledger_pipeline.errors import BreakError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 Tell = Callable[[str], None]
@@ -89,7 +89,8 @@ def trade_deployment(
     tell: Tell = _silent,
 ) -> dict[str, Any]:
     """One session of a deployment: reconcile, decide, check, send once, follow, reconcile again, attribute. Returns the
-    run record with `decision` beside it: {decision, run}; run is None when nothing was to be sent.
+    run record with `decision` beside it: {decision, run, failed_after}; run is None when nothing was to be sent,
+    failed_after says what failed once the orders were worked, which changes nothing about them.
 
     BreakError when the reconciliation is not clean; nothing is sent then.
     """
@@ -110,9 +111,48 @@ def trade_deployment(
     )
     decided = live.decided(result)
     if decided["status"] == "BLOCKED":
-        return {"decision": decided, "run": None}
-    succeeded(result)
-    return {"decision": decided, "run": live.kept(f"run_{name}.json")}
+        return {"decision": decided, "run": None, "failed_after": None}
+    failed_after = None
+    try:
+        succeeded(result)
+    except LedgerPipelineError as error:
+        if not any(event.asset_key.path == [sends] for event in _materializations(result)):
+            raise
+        failed_after = str(error)
+    return {"decision": decided, "run": live.kept(f"run_{name}.json"), "failed_after": failed_after}
+
+
+def schedulers(project: Project) -> list[dict[str, Any]]:
+    """The daemon, and every schedule and sensor of live trading: name, kind, status, last tick (UTC, this machine's
+    clock) and what came of it.
+    """
+    from datetime import UTC, datetime
+
+    from dagster._core.scheduler.instigation import InstigatorStatus
+
+    from ledger_pipeline.defs.serve import SCHEDULES, SENSORS, health
+
+    def text(timestamp: float | None) -> str:
+        return "" if timestamp is None else datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
+
+    with instance(project) as records:
+        wrong = health(records)
+        beats = [status.timestamp for status in records.get_daemon_heartbeats().values()]
+        state = "RUNNING" if beats and not wrong else "NOT RUNNING"
+        rows = [{"name": "daemon", "kind": "daemon", "status": state, "tick": text(max(beats, default=None)),
+                 "outcome": "; ".join(wrong[:1])}]  # fmt: skip
+        known = {one.instigator_name: one for one in records.all_instigator_state()}
+        for kind, names in (("schedule", SCHEDULES), ("sensor", SENSORS)):
+            for name in names:
+                found = known.get(name)
+                on = found is not None and found.status is not InstigatorStatus.STOPPED
+                ticks = (
+                    [] if found is None else records.get_ticks(found.instigator_origin_id, found.selector_id, limit=1)
+                )
+                outcome = (ticks[0].skip_reason or ticks[0].status.value) if ticks else ""
+                rows.append({"name": name, "kind": kind, "status": "RUNNING" if on else "STOPPED",
+                             "tick": text(ticks[0].timestamp if ticks else None), "outcome": outcome})  # fmt: skip
+    return rows
 
 
 class _Live:

@@ -36,6 +36,7 @@ from ledger_pipeline.ledger.lifecycle import TRANSITIONS as TRANSITIONS
 EXACT = Context(prec=200, traps=[Inexact, InvalidOperation])  # sums and products of amounts are never rounded
 ZERO = Decimal(0)
 GRAIN = Decimal("0.000000001")  # of quantities
+NOTIONAL_SLIPPAGE = Decimal("0.01")  # of an order in dollars: how far a market order may be filled away from its price
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,15 @@ class Order:
 
 
 def exceeds(order: Order, filled: Decimal, value: Decimal, price: Decimal) -> bool:
-    """Whether these fills are more than the order asked for. A notional order may be passed by a cent and by one grain
-    of quantity at `price`, since quantities are rounded.
+    """Whether these fills are more than the order asked for. The broker turns a notional order into shares at a price
+    of its own and fills them at the market's, so its value may pass the amount by NOTIONAL_SLIPPAGE of it; by a cent
+    and by one grain of quantity at `price` as well, since quantities are rounded.
     """
     if order.quantity is not None:
         return filled > order.quantity
-    return value > EXACT.add(order.notional or ZERO, EXACT.fma(price, GRAIN, Decimal("0.01")))
+    asked = order.notional or ZERO
+    most = EXACT.add(EXACT.fma(asked, NOTIONAL_SLIPPAGE, asked), EXACT.fma(price, GRAIN, Decimal("0.01")))
+    return value > most
 
 
 def signed(side: str | None, amount: Decimal) -> Decimal:

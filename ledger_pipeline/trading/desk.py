@@ -44,10 +44,15 @@ def book_url(project: Project, book: str | None = None) -> str:
     """Where a book is: a path or URL as given, or the directory of an id; the environment variable LEDGER_PIPELINE_BOOK
     names it when `book` is None, and else it is `local`.
     """
-    given = book or os.environ.get(BOOK_VARIABLE) or DEFAULT_BOOK
+    given = named_book(book)
     if "/" in given or os.sep in given:
         return given
     return str(project.books / check_id("book", given))
+
+
+def named_book(book: str | None = None) -> str:
+    """The id, path or URL of a book as it was given, else that in LEDGER_PIPELINE_BOOK, else `local`."""
+    return book or os.environ.get(BOOK_VARIABLE) or DEFAULT_BOOK
 
 
 def session_file(project: Project, book: str | None, session: str, name: str) -> Path:
@@ -74,8 +79,9 @@ def open_desk(
     target: str | None = None,
     exchange_url: str | None = None,
     deployment_mode: str | None = None,
+    feed: str = "iex",
 ) -> Iterator[Desk]:
-    """The book with its broker, closed at the end.
+    """The book with its broker, closed at the end. feed: of the last trades.
 
     `target` (exchange, paper or live) is the book's own environment when None, and the local exchange for a new book.
     Raises what `connect` and `open_book` raise; RefusedError when the broker's account or environment is not the
@@ -91,7 +97,7 @@ def open_desk(
             f"the book at {url} belongs to environment {bound}, not {target}; open the book of that environment, or a "
             "new one."
         )
-    broker = connect(target or bound or "exchange", url=exchange_url, deployment_mode=deployment_mode)
+    broker = connect(target or bound or "exchange", url=exchange_url, deployment_mode=deployment_mode, feed=feed)
     try:
         clock = broker.clock()
         # The local exchange's clock is its own, and so are the times of a book that records it.

@@ -40,6 +40,7 @@ FILL_TYPES = ("fill", "partial_fill")
 DIVIDENDS = frozenset(
     {"DIV", "DIVCGL", "DIVCGS", "DIVFT", "DIVNRA", "DIVROC", "DIVTW", "DIVTXEX", "DIVWH", "CGD", "CDIV", "SDIV"}
 )
+SPLITS = frozenset({"SPLIT", "SSP"})
 FEES = frozenset({"FEE", "CFEE", "DIVFEE", "PTC", "PTR"})
 INTERESTS = frozenset({"INT", "INTNRA", "INTTW"})
 TRANSFERS = frozenset({"CSD", "CSW", "JNLC", "TRANS", "ACATC"})
@@ -306,7 +307,7 @@ def _fill(it: Row, identity: str) -> Activity:
 def _cash(it: Row, identity: str, type_: str) -> CashActivity:
     status = it.data.get("status") or "executed"
     quantity = it.maybe(it.amount, "qty")
-    amount = it.amount("net_amount") if type_ != "SPLIT" else it.maybe(it.amount, "net_amount") or Decimal(0)
+    amount = it.amount("net_amount") if type_ not in SPLITS else it.maybe(it.amount, "net_amount") or Decimal(0)
     kind = cash_kind(type_, amount)
     strange = status not in ACTIVITY_STATUSES or it.data.get("currency") not in (None, "", "USD")
     if kind == UNRECOGNIZED or strange or (kind == "SPLIT" and quantity is None):
@@ -330,7 +331,7 @@ def cash_kind(type_: str, amount: Decimal) -> str:
     """The kind of event that an activity of `type_` is, UNRECOGNIZED when we do not know it."""
     if type_ in TRANSFERS:
         return "WITHDRAWN" if amount < 0 else "DEPOSITED"
-    kinds = {"DIVIDEND": DIVIDENDS, "FEE": FEES, "INTEREST": INTERESTS, "SPLIT": {"SPLIT"}}
+    kinds = {"DIVIDEND": DIVIDENDS, "FEE": FEES, "INTEREST": INTERESTS, "SPLIT": SPLITS}
     return next((kind for kind, types in kinds.items() if type_ in types), UNRECOGNIZED)
 
 

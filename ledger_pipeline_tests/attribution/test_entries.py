@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,6 +12,7 @@ from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.entries import TradeEntry, entries_of, joined, table_of, trade_entries
 from ledger_pipeline.attribution.report import differences
 from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.folds import lots, reconstruct
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.attribution.hand import at, buy, held, realised
@@ -55,6 +56,31 @@ def book(tmp_path):
         [event("DIVIDEND", cash_delta="1.00", quantity="10", price="0.1", payload={"activity_id": "d1"}, **common)]
     )
     return made
+
+
+def test_income_that_is_taken_back_or_makes_no_sense_ends_no_attribution() -> None:
+    """Withholding and reversals are negative amounts a share; a dividend on a short holding, or of another shape, counts
+    with its cash alone.
+    """
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    bought = Event(
+        kind="FILLED", occurred_at=at, strategy="core", symbol="VTI", side="BUY", quantity=Decimal(10), price=Decimal(250),
+        fee=Decimal(0), cash_delta=Decimal(-2500), order_id="o", fill_id="f", book="b", seq=1, event_id="b-1",
+    )  # fmt: skip
+    rows = [("1.00", "10", "0.10"), ("-0.15", "10", "-0.015"), ("-1.00", "-10", "0.10"), ("0.30", "10", "0.03")]
+    income = [
+        Event(
+            kind="DIVIDEND", occurred_at=at + timedelta(days=n), strategy="core", symbol="VTI", quantity=Decimal(held),
+            price=Decimal(price), cash_delta=Decimal(cash), book="b", seq=n + 1, event_id=f"b-{n + 1}",
+        )
+        for n, (cash, held, price) in enumerate(rows, 1)
+    ]  # fmt: skip
+    table = trade_entries([bought, *income], account="x")
+    assert table.num_rows == 5
+    odd = entries_of(table)[3]
+    assert odd.quantity == 0 and odd.cash == Decimal("-1.00") and "counted by its cash alone" in odd.notes
+    found = attribute(table)
+    assert sum(found.income.column("amount").to_pylist()) == Decimal("0.15")
 
 
 def test_entries_hold_what_the_events_say(book):

@@ -13,7 +13,7 @@ import pytest
 from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files, follow_deployments
 from ledger_pipeline.defs.launch import instance
-from ledger_pipeline.defs.live_jobs import alert, attribute_fills, trade_policies, trade_strategies
+from ledger_pipeline.defs.live_jobs import ATTEMPTS, alert, attribute_fills, trade_policies, trade_strategies
 from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
@@ -204,10 +204,111 @@ def test_the_schedule_asks_once_for_a_due_session_and_twice_changes_nothing(reco
     assert isinstance(later, dg.SkipReason) and "decided already" in later.skip_message
 
 
+def asked(records, project, moment: str) -> dict[str, str] | str:
+    """The tags of the run that a tick asks for `core`, and why it asks for none."""
+    found = tick(records, project, trade_policies, moment)
+    if isinstance(found, dg.SkipReason):
+        return found.skip_message
+    (request,) = found
+    return dict(request.tags)
+
+
+def test_a_blocked_session_is_tried_again_paced_and_told_once_until_it_buys(records, traded, served) -> None:
+    served.admin.to("2026-01-06T14:40:00Z")  # nobody has traded VTI today: its last price is a day old
+    first = asked(records, traded, "2026-01-06 09:40")
+    assert first["attempt"] == "1" and first["book"] == "local"
+    assert not trade(records, traded, "2026-01-06", tags=first).success and served.sent() == []
+    assert "attempt 1 was made at 14:40, the next is at 14:45 UTC" in asked(records, traded, "2026-01-06 09:40")
+    served.admin.to("2026-01-06T14:45:00Z")
+    second = asked(records, traded, "2026-01-06 09:45")
+    assert second["attempt"] == "2"
+    assert not trade(records, traded, "2026-01-06", tags=second).success
+    assert kinds(traded).count("BLOCKED") == 1  # the same reason again is no second row
+    served.admin.to("2026-01-06T14:50:00Z")
+    assert "the next is at 14:55 UTC" in asked(records, traded, "2026-01-06 09:50")  # the pauses grow
+    served.admin.to("2026-01-06T14:55:00Z")
+    for symbol, price in (("VTI", 250), ("VXUS", 60)):
+        served.admin.price(symbol, price)
+    third = asked(records, traded, "2026-01-06 09:55")
+    assert trade(records, traded, "2026-01-06", tags=third).success and len(served.sent()) == 2
+    assert "decided already" in asked(records, traded, "2026-01-06 10:00")
+
+
+def test_attempts_end_and_the_next_session_goes_on(records, traded, served) -> None:
+    served.admin.to("2026-01-06T14:40:00Z")
+    tags = asked(records, traded, "2026-01-06 09:40")
+    for number in range(ATTEMPTS):
+        records.add_run(
+            dg.DagsterRun("trade_policy", run_id=f"{number:032d}", status=dg.DagsterRunStatus.FAILURE, tags=tags)
+        )
+    served.admin.to("2026-01-06T20:30:00Z")
+    assert "20 attempts were made; the next session goes on" in asked(records, traded, "2026-01-06 15:30")
+    served.admin.to("2026-01-07T14:40:00Z")
+    assert asked(records, traded, "2026-01-07 09:40")["attempt"] == "1"
+
+
+def test_an_attempt_under_way_is_waited_for(records, traded, served) -> None:
+    served.admin.to("2026-01-06T14:40:00Z")
+    tags = asked(records, traded, "2026-01-06 09:40")
+    records.add_run(dg.DagsterRun("trade_policy", run_id="1" * 32, status=dg.DagsterRunStatus.STARTED, tags=tags))
+    served.admin.to("2026-01-06T15:40:00Z")
+    assert "attempt 1 is under way" in asked(records, traded, "2026-01-06 10:40")
+
+
+def test_a_decision_that_was_interrupted_is_finished(records, traded, served, monkeypatch) -> None:
+    """The first order is sent, the second one only intended when the process ends."""
+    served.admin.to("2026-01-06T14:40:00Z")
+    for symbol, price in (("VTI", 250), ("VXUS", 60)):
+        served.admin.price(symbol, price)
+    from ledger_pipeline.trading.orders import executor
+
+    real, sent = executor.send, []
+
+    def once(sender, order) -> None:
+        if sent:
+            raise RuntimeError("the process ends here")
+        sent.append(order)
+        real(sender, order)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executor, "send", once)
+        asked(records, traded, "2026-01-06 09:40")
+        assert not trade(records, traded, "2026-01-06").success
+    assert len(served.sent()) == 1
+    served.admin.to("2026-01-06T14:45:00Z")
+    told = asked(records, traded, "2026-01-06 09:45")
+    assert "the orders of core.2026-01-06 are not settled" in told["why"]
+    for symbol, price in (("VTI", 250), ("VXUS", 60)):
+        served.admin.price(symbol, price)
+    assert trade(records, traded, "2026-01-06", tags=told).success
+    assert len(served.sent()) == 2 and kinds(traded).count("DECIDED") == 1
+
+
+def test_an_untradable_target_stops_no_other(records, traded, served) -> None:
+    served.admin.asset("VXUS", tradable=False)
+    trade(records, traded)
+    assert len(served.sent()) == 1 and ("core", "VTI") in read_book(traded).state.positions
+    told = [event for event in read_book(traded).events(kinds=("BLOCKED",))]
+    assert [(event.symbol, event.reasons) for event in told] == [("VXUS", ("NOT_TRADABLE",))]
+    trade(records, traded)
+    assert kinds(traded).count("BLOCKED") == 1 and len(served.sent()) == 1
+
+
+def test_a_sunday_says_that_it_is_sunday(records, traded, served) -> None:
+    served.admin.to("2026-01-11T15:00:00Z")
+    assert "core: Sunday, 2026-01-11, is no session of XNYS" in asked(records, traded, "2026-01-09 10:00")
+
+
+def test_one_faulty_file_stops_no_other_deployment(records, traded, served) -> None:
+    (traded.strategies / "deployments" / "bad.yaml").write_text("policy: [\n")
+    served.admin.to("2026-01-06T14:40:00Z")
+    assert asked(records, traded, "2026-01-06 09:40")["deployment"] == "core"
+
+
 def test_a_scheduler_that_was_down_catches_up_within_the_session(records, traded, served) -> None:
     served.admin.to("2026-01-06T19:00:00Z")
     (request,) = tick(records, traded, trade_policies, "2026-01-06 14:00")
-    assert request.run_key == "core 2026-01-06 14:00"
+    assert request.run_key == "core 2026-01-06 1 14:00"
     served.admin.to("2026-01-06T20:56:00Z")
     assert isinstance(tick(records, traded, trade_policies, "2026-01-06 15:56"), dg.SkipReason)
 

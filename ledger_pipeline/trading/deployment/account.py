@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError
+from ledger_pipeline.errors import BlockedError, RefusedError
 from ledger_pipeline.ledger.events import decimal_text, time_text
 from ledger_pipeline.ledger.orders import EXACT, ZERO
+from ledger_pipeline.market.sources.alpaca import fetch_actions
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount
+from ledger_pipeline.trading.sessions import NEW_YORK
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
@@ -31,7 +33,8 @@ def plan_account(
 ) -> tuple[PlanAccount, dict[str, LatestTrade]]:
     """The account of a policy and the last trades it is valued at. others: capital of the deployments that have some.
 
-    BlockedError naming a holding without a price; BrokerError when prices cannot be read.
+    BlockedError naming a holding without a price, or a symbol with a corporate action since its last trade;
+    BrokerError when prices cannot be read.
     """
     own = owned(book.events(), deployment.name, until=_LATER, capital=deployment.capital, others=others)
     positions = dict(own.positions)
@@ -47,12 +50,32 @@ def plan_account(
             f"HOLDING_WITHOUT_PRICE: {', '.join(unpriced)} is held and the broker has no last trade of it, so the "
             "account cannot be valued; try again when it trades, or sell it."
         )
+    _check_basis(trades, broker, now)
     held = {
         symbol: Held(quantity, EXACT.multiply(quantity, trades[symbol].price))
         for symbol, quantity in positions.items()
         if quantity
     }
     return PlanAccount(now, own.cash, held, {symbol: trade.price for symbol, trade in trades.items()}), trades
+
+
+def _check_basis(trades: Mapping[str, LatestTrade], broker: Broker, now: datetime) -> None:
+    """BlockedError when a price is from before a corporate action: it values the shares of before."""
+    today = now.astimezone(NEW_YORK).date()
+    old = {symbol: day for symbol, trade in trades.items() if (day := trade.at.astimezone(NEW_YORK).date()) < today}
+    if not old:
+        return
+    connection: Any = broker
+    try:
+        found = fetch_actions(sorted(old), min(old.values()), today, connection=connection.actions)
+    except RefusedError as error:
+        raise BlockedError(f"CORPORATE_ACTION: {error}") from None
+    for symbol, ex_date, kind in zip(found["symbol"], found["ex_date"], found["kind"], strict=True):
+        if old[symbol] < ex_date.date() <= today:
+            raise BlockedError(
+                f"CORPORATE_ACTION: the last price of {symbol} is of {old[symbol]}, before its {kind} of "
+                f"{ex_date:%Y-%m-%d}, so the account cannot be valued; try again when it has traded."
+            )
 
 
 def trades_evidence(trades: Mapping[str, LatestTrade]) -> dict[str, Any]:

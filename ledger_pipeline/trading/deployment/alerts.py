@@ -1,4 +1,5 @@
-"""What a person should be told: BLOCKED, a break, a halt, an order that the broker refused, a session that was missed.
+"""What a person should be told: BLOCKED, a break, a halt, an order that the broker refused or that ended unfilled, a
+period that ended without a purchase, or that is late.
 
 Alerts are read from the book after a seq, so nothing is missed and each is told once by whoever keeps the seq. They go
 to the log, and to a webhook when LEDGER_PIPELINE_WEBHOOK names one (https, or http on this machine): a POST of JSON.
@@ -19,14 +20,14 @@ from ledger_pipeline.errors import InputError, LedgerPipelineError, StorageError
 from ledger_pipeline.ledger.events import Event, time_text
 from ledger_pipeline.trading.connect import LOOPBACK
 from ledger_pipeline.trading.deployment.deployment import book_id, find_deployment, scheduled_names
-from ledger_pipeline.trading.deployment.due import missed
+from ledger_pipeline.trading.deployment.due import late, missed
 
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.book import Book
     from ledger_pipeline.project import Project
 
 VARIABLE = "LEDGER_PIPELINE_WEBHOOK"
-KINDS = ("BLOCKED", "BREAK_OPENED", "HALTED", "ORDER_REJECTED", "UNRECOGNIZED")
+KINDS = ("BLOCKED", "BREAK_OPENED", "HALTED", "ORDER_REJECTED", "ORDER_EXPIRED", "UNRECOGNIZED")
 LOOK_BACK = timedelta(days=10)  # how far missed sessions are looked for
 _TIMEOUT = 10.0
 
@@ -57,8 +58,9 @@ def _alert(book: str, event: Event) -> Alert:
 
 
 def missed_sessions(project: Project, book: Book, session: date, told: Iterable[str] = ()) -> list[Alert]:
-    """Alerts about sessions before `session` in which a deployment of the book was to decide and did not; `told` are
-    their texts that were told before. Deployments begin with their first decision.
+    """Alerts about sessions before `session` in which a deployment of the book was to buy, and neither bought nor
+    decided not to, in that period (MISSED_SESSION) or until now (LATE); `told` are their texts that were told before.
+    Deployments begin with their first decision.
     """
     found = []
     for name in scheduled_names(project):
@@ -71,11 +73,32 @@ def missed_sessions(project: Project, book: Book, session: date, told: Iterable[
         first = next((e.occurred_at.date() for e in book.events(kinds=_DECISIONS) if e.strategy == name), None)
         if first is None:
             continue
-        for day in missed(project, made, book, session, max(first, session - LOOK_BACK)):
-            text = f"MISSED_SESSION {name}: it was to decide in {day} and the book has nothing of it"
+        days = [
+            ("MISSED_SESSION", day) for day in missed(project, made, book, session, max(first, session - LOOK_BACK))
+        ]
+        since = late(project, made, book, session)
+        for kind, day in [*days, *([("LATE", since)] if since is not None and since >= first else [])]:
+            text = f"{kind} {name}: {_UNDONE[kind].format(day)}: {last_word(book, name)}"
             if text not in told:
-                found.append(Alert("MISSED_SESSION", book.name, text, 0, f"{day}T00:00:00.000000Z", name))
+                found.append(Alert(kind, book.name, text, 0, f"{day}T00:00:00.000000Z", name))
     return found
+
+
+_UNDONE = {
+    "MISSED_SESSION": "it was to buy in {} and did not until its period ended",
+    "LATE": "it was to buy in {} and has not yet",
+}
+
+
+def last_word(book: Book, name: str) -> str:
+    """What the book says last of a deployment's decisions."""
+    last = None
+    for event in book.events(kinds=_DECISIONS):
+        last = event if event.strategy == name else last
+    if last is None:
+        return "the book has nothing of it"
+    why = "; ".join(last.payload.get("why", ())) or ", ".join(last.reasons)
+    return f"last {last.kind} at {time_text(last.occurred_at)[:16]}: {why or 'see the book'}"
 
 
 _DECISIONS = ("DECIDED", "NO_ACTION", "BLOCKED")

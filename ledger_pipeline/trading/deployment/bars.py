@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ledger_pipeline.errors import BlockedError
+from ledger_pipeline.errors import BlockedError, RefusedError
 from ledger_pipeline.market.bars import normalise_actions
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.quality import quality_report
@@ -38,6 +38,24 @@ class LiveBars:
     snapshot: Snapshot
     pulse: date
     ratios: Mapping[str, float]
+
+
+def require_followable(snapshot: Snapshot, symbols: Sequence[str]) -> None:
+    """RefusedError when these instruments cannot be followed live: what trades decides once a session, at the close
+    before it, so all must have daily bars and one calendar.
+    """
+    calendars = sorted({snapshot.calendars[symbol] for symbol in symbols})
+    if len(calendars) > 1:
+        raise RefusedError(
+            f"the universe follows {len(calendars)} calendars ({', '.join(calendars)}), and a deployment trades in the "
+            "sessions of one: name a universe of one calendar in the experiment, run it and promote that run."
+        )
+    ts = snapshot.bars["ts"][snapshot.bars["symbol"].isin(symbols)]
+    if not (ts.dt.normalize() == ts).all():
+        raise RefusedError(
+            "the run was made on bars within the day, and a deployment decides on daily bars: run the experiment on a "
+            "snapshot of daily bars and promote that run."
+        )
 
 
 def pulse_of(calendar: str, session: date) -> date:
@@ -72,16 +90,17 @@ def live_bars(
     BlockedError when there is no new bar, when bars were restated, or when their quality is not what it should be;
     RefusedError for a corporate action that cannot be followed; BrokerError when the broker cannot be read.
     """
-    pulse, name = pulse_of(promoted.calendar, session), live_id(deployment, session)
+    calendar = promoted.calendars[symbols[0]]
+    pulse, name = pulse_of(calendar, session), live_id(deployment, session)
     known = _base(root, promoted, deployment, session)
     last = min(known.bars["ts"].max().date(), pulse)
     after = fetch_actions(symbols, last + pd.Timedelta(days=1), session, connection=actions)
     ratios = _ratios(after, pulse)
     if name in snapshot_ids(root):
         return LiveBars(open_snapshot(name, root=root), pulse, ratios)
-    before = sessions(promoted.calendar, last - pd.Timedelta(days=30), last)[-OVERLAP:]
+    before = sessions(calendar, last - pd.Timedelta(days=30), last)[-OVERLAP:]
     fetched, record = fetch_bars(
-        symbols, before[0].date(), pulse, feed=feed, connection=bars, calendar=promoted.calendar, allow_missing=True,
+        symbols, before[0].date(), pulse, feed=feed, connection=bars, calendar=calendar, allow_missing=True,
         allow_absent=True, now=now,
     )  # fmt: skip
     sealed, fetched = _text(known.bars), _text(fetched)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.errors import InputError, NotFoundError
 from ledger_pipeline.identity import canonical_json, hash_json
 from ledger_pipeline.ledger.events import Event, parse_time, time_text
+from ledger_pipeline.ledger.lifecycle import EXPIRED, REJECTED
 from ledger_pipeline.trading.orders.gate import codes
 from ledger_pipeline.trading.orders.halts import standing
 from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json, leg_to_json
@@ -246,8 +247,12 @@ def orders_by_decision(state: BookState, deployment: str) -> dict[Key, list[Orde
 
 
 def used(orders: Sequence[Order]) -> bool:
-    """Whether a decision has used its period up: one of its orders was sent, or may still be."""
-    return any(order.submits or order.fills or order.is_open for order in orders)
+    """Whether a decision has used its period up: one of its orders was filled, or may still be, or was canceled, which
+    is somebody's will. One that was refused, or ended without a fill, has bought nothing.
+    """
+    return any(
+        order.fills or order.is_open or (order.submits and order.status not in (REJECTED, EXPIRED)) for order in orders
+    )
 
 
 def record(book: Book, key: Key) -> dict[str, Any]:

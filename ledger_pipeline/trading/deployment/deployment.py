@@ -26,7 +26,7 @@ from ledger_pipeline.files import location, write_file
 from ledger_pipeline.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
-from ledger_pipeline.trading.desk import book_url
+from ledger_pipeline.trading.desk import DEFAULT_BOOK, book_url
 from ledger_pipeline.trading.planning.policy import Guardrails, Limit, Policy, Schedule, load_policy
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class Promoted(_Part):
 class Deployment(_Part):
     """One deployment; exactly one of `policy` and `experiment` (with `promoted`) names what decides.
 
-    book: id, path or s3:// URL, None for the default one. mode: exchange, paper or live; None for
+    book: id, path or s3:// URL; a file without one means `local`, whatever the environment says, and None, for a policy
+    that has no file, the default book. mode: exchange, paper or live; None for
     what the book belongs to, the local exchange for a new one. schedule: None for that of the
     policy. guardrails: of a strategy; a policy has its own. feed: of bars and last trades. max_jump: a new close that
     is further from the one before is not traded on (0.25: 25 %).
@@ -192,7 +193,7 @@ def read_deployment(path: Path) -> Deployment:
     """The deployment of a file; InputError naming file, line and key."""
     told, tree = read_yaml(path, "a deployment is a mapping with the key policy, or experiment and promoted")
     try:
-        return Deployment.model_validate({**told, "name": path.stem})
+        return Deployment.model_validate({"book": DEFAULT_BOOK, **told, "name": path.stem})
     except ValidationError as error:
         first = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
         place = tuple(part for part in first["loc"])

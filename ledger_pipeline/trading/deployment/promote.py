@@ -15,6 +15,7 @@ from ledger_pipeline.simulation.fold import ENGINE_VERSION
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.trading.deployment.bars import require_followable
 from ledger_pipeline.trading.deployment.deployment import (
     Deployment,
     Lineage,
@@ -27,7 +28,7 @@ from ledger_pipeline.trading.deployment.deployment import (
     write_deployment,
 )
 from ledger_pipeline.trading.deployment.strategy import differences
-from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline.trading.desk import named_book, read_book
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.reconciliation.override import named
 
@@ -55,9 +56,10 @@ def promote(
     """The deployment of a stored run; `write_deployment` keeps it. name: the experiment's when None. A deployment of
     that name that is there already keeps its schedule, guardrails, capital and feed unless they are given.
 
-    The whole run is proven first (see simulation.proof). NotFoundError for no such run; RefusedError when it cannot be
-    reproduced, when the experiment's files are not what the run was made from, for a
-    tier 3 source, or when the deployment is a policy's or on another book; IntegrityError for damaged records.
+    The whole run is proven first (see simulation.proof). NotFoundError for no such run; RefusedError when its bars
+    cannot be followed live, when it cannot be reproduced, when the experiment's files are not what the run was made
+    from, for a tier 3 source, or when the deployment is a policy's or on another book; IntegrityError for damaged
+    records.
     """
     by, reason = named(by, reason)
     store = RunStore(project.data)
@@ -72,6 +74,7 @@ def promote(
             f"run {found['run_id']} was made by engine {found['engine']}, and this is engine {ENGINE_VERSION}: run the "
             "experiment again and promote that run."
         )
+    require_followable(opened.snapshot, opened.grid.symbols)
     proof = prove([opened], everything=True)[0]
     if proof.difference is not None:
         raise RefusedError(f"run {found['run_id']} is not promoted, since it cannot be reproduced: {proof.difference}")
@@ -108,6 +111,7 @@ def promote(
         kept = {key: getattr(before, key) for key in (*options, "feed", "max_jump")}
         options = kept | {key: value for key, value in options.items() if value is not None}
     options = {key: value for key, value in options.items() if value is not None}
+    options.setdefault("book", named_book())
     return Deployment(name=called, experiment=told["name"], promoted=pinned, **options)
 
 
@@ -125,6 +129,7 @@ def deploy_policy(
     InputError and NotFoundError for a policy that does not load, InputError when whose the book's cash is could not be
     told; RefusedError when the name is taken, or the book belongs to another environment.
     """
+    book = named_book(book)
     made = Deployment(name=check_name(name or policy), policy=policy, book=book, mode=mode, capital=capital)
     policy_of(project, made)
     if (deployments_of(project) / f"{made.name}.yaml").exists():

@@ -25,7 +25,7 @@ from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
-from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars
+from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars, require_followable
 from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLANNED, Decision, Key, Timeline, key_at
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
 from ledger_pipeline.trading.deployment.owned import owned
@@ -36,6 +36,7 @@ from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
 from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
 from ledger_pipeline.trading.orders.legs import Leg
+from ledger_pipeline.trading.orders.submit import append_once
 from ledger_pipeline.trading.planning import plan as planned
 from ledger_pipeline.trading.planning.facts import read_facts
 from ledger_pipeline.trading.planning.guardrails import Asked, Verdict, check, check_plan, guard, reasons_of
@@ -96,7 +97,7 @@ def plan_session(
     halted = halts.check(desk.book.state, root=project.root, strategy=deployment.name)
     made = replace(made, timeline=tuple(clock.events), again=again, notes=(*made.notes, *halted))
     if not dry_run and (made.status != PLANNED or not made.legs):
-        _append_once(desk, made)
+        _record(desk, made)
     log = get_logger("deployment").bind(decision=key.id, book=desk.book.name, dry_run=dry_run)
     for verdict in made.verdicts:
         log.log(logging.WARNING if verdict.blocks else logging.INFO, verdict.guardrail, says=verdict.sentence)
@@ -144,18 +145,12 @@ def _identity(project: Project, deployment: Deployment) -> str:
     return policy_of(project, deployment).hash if deployment.policy else deployment.promoted.experiment_hash
 
 
-def _append_once(desk: Desk, made: Decision) -> None:
+def _record(desk: Desk, made: Decision) -> None:
     """Record a decision that leads to no order, unless the last thing said of it is the same."""
-    event = made.event()
-
-    def decide(state: Any) -> list[Any]:
-        last = None
-        for key, known in decisions.decided_events(desk.book):
-            last = known if key == made.key else last
-        same = last is not None and (last.kind, last.reasons) == (event.kind, event.reasons)
-        return [] if same and made.memory is None else [event]
-
-    desk.book.append(decide)
+    if made.memory is None:
+        append_once(desk.book, made.event())
+    else:
+        desk.book.append([made.event()])
 
 
 def _decide(project: Project, desk: Desk, deployment: Deployment, key: Key, every: str, clock: Timeline) -> Decision:
@@ -193,7 +188,7 @@ def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: 
     if made.status != planned.PLANNED:
         return replace(found, status=NO_ACTION if made.status == planned.NO_ACTION else BLOCKED)
     clock.note("safety_checks_start", desk.now)
-    facts = _facts(desk, deployment, legs)
+    facts = replace(_facts(desk, deployment, legs), valued=trades)
     verdicts = check_plan(made, policy.limits, facts)
     clock.note("safety_checks_complete", desk.now)
     return _judged(replace(found, legs=legs), verdicts)
@@ -257,7 +252,7 @@ def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
         key = key_at(deployment.name, desk.session, every, desk.now)
         made = Decision(key, desk.book.name, every, BLOCKED, desk.now, (str(error),), (), "", "", {})
         made = replace(made, identity=_identity(project, deployment))
-        _append_once(desk, made)
+        _record(desk, made)
         return made
 
 
@@ -271,9 +266,11 @@ def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
             f"{snapshot.id!r} is {snapshot.hash[:16]}; promote a run on this one."
         )
     experiment = promoted_experiment(Catalogue(project.strategies), deployment)
+    symbols = experiment.spec.universe or snapshot.symbols
+    require_followable(snapshot, symbols)
     broker: Any = desk.broker
     return live_bars(
-        project.live_snapshots, snapshot, deployment.name, desk.session, experiment.spec.universe or snapshot.symbols,
+        project.live_snapshots, snapshot, deployment.name, desk.session, symbols,
         bars=broker.data, actions=broker.actions, feed=deployment.feed, max_jump=deployment.max_jump, now=desk.now,
     )  # fmt: skip
 

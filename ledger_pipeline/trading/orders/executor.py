@@ -29,6 +29,7 @@ from ledger_pipeline.trading.orders.funds import fund_reasons
 from ledger_pipeline.trading.orders.gate import Gate, Guard, Limits, guard_reasons
 from ledger_pipeline.trading.orders.legs import (
     Leg,
+    asset_reasons,
     check_assets,
     client_order_id,
     decision_id,
@@ -37,7 +38,7 @@ from ledger_pipeline.trading.orders.legs import (
     leg_of,
     numbered,
 )
-from ledger_pipeline.trading.orders.submit import Pace, Sender, give_up, no_trade, send, settle, utc_now
+from ledger_pipeline.trading.orders.submit import Pace, Sender, append_once, give_up, no_trade, send, settle, utc_now
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import bind, check_account, check_environment
 from ledger_pipeline.trading.sessions import read_hours, session_date
@@ -193,14 +194,15 @@ def _begin(
     decision = decision_id(policy, session)
     if not legs:
         why = ("NO_LEGS: the decision asks for no trade",)
-        sender.book.append([no_trade("NO_ACTION", sender.now(), why, decision=decision)])
+        append_once(sender.book, no_trade("NO_ACTION", sender.now(), why, decision=decision))
         return Execution(decision, session, (), why, NO_ACTION)
-    check_assets(legs, sender.broker)
+    if decided is None:  # what decides by itself goes on with its other legs
+        check_assets(legs, sender.broker)
     moment = sender.look()
     terms = sorted({leg.time_in_force for leg in legs})
     blocked = min((sender.gate.reasons(sender.state, moment, time_in_force=each) for each in terms), key=len)
     if blocked:
-        sender.book.append([no_trade("BLOCKED", sender.now(), blocked, decision=decision)])
+        append_once(sender.book, no_trade("BLOCKED", sender.now(), blocked, decision=decision))
         return Execution(decision, session, (), blocked, BLOCKED)
     events = [*([decided] if decided else []), *intents(legs, sender, policy, session)]
     crash_point("before_intent")
@@ -336,6 +338,7 @@ class _Run:
         moment = self.sender.look()
         state = self.sender.state
         reasons = self.sender.gate.reasons(state, moment, order)
+        reasons = reasons or asset_reasons(leg_of(order), self.sender.broker)
         reasons = reasons or guard_reasons(self.guards, order, state, moment.account)
         if reasons:
             self._block(order, reasons)

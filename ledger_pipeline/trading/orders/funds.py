@@ -31,7 +31,7 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
     if opposite is not None:
         return (f"OPPOSITE_ORDER: {opposite.order_id} is open on the other side, and the broker refuses both at once",)
     if order.side == "SELL":
-        return _shares(state, working, order)
+        return _shares(state, broker, working, order)
     buys = [other for other in working if other.side == "BUY"]
     symbols = sorted({other.symbol for other in (*buys, order) if _needs_price(other)})
     prices = {symbol: trade.price for symbol, trade in broker.latest_trades(symbols).items()} if symbols else {}
@@ -44,20 +44,38 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
     return ()
 
 
-def _shares(state: BookState, working: list[Order], order: Order) -> tuple[str, ...]:
-    """A strategy sells its own shares and no other's."""
+def _shares(state: BookState, broker: Broker, working: list[Order], order: Order) -> tuple[str, ...]:
+    """A strategy sells its own shares and no other's. What dollars come to in shares is estimated on the safe side."""
     held = state.positions.get((order.strategy, order.symbol), _NONE)
-    going = sum((other.remaining or _NONE for other in working if _sells_the_same(other, order)), _NONE)
-    if order.quantity is not None and order.quantity > held - going:
-        return (
-            f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {held - going} of {order.strategy} can be",
-        )
-    return () if held > 0 else (f"NOT_HELD: {order.strategy} holds no {order.symbol} to sell",)
+    if held <= 0:
+        return (f"NOT_HELD: {order.strategy} holds no {order.symbol} to sell",)
+    others = [other for other in working if _sells_the_same(other, order)]
+    price = None
+    if any(other.quantity is None for other in (*others, order)):
+        trade = broker.latest_trades([order.symbol]).get(order.symbol)
+        if trade is None:
+            return (f"NO_PRICE: there is no price to tell how many {order.symbol} {order.notional} dollars are",)
+        price = trade.price
+    spare = held - sum((_to_sell(other, price) for other in others), _NONE)
+    wanted = _to_sell(order, price)
+    if wanted <= spare:
+        return ()
+    if order.quantity is not None:
+        return (f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {spare} of {order.strategy} can be",)
+    return (
+        f"NOT_HELD: {order.notional} dollars of {order.symbol} may take {wanted:.4f} shares and {spare} of "
+        f"{order.strategy} can be sold; give a quantity to sell all of them",
+    )
+
+
+def _to_sell(order: Order, price: Decimal | None) -> Decimal:
+    """The most shares that an open sale may still take."""
+    left = order.remaining or _NONE
+    return left if order.quantity is not None or price is None else left * PRICE_MARGIN / price
 
 
 def _sells_the_same(other: Order, order: Order) -> bool:
-    same = (other.strategy, other.symbol) == (order.strategy, order.symbol)
-    return same and other.side == "SELL" and other.quantity is not None
+    return other.side == "SELL" and (other.strategy, other.symbol) == (order.strategy, order.symbol)
 
 
 def _needs_price(order: Order) -> bool:

@@ -150,22 +150,21 @@ def check_assets(legs: Iterable[Leg], broker: Broker) -> None:
 
     BrokerError when the broker cannot say.
     """
-    for symbol, wanted in _by_symbol(legs).items():
-        asset = broker.asset(symbol)
-        if asset is None:
-            raise InputError(f"{wanted[0].name}: the broker knows no symbol {symbol}; check its spelling.")
-        if not asset.tradable or asset.status != "active":
-            raise InputError(f"{wanted[0].name}: the broker does not trade {symbol} now (it is {asset.status}).")
-        fraction = next((leg for leg in wanted if leg.is_fractional), None)
-        if fraction is not None and not asset.fractionable:
-            raise InputError(f"{fraction.name}: {symbol} trades in whole shares only; give a whole quantity.")
-
-
-def _by_symbol(legs: Iterable[Leg]) -> dict[str, list[Leg]]:
-    found: dict[str, list[Leg]] = {}
     for leg in legs:
-        found.setdefault(leg.symbol, []).append(leg)
-    return found
+        for reason in asset_reasons(leg, broker):
+            raise InputError(f"{leg.name}: {reason.partition(': ')[2]}.")
+
+
+def asset_reasons(leg: Leg, broker: Broker) -> tuple[str, ...]:
+    """Why the broker would not trade what a leg asks for, as "CODE: sentence"; BrokerError when it cannot say."""
+    asset = broker.asset(leg.symbol)
+    if asset is None:
+        return (f"UNKNOWN_SYMBOL: the broker knows no symbol {leg.symbol}; check its spelling",)
+    if not asset.tradable or asset.status != "active":
+        return (f"NOT_TRADABLE: the broker does not trade {leg.symbol} now (it is {asset.status})",)
+    if leg.is_fractional and not asset.fractionable:
+        return (f"NOT_FRACTIONABLE: {leg.symbol} trades in whole shares only; give a whole quantity",)
+    return ()
 
 
 def client_order_id(

@@ -98,9 +98,9 @@ class Sender:
         return reasons is not None and (order.status == "INTENDED" or reasons == MISMATCH)
 
     def block(self, order: Order, reasons: tuple[str, ...]) -> None:
-        """Record why an order is not sent, once in this process."""
+        """Record why an order is not sent, unless that is what the book says of it last."""
         if order.order_id not in self.blocked:
-            self.book.append([no_trade("BLOCKED", self.now(), reasons, order=order)])
+            append_once(self.book, no_trade("BLOCKED", self.now(), reasons, order=order))
         self.blocked[order.order_id] = reasons
 
 
@@ -118,6 +118,21 @@ def no_trade(
         reasons=codes(reasons),
         payload={"why": list(reasons)},
     )
+
+
+def append_once(book: Book, event: Event) -> None:
+    """Append an event that says why nothing is traded, unless the last one of the same order or decision says the same
+    for the same reasons.
+    """
+
+    def decide(_: BookState) -> list[Event]:
+        last = None
+        for known in book.events(kinds=("BLOCKED", "NO_ACTION", "DECIDED")):
+            if (known.order_id, known.correlation_id) == (event.order_id, event.correlation_id):
+                last = known
+        return [] if last is not None and (last.kind, last.reasons) == (event.kind, event.reasons) else [event]
+
+    book.append(decide)
 
 
 def send(sender: Sender, order: Order) -> None:

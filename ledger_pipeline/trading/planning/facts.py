@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import reduce
@@ -41,7 +41,8 @@ class Spent:
 class Facts:
     """What guardrails look at; None is what could not be read. now: the broker's time, aware. total: cash and holdings.
     values: what each holding is worth, None for one without a price. pending: what other open orders may still buy, by
-    symbol, None for one without a price. trades: the last trade of each symbol that has one. Amounts in dollars.
+    symbol, None for one without a price. trades: the last trade of each symbol that has one. valued: the last trades
+    that a plan was valued with, by symbol. Amounts in dollars.
     """
 
     now: datetime | None = None
@@ -52,6 +53,7 @@ class Facts:
     buying_power: Decimal | None = None
     trades: Mapping[str, LatestTrade] | None = None
     spent: Spent | None = None
+    valued: Mapping[str, LatestTrade] = field(default_factory=dict)
 
 
 def read_facts(

@@ -259,15 +259,19 @@ def price_collar(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> It
 
 
 def stale_price(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
-    """The last trade of each symbol is recent by the broker's clock."""
+    """The last trade of each symbol that is bought or sold, or that the plan was valued with, is recent by the broker's
+    clock.
+    """
     most = limits.max_price_age_seconds
-    for item in asked if most is not None else ():
-        trade = (facts.trades or {}).get(item.symbol)
+    trades = {**facts.valued, **(facts.trades or {})}
+    symbols = dict.fromkeys([*(item.symbol for item in asked), *facts.valued])
+    for symbol in symbols if most is not None else ():
+        trade = trades.get(symbol)
         if trade is None or facts.now is None:
-            yield None, f"the age of the last price of {item.symbol} cannot be computed"
+            yield None, f"the age of the last price of {symbol} cannot be computed"
             continue
         age = (facts.now - trade.at).total_seconds()
-        yield abs(age) <= most, f"the last price of {item.symbol} is {age:.0f} s old, the limit is {most} s"
+        yield abs(age) <= most, f"the last price of {symbol} is {age:.0f} s old, the limit is {most} s"
 
 
 def market_closed(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:

@@ -33,10 +33,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.files import read_regular
 from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.events import decimal_text, load_json
 from ledger_pipeline.trading.orders.legs import SYMBOL
 
+LARGEST = 1_000_000  # bytes of a policy file
 WEIGHT_TOLERANCE = Fraction("0.0005")
 POSITION_ROOM = Decimal("0.05")  # above the largest target, where a policy sets no position limit itself
 POSITION_LIMIT = Decimal("0.5")
@@ -291,7 +293,7 @@ def load_policy(path: Path | str) -> Policy:
     """
     place = Path(path)
     try:
-        data = place.read_bytes()
+        data = read_regular(place, LARGEST)
     except FileNotFoundError:
         others = ", ".join(sorted(other.stem for other in place.parent.glob("*.json"))) or "none"
         raise NotFoundError(f"there is no policy file {place}; the policies there are: {others}.") from None

@@ -10,11 +10,18 @@ if TYPE_CHECKING:
     from ledger_pipeline.trading.planning.policy import Schedule
 
 
+def due_session(schedule: Schedule, day: date) -> date | None:
+    """The session in which the period that `day` belongs to is worked; None where the period has no session, or where
+    the day itself is none of a schedule that is worked in every session.
+    """
+    if schedule.every == "session":
+        return day if day in _sessions(schedule.calendar, day.year) else None
+    return _worked_on(schedule, schedule.period(day), day.year)
+
+
 def is_due(schedule: Schedule, day: date) -> bool:
     """Whether a policy with this schedule is worked on a day: never on one without a session of its calendar."""
-    if schedule.every == "session":
-        return day in _sessions(schedule.calendar, day.year)
-    return _worked_on(schedule, schedule.period(day), day.year) == day
+    return due_session(schedule, day) == day
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ nothing and opens a break.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -45,7 +45,8 @@ def apportion(amount: Decimal, weights: Sequence[Decimal], grain: Decimal) -> li
 
 
 def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) -> tuple[Event, ...]:
-    """The events of one activity, to be appended in one commit. Parts of one activity share its activity_id.
+    """The events of one activity, to be appended in one commit. Parts of one activity share its activity_id; rows of
+    one split belong together, see `split_events`.
 
     read_at stands in for a row without a time, and no row is dated after it: a date alone may lie ahead.
     """
@@ -64,9 +65,8 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
         return (_event(row, at, cash_delta=row.amount),)
     if row.kind == "DIVIDEND" and row.symbol:
         return _dividend(row, _holders(holdings, row.symbol), at)
-    holders = _holders(holdings, row.symbol) if row.symbol else {}
-    if row.kind == "SPLIT" and row.symbol and row.quantity and holders:
-        return _split(row, holders, at)
+    if row.kind == "SPLIT" and row.symbol and row.quantity and _holders(holdings, row.symbol):
+        return split_events((row,), holdings, read_at)
     found = Break(
         "activity_unrecognized",
         row.id,
@@ -88,31 +88,56 @@ def _dividend(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> t
     )
 
 
-def _split(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> tuple[Event, ...]:
-    quantities = apportion(row.quantity, list(holders.values()), GRAIN)
-    amounts = apportion(row.amount, list(holders.values()), CENT)
-    parts = [
-        _event(
-            row,
-            at,
-            strategy=strategy,
-            side="BUY" if quantity > 0 else "SELL",
-            quantity=abs(quantity),
-            cash_delta=amount,
-        )
-        for strategy, quantity, amount in zip(holders, quantities, amounts, strict=True)
-        if quantity or amount
-    ]
+def split_events(rows: Sequence[CashActivity], holdings: Holdings, read_at: datetime) -> tuple[Event, ...]:
+    """The events of all rows of splits of one symbol, to be appended in one commit.
+
+    A broker may send a split as two rows, the old shares away and the new ones in. Alone the first would leave nothing
+    held, so it is left for a later reading, behind the same break that a split is, until the second is there.
+    """
+    first = rows[0]
+    holders = _holders(holdings, first.symbol) if first.symbol else {}
+    if not holders or any(row.status != "executed" or not row.quantity for row in rows):
+        return tuple(event for row in rows for event in activity_events(row, holdings, read_at))
     held = sum(holders.values(), Decimal(0))
+    after = held + sum((row.quantity or Decimal(0) for row in rows), Decimal(0))
+    at = max(_moment(row, read_at) for row in rows)  # parts of one split are of one moment
+    told = f"{first.type} of {' and '.join(shown(row.quantity) for row in rows)} shares"
+    if after <= 0:
+        found = Break(
+            "split",
+            first.symbol or "",
+            book=f"{shown(held)} shares are held",
+            broker=f"{told}: the old shares are gone, the new ones have not come yet",
+            scope=_scope(first),
+            symbol=first.symbol,
+        )
+        return (opened(found, at),)
     found = Break(
         "split",
-        row.symbol or "",
-        book=f"a split takes the position from {shown(held)} to {shown(held + row.quantity)}",
-        broker=f"{row.type} of {shown(row.quantity)} shares",
-        scope=_scope(row),
-        symbol=row.symbol,
+        first.symbol or "",
+        book=f"a split takes the position from {shown(held)} to {shown(after)}",
+        broker=told,
+        scope=_scope(first),
+        symbol=first.symbol,
     )
-    return (*parts, opened(found, at, {"activity_id": row.id}))
+    parts = [event for row in rows for event in _restated(row, holders, at)]
+    return (*parts, opened(found, at, {"activity_id": first.id}))
+
+
+def _restated(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> Iterator[Event]:
+    """One row of a split, shared by what each strategy held before it."""
+    quantities = apportion(row.quantity or Decimal(0), list(holders.values()), GRAIN)
+    amounts = apportion(row.amount, list(holders.values()), CENT)
+    for strategy, quantity, amount in zip(holders, quantities, amounts, strict=True):
+        if quantity or amount:
+            yield _event(
+                row,
+                at,
+                strategy=strategy,
+                side="BUY" if quantity > 0 else "SELL",
+                quantity=abs(quantity),
+                cash_delta=amount,
+            )
 
 
 def _holders(holdings: Holdings, symbol: str) -> dict[str, Decimal]:

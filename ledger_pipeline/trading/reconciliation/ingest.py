@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.ledger.events import Event, decimal_text
 from ledger_pipeline.ledger.orders import exceeds
-from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, FillActivity
+from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, CashActivity, FillActivity
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events
+from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, split_events
 from ledger_pipeline.trading.reconciliation.breaks import Break, opened, recorded_once, shown, unopened
 from ledger_pipeline.trading.reconciliation.readings import News, activity_key, bind, check_account, is_new, read_news
 
@@ -93,12 +93,21 @@ def news_events(state: BookState, news: News) -> Iterator[tuple[Event, ...]]:
     batch = _Batch(state, news)
     yield from filter(None, (batch.acknowledged(order) for order in state.open_orders()))
     seen: set[str] = set()
-    for item in in_order(item for item in news.activities if is_new(state, item)):
+    rows = in_order(item for item in news.activities if is_new(state, item))
+    for item in rows:
         if activity_key(item) in seen:
             continue
         seen.add(activity_key(item))
         if isinstance(item, FillActivity):
             yield batch.filled(item)
+        elif item.kind == "SPLIT":
+            together = {
+                activity_key(row): row
+                for row in rows
+                if isinstance(row, CashActivity) and (row.kind, row.symbol) == (item.kind, item.symbol)
+            }
+            seen |= set(together)
+            yield batch.noted(split_events(list(together.values()), batch.holdings, news.read_at))
         else:
             yield batch.noted(activity_events(item, batch.holdings, news.read_at))
     yield from filter(None, (batch.ended(order) for order in state.open_orders()))

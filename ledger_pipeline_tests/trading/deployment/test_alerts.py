@@ -74,7 +74,7 @@ def test_a_session_that_was_missed_is_told_once(tmp_path, fresh) -> None:
     book.append([Event(kind="NO_ACTION", occurred_at=first, strategy="core", correlation_id="core.2026-01-05")])
     found = missed_sessions(fresh, book, date(2026, 1, 8))
     assert [alert.text.split(":")[1] for alert in found] == [
-        f" it was to decide in 2026-01-0{day} and the book has nothing of it" for day in (6, 7)
+        f" it was to buy in 2026-01-0{day} and did not until its period ended" for day in (5, 6, 7)
     ]
     assert missed_sessions(fresh, book, date(2026, 1, 8), [alert.text for alert in found]) == []
 

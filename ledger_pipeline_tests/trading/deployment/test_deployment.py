@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -24,11 +25,13 @@ from ledger_pipeline.trading.deployment.deployment import (
     schedule_of,
     write_deployment,
 )
-from ledger_pipeline.trading.deployment.due import due, missed
+from ledger_pipeline.trading.deployment.due import due, late, missed
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.planning.schedule import is_due
 
+D = Decimal
+WHEN = datetime(2026, 1, 5, 15, tzinfo=UTC)
 PINNED = Promoted(
     run="0123456789abcdef0123", by="Ada", reason="why", at="2026-01-05T12:00:00+00:00", experiment_hash="e" * 64,
     source_hash="s" * 64, params_hash="p" * 64, tier=1, engine=1, seed=0, snapshot=Lineage(id="demo", hash="d" * 64),
@@ -166,7 +169,7 @@ def test_what_came_after_the_session_does_not_count() -> None:
 class Silent:
     """A book that has begun, and in which nothing was decided."""
 
-    state = SimpleNamespace(seq=2)
+    state = SimpleNamespace(seq=2, orders={})
 
     def events(self, after: int = 0, kinds=None):
         return iter(())
@@ -182,7 +185,10 @@ DUE = {
     "2026-01-05 14:50": True,
     "2026-01-05 20:54": True,
     "2026-01-05 20:55": None,
-    "2026-01-06 15:00": None,
+    "2026-01-02 15:00": None,  # before its session
+    "2026-01-06 15:00": True,  # nothing was bought on the 5th: late, and still due
+    "2026-01-30 20:54": True,
+    "2026-01-10 15:00": None,  # a Saturday
     "2026-03-03 14:50": True,  # winter time
     "2026-04-02 13:50": True,  # summer time: an hour earlier in UTC
     "2026-04-02 13:49": None,
@@ -193,11 +199,40 @@ DUE = {
 
 
 @pytest.mark.parametrize("moment", DUE)
-def test_a_monthly_policy_is_due_in_its_session_only(project, moment) -> None:
+def test_a_monthly_policy_is_due_from_its_session_until_it_has_bought(project, moment) -> None:
     now = at(moment)
     made = find_deployment(project, "core")
-    is_so, why_not = due(project, made, Silent(), now, now.date())
-    assert is_so == bool(DUE[moment]) and bool(why_not) != is_so
+    is_so, why = due(project, made, Silent(), now, now.date())
+    assert is_so == bool(DUE[moment]) and why
+    assert ("late since 2026-01-05" in why) == (moment in ("2026-01-06 15:00", "2026-01-30 20:54"))
+    if moment == "2026-01-10 15:00":
+        assert "Saturday, 2026-01-10, is no session" in why
+
+
+NOTHING = {
+    "no cash": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_CASH",)), True),
+    "within its band": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("WITHIN_BAND",)), False),
+    "blocked": (Event(kind="BLOCKED", occurred_at=WHEN, reasons=("STALE_PRICE",)), True),
+    "a strategy that holds what it wants": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_ORDERS",)), False),
+    "a strategy that remembers something": (Event(kind="DECIDED", occurred_at=WHEN, payload={"decision": {}}), False),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+def test_only_a_decision_to_buy_nothing_ends_the_period(project, what) -> None:
+    event, still_due = NOTHING[what]
+    book = open_book(project.books / "asked")
+    book.append([Event(kind="OPENED", occurred_at=WHEN), Event(kind="DEPOSITED", occurred_at=WHEN, cash_delta=D(1))])
+    book.append([replace(event, strategy="core", correlation_id="core.2026-01-05")])
+    made = find_deployment(project, "core")
+    for moment in ("2026-01-05 15:00", "2026-01-06 15:00", "2026-01-30 15:00"):
+        assert due(project, made, book, at(moment), at(moment).date()).now == still_due, moment
+    assert due(project, made, book, at("2026-02-03 15:00"), date(2026, 2, 3)).now  # the next period
+    assert list(missed(project, made, book, date(2026, 2, 2), date(2026, 1, 1))) == (
+        [date(2026, 1, 5)] if still_due else []
+    )
+    assert late(project, made, book, date(2026, 1, 20)) == (date(2026, 1, 5) if still_due else None)
+    assert late(project, made, book, date(2026, 1, 5)) is None  # today it is on time
 
 
 def test_nothing_is_due_in_a_book_that_nobody_began(project) -> None:
@@ -219,8 +254,9 @@ def test_an_early_close_ends_it_early(project) -> None:
 def test_what_was_missed_is_every_due_session_without_a_word(project) -> None:
     made = find_deployment(project, "core")
     assert list(missed(project, made, Silent(), date(2026, 4, 15), date(2026, 1, 1))) == [
-        date(2026, 1, 5), date(2026, 2, 3), date(2026, 3, 3), date(2026, 4, 2),
+        date(2026, 1, 5), date(2026, 2, 3), date(2026, 3, 3),
     ]  # fmt: skip
+    assert late(project, made, Silent(), date(2026, 4, 15)) == date(2026, 4, 2)  # April is not over
 
 
 def test_schedules_by_week_month_and_quarter() -> None:

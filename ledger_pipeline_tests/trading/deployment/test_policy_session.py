@@ -21,6 +21,7 @@ from ledger_pipeline.trading.desk import open_desk, read_book
 from ledger_pipeline.trading.orders.executor import Execution
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline_tests.cli.console import call
 from ledger_pipeline_tests.projects import COMMAND, environment
 
 CORE = {
@@ -303,14 +304,13 @@ def test_a_run_that_is_killed_goes_on_and_buys_once(core, served, point) -> None
     }
     killed = subprocess.run(command, **where)
     assert killed.returncode == 137, killed.stderr
-    where["env"] = environment(core)
-    done = subprocess.run(command, **where)
-    assert done.returncode == 0, done.stderr
+    done = call(*command[1:])
+    assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["status"] == "FILLED" and told["outcome"] == "DONE"
     assert kinds(core).count("DECIDED") == 1 and kinds(core).count("FILLED") == 2
     assert sorted(order["value"] for order in told["execution"]["orders"]) == ["3000", "7000"]
-    assert subprocess.run(command, **where).returncode == 4
+    assert call(*command[1:]).exit_code == 4
     filled = [
         row for row in served.admin.record("activity", after=served.since) if row["doc"].get("activity_type") == "FILL"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -306,6 +307,27 @@ def test_promotion_pins_what_was_researched(studio) -> None:
         promote(studio.project, run.run_id, by="Ada", reason="test")
     with pytest.raises(lp.InputError, match="name of a person"):
         promote(studio.project, run.run_id, by=" ", reason="test")
+
+
+@pytest.mark.parametrize(
+    ("calendars", "hours", "says"),
+    [
+        (["XNYS", "24/7"], 0, "follows 2 calendars (24/7, XNYS)"),
+        (["XNYS", "XNYS"], 15, "bars within the day"),
+    ],
+)
+def test_what_cannot_be_followed_live_is_not_promoted(studio, calendars, hours, says) -> None:
+    frame = studio.snapshot.bars.assign(symbol=lambda table: table["symbol"].astype(str))
+    if hours:  # two bars a session, at 15:00 and 16:00 UTC
+        twice = [frame.assign(ts=frame["ts"] + pd.Timedelta(hours=hour)) for hour in (hours, hours + 1)]
+        frame = pd.concat(twice, ignore_index=True)
+    instruments = pd.DataFrame(
+        {"symbol": ["VTI", "VXUS"], "name": "fund", "currency": "USD", "calendar": calendars, "asset_class": "etf"}
+    )
+    other = lp.seal(frame, snapshot_id="other", root=studio.project.snapshots, instruments=instruments)
+    with pytest.raises(RefusedError, match=re.escape(says)):
+        studio.deploy("keep", snapshot=other)
+    assert not (studio.project.strategies / "deployments").exists()
 
 
 def test_promoting_again_keeps_what_was_set(studio) -> None:

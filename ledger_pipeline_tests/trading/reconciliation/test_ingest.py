@@ -16,7 +16,7 @@ from ledger_pipeline.errors import BrokerError, IntegrityError
 from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity, FillActivity
 from ledger_pipeline.trading.reconciliation import ingest
-from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, apportion
+from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, apportion, split_events
 from ledger_pipeline.trading.reconciliation.ingest import collect, fill_cash, in_order
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.trading.account_book import adopted_book, intend, opened_book, send, sent
@@ -336,6 +336,41 @@ def test_several_fills_of_one_foreign_order_open_one_break(tmp_path):
     broker.advance(2)
     assert kinds(collect(book, broker)) == ["UNRECOGNIZED", "BREAK_OPENED", "UNRECOGNIZED"]
     assert collect(book, broker) == ()
+
+
+@pytest.mark.parametrize("first", ["removal", "allocation"])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_split_in_two_rows_never_leaves_nothing_held(tmp_path, first, together):
+    """Alpaca may take the old shares away in one row and give the new ones in another."""
+    broker = FakeBroker(holdings={"VTI": D(4)})
+    book = adopted_book(tmp_path, broker)
+    broker.holdings["VTI"] = D(12)
+    rows = [D(-4), D(12)] if first == "removal" else [D(12), D(-4)]
+    broker._row("SPLIT", "SSP", D(0), symbol="VTI", quantity=rows[0], late=0)
+    if not together:
+        collect(book, broker)
+        assert book.state.position("VTI") == (D(4) if first == "removal" else D(16))
+        assert not reconcile(book, broker).clean  # it rests until both are there
+    broker._row("SPLIT", "SSP", D(0), symbol="VTI", quantity=rows[1], late=0)
+    collect(book, broker)
+    assert book.state.position("VTI") == D(12)
+    assert reconcile(book, broker).clean
+    assert kinds(book.events()).count("SPLIT") == 2 and collect(book, broker) == ()
+
+
+def test_two_owners_share_both_rows_of_a_split(tmp_path):
+    held = {("core", "VTI"): D(60), ("tilt", "VTI"): D(40)}
+    rows = [
+        replace(cash_row("SPLIT", symbol="VTI", quantity=D(-100)), id="row-1"),
+        replace(cash_row("SPLIT", symbol="VTI", quantity=D(50)), id="row-2"),
+    ]
+    *parts, opened = split_events(rows, held, AT)
+    assert [(part.strategy, part.side, part.quantity) for part in parts] == [
+        ("core", "SELL", D(60)), ("tilt", "SELL", D(40)), ("core", "BUY", D(30)), ("tilt", "BUY", D(20)),
+    ]  # fmt: skip
+    assert {part.payload["activity_id"] for part in parts} == {"row-1", "row-2"}
+    assert len({part.occurred_at for part in parts}) == 1 and opened.payload["break_id"] == "split:VTI"
+    assert "from 100 to 50" in opened.payload["book"]
 
 
 def test_a_second_split_while_the_first_rests_opens_no_second_break(tmp_path):
