@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ def location(root: Location) -> UPath:
 def is_local(path: UPath) -> bool:
     """Whether the path is on this machine's file system."""
     return path.protocol in ("", "file")
+
+
+def read_regular(path: Path, largest: int) -> bytes:
+    """The bytes of a file that a person wrote. InputError for what is no regular file (a pipe or a device would be
+    waited for), or is larger than `largest` bytes; OSError as `open` raises it.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(handle, "rb") as file:
+        kept = os.fstat(handle)
+        if not stat.S_ISREG(kept.st_mode):
+            raise InputError(f"{path} is no regular file; give a file.")
+        if kept.st_size > largest:
+            raise InputError(f"{path} has {kept.st_size:,} bytes, and at most {largest:,} are read.")
+        return file.read(largest + 1)
 
 
 def flush(path: str | Path) -> None:

@@ -13,7 +13,7 @@ from ledger_pipeline.cli import session
 from ledger_pipeline.cli.options import Asked, book_option, period_options, plan_options, session_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
-from ledger_pipeline.files import location, write_file
+from ledger_pipeline.files import location, read_regular, write_file
 from ledger_pipeline.project import Project
 
 policy_option = click.option(
@@ -157,7 +157,7 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
 
     if Path(decision).is_file():
         try:
-            told = load_json(Path(decision).read_bytes())
+            told = load_json(read_regular(Path(decision), 10_000_000))
         except ValueError as error:
             raise InputError(f"{decision} is no JSON file of a record: {error}.") from None
     else:

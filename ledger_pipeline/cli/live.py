@@ -12,6 +12,7 @@ import click
 from ledger_pipeline.cli.options import Where, book_option, broker_options, person_options, timeout_option
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.errors import BlockedError, BreakError, InputError
+from ledger_pipeline.files import read_regular
 from ledger_pipeline.project import Project
 
 
@@ -66,7 +67,7 @@ def submit(
     from ledger_pipeline.trading.orders.legs import check_assets, leg_from_json
 
     try:
-        given = load_json(legs.read_bytes())
+        given = load_json(read_regular(legs, 1_000_000))
     except (ValueError, OSError) as error:
         raise InputError(f"{legs} is no JSON file of legs: {error}.") from None
     if not isinstance(given, list) or not given:

@@ -1,6 +1,7 @@
 """YAML files that people write: read strictly, and with the line of every key at hand.
 
 Plain scalars mean what they mean in YAML 1.2, a key that stands twice is refused, and an error names file and line.
+Whatever stands in a file, it is read in a moment: aliases are refused, and size, depth and length of numbers bounded.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 import yaml
 
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.files import read_regular
 
 Place = tuple[int | str, ...]
+LARGEST = 1_000_000  # bytes of a file
+DEEPEST = 50  # lists and mappings in each other
+LONGEST_NUMBER = 100  # characters
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,9 +45,10 @@ def read_yaml(path: Path, wanted: str) -> tuple[Mapping[str, Any], yaml.Node]:
     what it should be.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, LARGEST).decode("utf-8-sig")
+        _check_size(text, path)
         tree = yaml.compose(text, Loader=_Loader)
-        _check_keys(tree, path, [])
+        _check_keys(tree, path)
         values = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -55,10 +61,29 @@ def read_yaml(path: Path, wanted: str) -> tuple[Mapping[str, Any], yaml.Node]:
     return values, tree
 
 
-def _check_keys(node: Any, path: Path, above: list[Any]) -> None:
-    """Refuse keys that stand twice or are no text, and a node that holds itself."""
-    if any(node is one for one in above):
-        raise InputError(f"{shown(path)}, line {node.start_mark.line + 1}: the alias leads back to where it stands.")
+def _check_size(text: str, path: Path) -> None:
+    """Refuse aliases, what is nested too deep, and numbers too long to be meant, before anything is built of them."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = f"{shown(path)}, line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise InputError(f"{line}: anchors and aliases are not read; write the value out.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise InputError(f"{line}: it is nested more than {DEEPEST} deep.")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _is_long_number(event.value):
+            raise InputError(f"{line}: a number of {len(event.value):,} digits; at most {LONGEST_NUMBER} are read.")
+
+
+def _is_long_number(text: str) -> bool:
+    return len(text) > LONGEST_NUMBER and not text.strip("+-.0123456789_eE")
+
+
+def _check_keys(node: Any, path: Path) -> None:
+    """Refuse keys that stand twice or are no text."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, _ in node.value:
@@ -76,7 +101,7 @@ def _check_keys(node: Any, path: Path, above: list[Any]) -> None:
         else []
     )
     for child in children:
-        _check_keys(child, path, [*above, node])
+        _check_keys(child, path)
 
 
 def at(path: Path, tree: yaml.Node, place: Place) -> str:

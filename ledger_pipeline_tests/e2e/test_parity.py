@@ -1,4 +1,6 @@
-"""The point of it all: what trades live is what was researched, event for event, over 250 sessions."""
+"""The point of it all: what trades live is what was researched, event for event: over 60 sessions, and over 250 with
+`-m campaign`.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ SHARED = ("DEPOSITED", "DECIDED", "FILLED", "DIVIDEND", "SPLIT")
 NAMES = tuple(parity.EXPERIMENTS)
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory) -> parity.Parity:
+@pytest.fixture(scope="module", params=[60, pytest.param(parity.SESSIONS, marks=pytest.mark.campaign)])
+def both(request, tmp_path_factory) -> parity.Parity:
     place = tmp_path_factory.mktemp("parity")
     (place / "project").mkdir()
     before = dict(os.environ)
     try:
-        return parity.play(place / "project", place / "exchange", os.environ)
+        return parity.play(place / "project", place / "exchange", os.environ, request.param)
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -90,7 +92,7 @@ def backtest_rows(both: parity.Parity, name: str) -> list[tuple]:
 @pytest.mark.parametrize("name", NAMES)
 def test_event_for_event(both, name) -> None:
     live, tested = live_rows(both, name), backtest_rows(both, name)
-    assert len(tested) > 20
+    assert len(tested) > 4
     for here, there in zip(live, tested, strict=False):
         assert here == there
     assert len(live) == len(tested)
@@ -104,12 +106,12 @@ def test_the_same_cash_to_the_cent(both, name) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_equity_at_every_pulse(both, name) -> None:
     live, tested = both.live_equity(name), both.runs[name].equity
-    assert len(live) == parity.SESSIONS + 1
+    assert len(live) == len(tested)
     assert np.abs(live["equity"].to_numpy() - tested["equity"].to_numpy()).max() < 1e-6
     assert np.abs(live["cash"].to_numpy() - tested["cash"].to_numpy()).max() < 1e-6
 
 
 def test_all_of_it_in_one_account_and_every_reconciliation_clean(both) -> None:
-    assert both.clean and both.orders == sum(len(run.fills) for run in both.runs.values()) > 75
+    assert both.clean and both.orders == sum(len(run.fills) for run in both.runs.values()) > 15
     kinds = {event.kind for event in both.events}
     assert not kinds & {"BREAK_OPENED", "BLOCKED", "UNRECOGNIZED", "ORDER_REJECTED", "ORDER_EXPIRED"}

@@ -12,6 +12,7 @@ import io
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,7 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, NotFoundError, StorageError
-from ledger_pipeline.files import Location, UPath, location
+from ledger_pipeline.files import Location, UPath, is_local, location
 from ledger_pipeline.market.bars import ACTION_COLUMNS, BAR_COLUMNS, FIELDS, INSTRUMENT_COLUMNS, require_columns
 from ledger_pipeline.market.sources import vendors
 
@@ -61,6 +62,8 @@ def _bytes(source: UPath) -> bytes:
         raise NotFoundError(f"there is no file {source}.")
     if not source.name.lower().endswith(SUFFIXES):
         raise InputError(f"{source.name} is none of {', '.join(SUFFIXES)}.")
+    if is_local(source) and not Path(str(source)).is_file():  # a pipe would be waited for
+        raise InputError(f"{source} is no regular file; give a file.")
     try:
         data = source.read_bytes()
     except OSError as error:
