@@ -287,13 +287,24 @@ def markdown_image(figure: Figure, alt: str) -> str:
 
 
 def _reduced(data: bytes, colours: int) -> bytes:
+    """A PNG with so many colours. Those that tell lines apart stay as they are, so that a legend means what it shows;
+    the others are the best for the rest of the picture.
+    """
     from PIL import Image
 
-    buffer = io.BytesIO()
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        buffer, format="PNG", optimize=True
-    )
+    kept = [[int(text[place : place + 2], 16) for place in (1, 3, 5)] for text in (*COLOURS, INK, PAPER)]
+    more = max(colours - len(kept), 4)
+    cut = image.quantize(more, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = np.array(kept + np.reshape(cut.getpalette() or [], (-1, 3))[:more].tolist(), np.uint8)
+    pixels = np.asarray(image).reshape(-1, 3)
+    found, places = np.unique(pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32), return_inverse=True)
+    shades = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.int32)
+    nearest = ((shades[:, None, :] - palette.astype(np.int32)) ** 2).sum(axis=2).argmin(axis=1).astype(np.uint8)
+    small = Image.fromarray(nearest[places].reshape(image.height, image.width), mode="P")
+    small.putpalette(palette.ravel().tolist())
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -36,6 +36,7 @@ def ui(project: Project, port: int, host: str, allow_host: tuple[str, ...], behi
     that changes anything sends the header X-Ledger-Pipeline-Token with the text of .dagster/ui-token.
 
     \b
+    Examples:
     ledger-pipeline ui --port 3001
     LEDGER_PIPELINE_UI_PASSWORD=... ledger-pipeline ui --host 0.0.0.0 --allow-host ledger.example.org
     """

@@ -139,7 +139,7 @@ def _check_fill(state: BookState, order: Order, event: Event) -> None:
         return
     filled = EXACT.add(order.filled, event.quantity)
     value = EXACT.fma(event.quantity, event.price, order.filled_value)
-    if exceeds(order, filled, value, event.price):
+    if exceeds(order, filled, value, event.price, slippage=ZERO):
         asked = f"{order.quantity} shares" if order.quantity is not None else f"{order.notional} in cash"
         raise _refused(order, event, f"would make it {filled} shares for {value}, and {asked} was asked for")
 

@@ -140,15 +140,17 @@ class Order:
         return exceeds(self, self.filled, self.filled_value, max((fill.price for fill in self.fills), default=ZERO))
 
 
-def exceeds(order: Order, filled: Decimal, value: Decimal, price: Decimal) -> bool:
+def exceeds(
+    order: Order, filled: Decimal, value: Decimal, price: Decimal, slippage: Decimal = NOTIONAL_SLIPPAGE
+) -> bool:
     """Whether these fills are more than the order asked for. The broker turns a notional order into shares at a price
-    of its own and fills them at the market's, so its value may pass the amount by NOTIONAL_SLIPPAGE of it; by a cent
-    and by one grain of quantity at `price` as well, since quantities are rounded.
+    of its own and fills them at the market's, so its value may pass the amount by `slippage` of it; by a cent and by
+    one grain of quantity at `price` as well, since quantities are rounded.
     """
     if order.quantity is not None:
         return filled > order.quantity
     asked = order.notional or ZERO
-    most = EXACT.add(EXACT.fma(asked, NOTIONAL_SLIPPAGE, asked), EXACT.fma(price, GRAIN, Decimal("0.01")))
+    most = EXACT.add(EXACT.fma(asked, slippage, asked), EXACT.fma(price, GRAIN, Decimal("0.01")))
     return value > most
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import xml.etree.ElementTree as ET
 
@@ -64,6 +65,21 @@ def test_the_legend_names_every_run_and_reads_in_rows():
     assert plots._by_row(5, 3) == [0, 3, 1, 4, 2]
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[:10]}
     assert len(looks) == 10
+
+
+@pytest.mark.parametrize("colours", [64, 16, 8])
+def test_a_smaller_picture_has_the_colours_of_its_legend(colours):
+    """With sixteen colours for all of it two runs had one colour between them, and one line had none."""
+    from PIL import Image
+
+    names = [f"run {i}" for i in range(len(plots.COLOURS))]
+    figure = plots.compare_equity(
+        [run(name, equity_of_returns(random_returns(i, 900))) for i, name in enumerate(names)]
+    )
+    picture = Image.open(io.BytesIO(plots._reduced(plots.png(figure, 90), colours))).convert("RGB")
+    shown = {f"#{r:02x}{g:02x}{b:02x}": count for count, (r, g, b) in picture.getcolors(1 << 20)}
+    assert all(shown.get(colour, 0) > 200 for colour in plots.COLOURS), shown
+    assert len(shown) <= max(colours, 12)
 
 
 def test_thinning_keeps_the_ends_the_peak_and_the_trough():

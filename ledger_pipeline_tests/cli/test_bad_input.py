@@ -256,6 +256,12 @@ def test_a_port_in_use_is_told(small) -> None:
         assert "--port" in refused(2, "ui", "--port", str(taken.getsockname()[1]))
 
 
+def test_the_ui_listens_elsewhere_with_a_password_or_a_proxy_only(small, monkeypatch) -> None:
+    monkeypatch.delenv("LEDGER_PIPELINE_UI_PASSWORD", raising=False)
+    said = refused(2, "ui", "--host", "0.0.0.0")
+    assert "LEDGER_PIPELINE_UI_PASSWORD" in said and "--behind-proxy" in said
+
+
 def test_the_ui_needs_a_project(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LEDGER_PIPELINE_ROOT", str(tmp_path))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".dagster"))

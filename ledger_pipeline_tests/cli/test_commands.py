@@ -34,7 +34,7 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "snapshot delete", "experiment list", "experiment check", "indicators",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "runs compact", "compare", "extract", "replay",
-        "sql", "demo", "ui", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
+        "sql", "demo", "ui", "serve", "status", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
         "positions", "halt", "resume", "promote", "deployment list", "deployment add", "deployment show", "deployment plan",
         "deployment run", "dca plan", "dca execute", "dca run", "dca history", "dca record", "dca replay",
@@ -49,7 +49,7 @@ def test_help_shows_an_example_and_json_is_everywhere(path) -> None:
     text = " ".join(done.stdout.split())
     assert done.exit_code == 0 and f"ledger-pipeline {' '.join(path)}" in text
     assert re.search(rf"Examples?: ledger-pipeline {' '.join(path)}", text)
-    assert "--json" in text or path == ("ui",)
+    assert "--json" in text or path in (("ui",), ("serve",))
 
 
 def test_help_tells_the_exit_codes() -> None:
@@ -63,7 +63,7 @@ def test_help_tells_the_exit_codes() -> None:
         "6 broker error",
     ):
         assert told_ in text
-    assert "7 reconciliation break, 130 interrupted" in text
+    assert "7 reconciliation break, 8 traded, and what follows from it failed, 130 interrupted" in text
 
 
 def test_every_command_prints_json_and_a_table(small, tmp_path) -> None:

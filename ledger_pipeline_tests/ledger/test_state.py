@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ledger_pipeline.errors import IntegrityError, RefusedError
 from ledger_pipeline.ledger.events import Event, ledger_of, time_text
 from ledger_pipeline.ledger.folds import reconstruct
+from ledger_pipeline.ledger.orders import fold_order
 from ledger_pipeline.ledger.state import BookState
 from ledger_pipeline_tests.ledger.live import History, at, busted, event, fed, filled, histories, intent, state_of
 
@@ -133,6 +134,25 @@ def test_what_the_broker_overfilled_is_recorded_and_flagged() -> None:
     cash.check(filled(2, "f1", "1", "100.01"))  # by a cent: quantities are rounded
     refused(cash, filled(2, "f1", "1", "100.02"), "100 in cash")
     cash.check(filled(2, "f1", "1", "100.02", payload={"source": "broker"}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts", "over"),
+    [
+        ("7000", [("20", "250.00"), ("8", "250.0035")], False),  # 7,000.028
+        ("7000", [("20", "250.00"), ("8", "258.75")], False),  # 70 above: one part in a hundred
+        ("7000", [("20", "250.00"), ("8", "258.77")], True),
+        ("7000", [("28", "250.00"), ("1", "250.00")], True),  # a share too many
+        ("10", [("0.04", "250.00")], False),
+        ("10", [("0.0405", "250.00")], True),
+    ],
+)
+def test_a_notional_order_may_slip_by_a_hundredth(asked, parts, over) -> None:
+    fills = [
+        filled(n, f"f{n}", quantity, price, payload={"source": "broker"})
+        for n, (quantity, price) in enumerate(parts, 2)
+    ]
+    assert fold_order([intent(1, None, payload={"notional": asked}), *fills]).is_overfilled == over
 
 
 def test_halts_and_breaks() -> None:

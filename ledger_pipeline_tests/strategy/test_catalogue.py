@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,10 @@ BASE = "strategy: flat\ncosts: []\n"
         (BASE + "params:\n  weights: {true: 1}\n", 4, "the key 'true' is not read as a text; put it in quotes"),
         (BASE + "params:\n  1: 2\n", 4, "the key '1' is not read as a text; put it in quotes"),
         (BASE + "params:\n  ? [a]\n  : 2\n", 4, "is not read as a text; put it in quotes"),
-        (BASE + "params: &a {b: *a}\n", 3, "the alias leads back to where it stands"),
+        (BASE + "params: &a {b: *a}\n", 3, "anchors and aliases are not read; write the value out"),
+        (BASE + "params: {a: &a [1], b: *a}\n", 3, "anchors and aliases are not read; write the value out"),
+        (BASE + "params: {a: " + "[" * 60 + "]" * 60 + "}\n", 3, "it is nested more than 50 deep"),
+        (BASE + "params: {a: " + "7" * 5000 + "}\n", 3, "a number of 5,000 digits; at most 100 are read"),
         ("strategy: flat\ncosts: [\n", 3, "expected"),
         ("strategy: flat\n\tcosts: []\n", 2, "cannot start any token"),
         (BASE + "params: !!python/object:os.system {}\n", 3, "could not determine a constructor"),
@@ -91,6 +96,34 @@ def test_a_fault_is_told_with_file_line_and_key(root, text, line, words) -> None
     assert sentence.startswith(f"{root.name}/experiments/x.yaml, line {line}: "), sentence
     assert (words or "there is no strategy 'nowhere'") in sentence
     assert len(sentence.splitlines()) == 1
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MEANT_FOR_HARM = {
+    "an alias bomb": BOMB,
+    "a number of 5,000 digits": BASE + f"params: {{n: {'9' * 5000}}}\n",
+    "100,000 lists in each other": BASE + f"params: {{n: {'[' * 100_000}",
+    "100,000 mappings in each other": BASE + "params:" + "".join(f"\n{' ' * n}a:" for n in range(1, 400)),
+    "a file of 2 MB": BASE + f"description: {'x' * 2_000_000}\n",
+}
+
+
+@pytest.mark.parametrize("what", MEANT_FOR_HARM)
+def test_a_file_that_means_harm_is_refused_at_once_and_stops_no_other(root, what) -> None:
+    started = time.perf_counter()
+    assert "x.yaml" in told(root, MEANT_FOR_HARM[what])
+    (root / "experiments" / "sound.yaml").write_text(BASE)
+    loaded, failed = lp.Catalogue(root).experiments()
+    assert "sound" in loaded and list(failed) == ["x"]
+    assert time.perf_counter() - started < 20
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(root) -> None:
+    os.mkfifo(root / "experiments" / "pipe.yaml")
+    with pytest.raises((InputError, NotFoundError)):
+        lp.Catalogue(root).experiment("pipe")
 
 
 def test_files_that_are_no_mapping_or_no_text(root) -> None:
@@ -114,11 +147,6 @@ def test_yaml_is_read_as_people_write_it(root) -> None:
         "j": 2, "k": 3, "l": 1e16, "m": 2.5,
     }  # fmt: skip
     assert spec.opening.cash == 100_000 and str(spec.deposits[0].start) == "2020-01-01"
-
-
-def test_anchors_and_merge_keys_work(root) -> None:
-    spec = load(root, BASE + "params:\n  base: &base {a: 1, b: 2}\n  other: {<<: *base, b: 3}\n").spec
-    assert spec.params == {"base": {"a": 1, "b": 2}, "other": {"a": 1, "b": 3}}
 
 
 def test_names(root) -> None:

@@ -2,7 +2,8 @@
 
 A checkpoint holds the events as columns and, beside them, the commit it stands at and the folded state. It is a copy:
 it may be deleted, damaged or out of date at any time, and a book without one is read from its commits. It is used only
-when its bytes match the SHA-256 in its name and when the commit at its seq has the hash that it states.
+when its bytes match the SHA-256 in its name, when the commit at its seq has the hash that it states and the events that
+its columns end with, and when its cash and positions are what its columns add up to. Else the commits are read.
 
 A sound checkpoint whose commit is not there at all is evidence of a loss, since commits are never deleted; that stops.
 """
@@ -15,20 +16,24 @@ import json
 import re
 import zlib
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from ledger_pipeline.errors import IntegrityError
 from ledger_pipeline.identity import canonical_json
 from ledger_pipeline.ledger.log.commits import decode
 from ledger_pipeline.ledger.log.log import CHECKPOINTS, Head, Log, key_of
-from ledger_pipeline.ledger.log.table import EXACT_SCHEMA
-from ledger_pipeline.ledger.schema import NAMES
+from ledger_pipeline.ledger.log.table import EXACT_SCHEMA, events_of
+from ledger_pipeline.ledger.schema import NAMES, POSITION_KINDS
 
 FORMAT = "ledger_pipeline.checkpoint/1"
 _KEY = re.compile(re.escape(CHECKPOINTS) + r"(\d{12})-([0-9a-f]{64})\.parquet")
+_EXACT = pa.decimal256(76, 30)  # any amount of a book
 _KEPT = 2  # the one before stays for whoever is reading it, or if the new one is damaged
 _TEXT_LIMIT = (1 << 31) - 1  # bytes of metadata that Parquet may hold
 
@@ -71,7 +76,7 @@ def newest(log: Log) -> Checkpoint | None:
         if data is None or hashlib.sha256(data).hexdigest() != _KEY.fullmatch(key)[2]:
             continue
         found = _parsed(data, log.book)
-        if found is not None and _stands(log, found.head, key):
+        if found is not None and _stands(log, found, key) and _adds_up(found):
             return found
     return None
 
@@ -97,7 +102,9 @@ def _parsed(data: bytes, book: str) -> Checkpoint | None:
         return None
 
 
-def _stands(log: Log, head: Head, key: str) -> bool:
+def _stands(log: Log, found: Checkpoint, key: str) -> bool:
+    """Whether the commit that a checkpoint was made at is there, with the same hash and events."""
+    head = found.head
     place = key_of(head.day, head.seq)
     data = log.store.read(place)
     if data is None:
@@ -106,4 +113,32 @@ def _stands(log: Log, head: Head, key: str) -> bool:
             f"{log.store.place(key)} was made from it; restore the book from a backup."
         )
     commit = decode(data, log.store.place(place))
-    return commit.hash == head.hash and commit.events[-1].seq == head.events
+    if commit.hash != head.hash or commit.events[-1].seq != head.events or found.table.num_rows < len(commit.events):
+        return False
+    return tuple(events_of(found.table.slice(found.table.num_rows - len(commit.events)))) == commit.events
+
+
+def _adds_up(found: Checkpoint) -> bool:
+    """Whether the events are all there, and the state's cash and positions are what they come to."""
+    table, state = found.table, found.state
+    try:
+        if not np.array_equal(table.column("seq").to_numpy(), np.arange(1, found.head.events + 1)):
+            return False
+        cash = pc.sum(table.column("cash_delta").cast(_EXACT)).as_py() or Decimal(0)
+        kinds, sides = (table.column(name).cast(pa.string()) for name in ("kind", "side"))
+        moved = pc.and_(pc.is_in(kinds, pa.array(POSITION_KINDS)), pc.is_valid(table.column("quantity")))
+        quantity = table.column("quantity").cast(_EXACT)
+        bought = pc.fill_null(pc.equal(sides, "BUY"), False)
+        rows = pa.table(
+            {
+                "strategy": pc.fill_null(table.column("strategy").cast(pa.string()), ""),
+                "symbol": table.column("symbol").cast(pa.string()),
+                "change": pc.if_else(bought, quantity, pc.negate(quantity)),
+            }
+        ).filter(pc.and_(moved, pc.is_valid(table.column("symbol"))))
+        sums = rows.group_by(["strategy", "symbol"]).aggregate([("change", "sum")]).to_pylist()
+        held = {(row["strategy"], row["symbol"]): row["change_sum"] for row in sums if row["change_sum"]}
+        stated = {(strategy, symbol): Decimal(text) for strategy, symbol, text, _ in state["positions"]}
+        return Decimal(state["cash"]) == cash and {key: value for key, value in stated.items() if value} == held
+    except (pa.ArrowException, KeyError, TypeError, ValueError, ArithmeticError):
+        return False

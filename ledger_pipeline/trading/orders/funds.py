@@ -47,7 +47,7 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
 def _shares(state: BookState, broker: Broker, working: list[Order], order: Order) -> tuple[str, ...]:
     """A strategy sells its own shares and no other's. What dollars come to in shares is estimated on the safe side."""
     held = state.positions.get((order.strategy, order.symbol), _NONE)
-    if held <= 0:
+    if held <= 0 and order.quantity is None:
         return (f"NOT_HELD: {order.strategy} holds no {order.symbol} to sell",)
     others = [other for other in working if _sells_the_same(other, order)]
     price = None

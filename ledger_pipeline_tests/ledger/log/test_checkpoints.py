@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
@@ -168,13 +169,46 @@ def test_a_commit_removed_or_damaged_before_a_checkpoint(url: str):
         open_book(url)
 
 
+FORGED = {
+    "cash in the state": lambda state, table: (state | {"cash": "999999"}, table),
+    "shares in the state": lambda state, table: (state | {"positions": [["core", "VTI", "77", "1"]]}, table),
+    "cash in the state and in an event": lambda state, table: (
+        state | {"cash": str(Decimal(state["cash"]) + 999999)}, changed(table, table.num_rows - 1, "999999"),
+    ),
+    "an event more": lambda state, table: (
+        state | {"cash": str(Decimal(state["cash"]) * 2)}, pa.concat_tables([table, table.slice(table.num_rows - 1)]),
+    ),
+    "an event less": lambda state, table: (state, table.slice(0, table.num_rows - 1)),
+}  # fmt: skip
+
+
+def changed(table: pa.Table, row: int, cash: str) -> pa.Table:
+    values = table.column("cash_delta").to_pylist()
+    values[row] = cash
+    place = table.schema.get_field_index("cash_delta")
+    return table.set_column(place, table.schema.field(place), pa.array(values, pa.string()))
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_forged_checkpoint_is_not_believed(tmp_path, what):
+    """Its own hash is right and it names the right commit; only the commits say what is true."""
+    url = str(tmp_path / "core")
+    book = living(url)
+    true = open_book(url)
+    state, table = FORGED[what](book.state.to_json(), joined([table_of(list(book.events()))]))
+    checkpoints.write(Log.open(url, "core"), state, table)
+    opened = open_book(url)
+    same(opened, true)
+    assert opened.state.cash == true.state.cash and opened.verify().events == book.state.seq
+
+
 def test_verify_finds_a_checkpoint_that_lies(tmp_path):
     """A sound file that says what its commits do not say is found by the walk over all commits."""
     url = str(tmp_path / "paper")
     book = living(url)
     log = Log.open(url, "paper")
     events = list(book.events())
-    state = book.state.to_json() | {"cash": "1000000"}
+    state = book.state.to_json() | {"overridden_seq": 7}  # what nothing but a fold of all events tells
     checkpoints.write(log, state, table_of(events))
     with pytest.raises(IntegrityError, match="the state is not what its commits say; delete .*checkpoints"):
         open_book(url).verify()

@@ -16,6 +16,7 @@ import pytest
 from ledger_pipeline.errors import BrokerError, InputError, IntegrityError, RefusedError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN
+from ledger_pipeline.trading.orders.legs import Leg
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline_tests.trading.days import (
     SWAP,
@@ -261,6 +262,23 @@ def test_a_strategy_never_sells_the_shares_of_another(tmp_path: Path) -> None:
     done = day.execute([sell("BND", "3", strategy="core")])
     assert not day.broker.posts and done.status == BLOCKED
     assert codes(day) == [("BND", ("NOT_HELD",))] and "of core can be" in " ".join(done.notes)
+
+
+@pytest.mark.parametrize(("dollars", "sent"), [("487", True), ("488", False), ("5000", False)])
+def test_dollars_sold_are_the_strategy_s_own_shares_too(tmp_path: Path, dollars: str, sent: bool) -> None:
+    """core holds 10 BND at 50; with the margin of 2.5 % for a falling price it may sell 487.80 dollars of them. The other
+    ten belong to nobody.
+    """
+    day = made(tmp_path, holdings={"BND": D(10)})
+    day.broker.prices["BND"] = D(50)
+    day.execute([buy("BND", "500", strategy="core")], policy="first")
+    day.broker.posts.clear()
+    done = day.execute([Leg("BND", "SELL", "core", notional=D(dollars))])
+    assert bool(day.broker.posts) == sent
+    if not sent:
+        assert codes(day)[-1] == ("BND", ("NOT_HELD",)) and "give a quantity to sell all of them" in " ".join(
+            done.notes
+        )
 
 
 def test_buys_never_borrow(tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ EDGES: list[tuple[str, dict[str, Any], dict[str, Any], list[Asked], bool]] = [
     ("stale_price", {"max_price_age_seconds": 900}, {"now": NOW + timedelta(seconds=900)}, buys(VTI=1), True),
     ("stale_price", {"max_price_age_seconds": 900}, {"now": NOW + timedelta(seconds=901)}, buys(VTI=1), False),
     ("stale_price", {"max_price_age_seconds": 900}, {"now": NOW - timedelta(seconds=901)}, buys(VTI=1), False),
+    # a price that the plan was valued with and nobody trades now is looked at as well
+    (
+        "stale_price", {"max_price_age_seconds": 900},
+        {"valued": {"BND": LatestTrade("BND", D(70), NOW - timedelta(seconds=901))}}, buys(VTI=1), False,
+    ),
+    (
+        "stale_price", {"max_price_age_seconds": 900},
+        {"valued": {"BND": LatestTrade("BND", D(70), NOW - timedelta(seconds=900))}}, buys(VTI=1), True,
+    ),
     ("market_closed", {"require_open_market": True}, {}, buys(VTI=1), True),
     ("market_closed", {"require_open_market": True}, {"market_open": False}, buys(VTI=1), False),
     ("allow_list", {"allow_symbols": ("VTI",)}, {}, buys(VTI=1), True),
