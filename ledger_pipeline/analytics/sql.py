@@ -13,6 +13,7 @@ import pandas as pd
 from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
 from ledger_pipeline.errors import InputError, IntegrityError
 
+MEMORY, TIMEOUT = "2GB", 300.0  # of a query, unless it is asked for otherwise; seconds
 _SNAPSHOT_FILES = ("bars", "instruments", "actions")
 _NAMED = "n.label, coalesce(n.tags, []) AS tags, coalesce(n.archived, false) AS archived"
 _FILLS = """
@@ -23,13 +24,18 @@ FROM ledger WHERE kind = 'FILLED'
 """
 
 
-def connect(data: Path, snapshots: Path) -> Any:
-    """A DuckDB connection in memory with the views; it can read the two roots and nothing else, and write nowhere."""
+def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
+    """A DuckDB connection in memory with the views; it can read the two roots and nothing else, and write nowhere.
+    memory: how much a query may use, such as "2GB". InputError for what is no size.
+    """
     import duckdb
 
-    connection = duckdb.connect(
-        ":memory:", config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-    )
+    limits = {"memory_limit": memory, "max_temp_directory_size": "0KB"}  # nothing is written beside it either
+    closed = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    try:
+        connection = duckdb.connect(":memory:", config=limits | closed)
+    except duckdb.Error as error:
+        raise InputError(f"memory is {memory!r}: {str(error).splitlines()[0]}; give a size such as 2GB.") from None
     prepare(connection, data, snapshots)
     return connection
 
@@ -120,33 +126,41 @@ def _names(connection: Any, data: Path) -> None:
         connection.execute("INSERT INTO kept.names VALUES (?, ?, ?, ?)", row)
 
 
-def query(text: str, data: Path, snapshots: Path, limit: int = 1000) -> pd.DataFrame:
-    """The result of one SELECT, at most `limit` rows. InputError for anything that is not a query, or that DuckDB
-    refuses; IntegrityError when stored results cannot be read.
+def query(
+    text: str, data: Path, snapshots: Path, limit: int = 1000, *, memory: str = MEMORY, timeout: float = TIMEOUT
+) -> pd.DataFrame:
+    """The result of one SELECT, at most `limit` rows, within so much memory and so many seconds. InputError for
+    anything that is not a query, that DuckDB refuses, or that takes more; IntegrityError when stored results cannot be
+    read.
     """
     import duckdb
 
-    with connect(data, snapshots) as connection:
+    with connect(data, snapshots, memory) as connection:
         try:
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type.name != "SELECT":  # EXPLAIN ANALYZE COPY writes
                 raise InputError("give one SELECT statement; results can be read here, not changed.")
-            return _rows(connection, statements[0]).slice(0, limit).to_pandas()
+            return _rows(connection, statements[0], timeout).slice(0, limit).to_pandas()
         except duckdb.Error as error:
             raise _unreadable(error, data, snapshots) or InputError(
                 f"the query failed: {str(error).splitlines()[0]} (`ledger-pipeline sql --views` lists the views)."
             ) from None
 
 
-def _rows(connection: Any, statement: Any) -> Any:
+def _rows(connection: Any, statement: Any, timeout: float) -> Any:
     """The answer as an Arrow table. DuckDB looks for Ctrl-C seldom, so it works in a thread and is told."""
     with ThreadPoolExecutor(1) as worker:
         answer = worker.submit(lambda: connection.execute(statement).to_arrow_table())
         try:
-            return answer.result()
+            return answer.result(timeout)
         except KeyboardInterrupt:
             connection.interrupt()
             raise
+        except TimeoutError:
+            connection.interrupt()
+            raise InputError(
+                f"the query takes more than {timeout:g} s and was stopped: ask for less, or give more time (--timeout)."
+            ) from None
 
 
 def _unreadable(error: Exception, data: Path, snapshots: Path) -> IntegrityError | None:

@@ -14,9 +14,13 @@ from ledger_pipeline.project import Project
 @click.option(
     "--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Rows to print at the most."
 )
+@click.option("--memory", default="2GB", show_default=True, help="What a query may use.")
+@click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds that a query may take.")
 @json_option
 @click.pass_obj
-def sql(project: Project, query: str | None, views: bool, limit: int, as_json: bool) -> None:
+def sql(
+    project: Project, query: str | None, views: bool, limit: int, memory: str, timeout: float, as_json: bool
+) -> None:
     """Ask all results with SQL. The views: runs, metrics, ledger, fills, trades, lots, equity, and bars, instruments,
     actions.
 
@@ -37,7 +41,7 @@ def sql(project: Project, query: str | None, views: bool, limit: int, as_json: b
             lambda: table(["view", "columns"], [[name, ", ".join(columns)] for name, columns in told.items()]),
         )
         return
-    frame = ask(query, project.data, project.snapshots, limit + 1)
+    frame = ask(query, project.data, project.snapshots, limit + 1, memory=memory, timeout=timeout)
     if len(frame) > limit:
         frame = frame.head(limit)
         click.echo(f"note: these are the first {limit:,} rows; --limit shows more.", err=True)

@@ -160,6 +160,16 @@ def run_ledger(item: Work) -> Made:
     told = result.provenance
     return result.events.head, {
         "equity and drawdown": dg.MetadataValue.md(item.picture),
+        "warnings": "; ".join(result.warnings) or "none",
+        "dagster/row_count": len(result.events),
+        "pulses": told["pulses"],
+        "duration_seconds": told["duration_seconds"],
+        "tier": told["tier"],
+        "seed": told["seed"],
+        "params": dg.MetadataValue.json(told["experiment"]["params"]),
+        "versions": dg.MetadataValue.json(told["versions"]),
+        "platform": told["platform"],
+        "path": dg.MetadataValue.path(str(item.runs.runs / result.run_id)),
         "run_id": result.run_id,
         "run_hash": told["run_hash"],
         "ledger_head": result.events.head,
@@ -167,16 +177,6 @@ def run_ledger(item: Work) -> Made:
         "experiment_hash": told["experiment"]["hash"],
         "strategy_hash": told["experiment"]["strategy_hash"],
         "params_hash": told["experiment"]["params_hash"],
-        "params": dg.MetadataValue.json(told["experiment"]["params"]),
-        "tier": told["tier"],
-        "seed": told["seed"],
-        "versions": dg.MetadataValue.json(told["versions"]),
-        "platform": told["platform"],
-        "dagster/row_count": len(result.events),
-        "pulses": told["pulses"],
-        "duration_seconds": told["duration_seconds"],
-        "warnings": "; ".join(result.warnings) or "none",
-        "path": dg.MetadataValue.path(str(item.runs.runs / result.run_id)),
     }
 
 

@@ -226,9 +226,25 @@ def test_a_damaged_file_is_no_fault_of_the_question(tmp_path, root, view, folder
         ask(tmp_path / "r", f"select * from {view}")
 
 
+LONG = "select sum(a.range * b.range) from range(3000000) a, range(3000000) b"
+
+
+def test_a_query_that_takes_too_long_or_too_much_is_stopped(root) -> None:
+    with pytest.raises(lp.InputError, match="takes more than 0.5 s and was stopped"):
+        ask(root, LONG, timeout=0.5)
+    with pytest.raises(lp.InputError, match="(?i)memory"):
+        ask(root, "select list(range order by hash(range)) from range(30000000)", memory="50MB")
+    with pytest.raises(lp.InputError, match="memory is 'much'"):
+        ask(root, "select 1", memory="much")
+    assert ask(root, "select 1 as one", timeout=30, memory="100MB")["one"].tolist() == [1]
+
+
 def test_a_query_that_is_interrupted_is_not_an_error_of_its_own(root) -> None:
-    text = "select sum(a.range * b.range) from range(3000000) a, range(3000000) b"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        ask(root, text)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(root, LONG)
+    finally:
+        signal.signal(signal.SIGINT, before)
