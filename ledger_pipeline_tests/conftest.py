@@ -15,6 +15,9 @@ from ledger_pipeline_tests import projects
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 
 
+SHOWN = ("buy_and_hold", "dca_monthly", "equal_weights", "inverse_volatility", "sma_crossover", "sma_long_flat_20")
+
+
 @pytest.fixture(scope="session")
 def small_template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project that was sealed and run once; copy it, never change it."""
@@ -23,10 +26,13 @@ def small_template(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict]:
-    """A project on which `ledger-pipeline demo --json` was run in a process of its own, and what it printed. Only read
-    it.
+    """A project on which `ledger-pipeline demo --json` was run in a process of its own, with some of the bundled
+    experiments, and what it printed. Only read it.
     """
     project = projects.make_project(tmp_path_factory.mktemp("demo") / "project")
+    for path in (project.strategies / "experiments").glob("*.yaml"):
+        if path.stem not in SHOWN:
+            path.unlink()
     done = projects.command(project, "demo", "--json")
     assert done.returncode == 0, done.stderr
     return project, json.loads(done.stdout)

@@ -125,7 +125,7 @@ def page(ui) -> Iterator[Page]:
     assert CHROMIUM.exists(), f"{CHROMIUM} is missing; install the system package chromium (apt-get install chromium)."
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        opened = browser.new_page(viewport={"width": 1700, "height": 1100})
+        opened = browser.new_context(viewport={"width": 1700, "height": 1100}).new_page()
         opened.set_default_timeout(30_000)
         yield opened
         browser.close()
@@ -257,17 +257,16 @@ def test_the_sensor_of_a_running_daemon_makes_a_changed_strategy_stale(ui) -> No
 
 
 ATTACK = """
-async ([ui, names]) => {
+async ([ui, queries]) => {
   const opened = []
-  for (const name of names) {
-    const query = `mutation {${name} {__typename}}`
+  for (const query of queries) {
     new Image().src = `${ui}/graphql?query=${encodeURIComponent(query)}`
     for (const type of ["text/plain", "application/json", "application/x-www-form-urlencoded"])
       fetch(`${ui}/graphql`, {method: "POST", mode: type === "application/json" ? "cors" : "no-cors",
         credentials: "include", headers: {"Content-Type": type}, body: JSON.stringify({query})}).catch(() => {})
   }
   const form = Object.assign(document.createElement("form"), {method: "POST", action: `${ui}/graphql`, target: "frame"})
-  form.append(Object.assign(document.createElement("input"), {name: "query", value: `mutation {${names[0]} {__typename}}`}))
+  form.append(Object.assign(document.createElement("input"), {name: "query", value: queries[0]}))
   document.body.append(Object.assign(document.createElement("iframe"), {name: "frame", src: ui}), form)
   form.submit()
   const socket = new WebSocket(ui.replace("http", "ws") + "/graphql", "graphql-ws")
@@ -276,33 +275,51 @@ async ([ui, names]) => {
   return opened
 }
 """
+SENSOR = "query($s: SensorSelector!) {sensorOrError(sensorSelector: $s) {... on Sensor {sensorState {status}}}}"
 
 
 def test_a_page_of_another_site_can_change_and_read_nothing(ui, page, tmp_path) -> None:
-    """Every mutation, in every way that a page can send one, from a browser that has the UI open."""
-    names = [
-        field["name"]
-        for field in ui.ask("{__schema {mutationType {fields {name}}}}")["__schema"]["mutationType"]["fields"]
-    ]
-    assert "launchRun" in names and len(names) > 30
+    """Every mutation, in every way that a page can send one, from a browser that has the UI open; one of them would
+    switch a sensor on.
+    """
+    fields = ui.ask("{__schema {mutationType {fields {name}}}}")["__schema"]["mutationType"]["fields"]
+    assert {"launchRun", "launchPartitionBackfill"} <= {field["name"] for field in fields}
+    repository = ui.ask(LOCATION)["repositoriesOrError"]["nodes"][0]
+    sensor = {
+        "sensorName": "poll_fills",
+        "repositoryName": repository["name"],
+        "repositoryLocationName": repository["location"]["name"],
+    }
+    given = ", ".join(f'{name}: "{value}"' for name, value in sensor.items())
+    switch = f"mutation {{startSensor(sensorSelector: {{{given}}}) {{__typename}}}}"
+    queries = [switch, *(f"mutation {{{field['name']} {{__typename}}}}" for field in fields)]
+
+    def standing() -> tuple:
+        status = ui.ask(SENSOR, s=sensor)["sensorOrError"]["sensorState"]["status"]
+        return status, ui.ask("{runsOrError {... on Runs {count}}}")
+
     (tmp_path / "index.html").write_text("<p>a page that anybody may visit")
     handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         page.goto(ui.address)
-        before = ui.ask("{runsOrError {... on Runs {count}}}")
+        before = standing()
+        assert before[0] == "STOPPED"
         visited = page.context.new_page()
-        answers: list[tuple[str, str, int]] = []
-        visited.on("response", lambda got: answers.append((got.request.method, got.url, got.status)))
+        sent: list[tuple[str, str]] = []
+        answers: list[tuple[str, int]] = []
+        visited.on("request", lambda asked: sent.append((asked.method, asked.url)))
+        visited.on("response", lambda got: answers.append((got.url, got.status)))
         visited.goto(f"http://localhost:{other.server_port}/")
-        assert visited.evaluate(ATTACK, [ui.address, names]) == []
+        assert visited.evaluate(ATTACK, [ui.address, queries]) == []
         visited.close()
         other.shutdown()
-    reached = [(method, url, status) for method, url, status in answers if url.startswith(ui.address)]
-    assert {status for *_, status in reached} <= {403, 405, 415}, [row for row in reached if row[2] < 400]
-    assert len([row for row in reached if "mutation" in row[1]]) == len(names)
-    assert len([row for row in reached if row[0] == "POST"]) >= 2 * len(names)
-    assert ui.ask("{runsOrError {... on Runs {count}}}") == before
+    mine = [method for method, url in sent if url.startswith(f"{ui.address}/graphql")]
+    assert mine.count("GET") == len(queries) and mine.count("POST") >= 2 * len(queries)
+    assert not [row for row in answers if row[0].startswith(ui.address) and row[1] < 400]
+    assert standing() == before
+    assert ui.ask(switch)["startSensor"]["__typename"] == "Sensor"  # with the token it is done
+    assert standing()[0] == "RUNNING"
     page.goto(f"{ui.address}/runs")
     expect(page.get_by_text("Runs").first).to_be_visible()  # and the person goes on
 
@@ -404,7 +421,7 @@ def test_a_run_whose_process_was_killed_fails_within_a_minute(ui) -> None:
     repository = ui.ask(LOCATION)["repositoriesOrError"]["nodes"][0]
     tags = [
         {"key": "dagster/asset_partition_range_start", "value": "buy_and_hold|demo"},
-        {"key": "dagster/asset_partition_range_end", "value": "sma_long_flat_200|demo"},
+        {"key": "dagster/asset_partition_range_end", "value": "sma_long_flat_20|demo"},
         {"key": "way", "value": "killed"},
     ]
     selector = {
