@@ -14,7 +14,6 @@ from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline_tests import projects
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 
-
 SHOWN = ("buy_and_hold", "dca_monthly", "equal_weights", "inverse_volatility", "sma_crossover", "sma_long_flat_20")
 
 
