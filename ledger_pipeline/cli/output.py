@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,9 +35,21 @@ json_option = click.option(
 )
 
 
+class _Tables(Console):
+    def on_broken_pipe(self) -> None:
+        """Who reads has seen enough, as `| head` has: that is no error."""
+        _stop_printing()
+        raise SystemExit(0)
+
+
+def _stop_printing() -> None:
+    """Have nothing more printed to a pipe that nobody reads, at the end of the process neither."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def console() -> Console:
     """Where tables go; wide enough not to cut them when the output is a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    return _Tables(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def emit(value: Any, as_json: bool, render: Callable[[], None]) -> None:
@@ -104,7 +117,8 @@ class ErrorHandlingGroup(click.Group):
             context.exit(error.exit_code)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise
+                _stop_printing()
+                context.exit(0)
             click.echo(f"error: the machine refused: {error}.", err=True)
             context.exit(LedgerPipelineError.exit_code)
         except KeyboardInterrupt:

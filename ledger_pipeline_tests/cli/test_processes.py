@@ -170,3 +170,15 @@ def test_processes_on_a_new_project_do_not_stumble_over_each_other(fresh) -> Non
     sealed = told("snapshot", "verify", "mine")
     assert sealed["verified"] and os.listdir(fresh.snapshots) == ["mine"] and os.listdir(fresh.data / "raw") == ["mine"]
     assert told("snapshot", "show", "mine")["rows"]["bars"] in rows
+
+
+@pytest.mark.parametrize("words", [["runs", "show", "hold"], ["runs", "list", "--json"], ["--help"]])
+def test_a_reader_that_has_seen_enough_is_no_error(small, words) -> None:
+    """As `ledger-pipeline runs show hold | head -2`."""
+    process = subprocess.Popen(
+        [str(COMMAND), *words], env=environment(small), cwd=small.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.read(1)
+    process.stdout.close()
+    said = process.stderr.read()
+    assert (process.wait(60), said) == (0, b"")
