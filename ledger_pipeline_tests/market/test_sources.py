@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -288,3 +289,5 @@ def test_a_file_that_is_not_there_or_of_another_kind_is_refused(tmp_path):
     refused(put(tmp_path, TEXT, "bars"), "bars is none of .csv, .csv.gz")
     (tmp_path / "folder.csv").mkdir()
     refused(tmp_path / "folder.csv", "could not read", "folder.csv", error=StorageError)
+    os.mkfifo(tmp_path / "pipe.csv")
+    refused(tmp_path / "pipe.csv", "is no regular file")

@@ -62,7 +62,8 @@ def _bytes(source: UPath) -> bytes:
         raise NotFoundError(f"there is no file {source}.")
     if not source.name.lower().endswith(SUFFIXES):
         raise InputError(f"{source.name} is none of {', '.join(SUFFIXES)}.")
-    if is_local(source) and not Path(str(source)).is_file():  # a pipe would be waited for
+    local = Path(str(source))
+    if is_local(source) and not (local.is_file() or local.is_dir()):  # a pipe would be waited for
         raise InputError(f"{source} is no regular file; give a file.")
     try:
         data = source.read_bytes()
