@@ -58,11 +58,11 @@ def test_a_file_is_read_back_as_it_was_written(project) -> None:
     for made in (
         Deployment(name="core", policy="core", book="paper-1", mode="paper"),
         Deployment(
-            name="sma", experiment="sma", promoted=PINNED, capital=Decimal("25000.50"), feed="sip", max_jump=0.5,
+            name="sma", experiment="sma", promoted=PINNED, book="local", capital=Decimal("25000.50"), feed="sip", max_jump=0.5,
             schedule=Schedule(every="week", nth=2, minutesAfterOpen=30),
             guardrails=Guardrails(maxPositionPct="0.4", warnOnly=("large_order", "order_count")),
         ),
-        Deployment(name="plain", experiment="sma", promoted=PINNED, schedule=Schedule()),
+        Deployment(name="plain", experiment="sma", promoted=PINNED, book="local", schedule=Schedule()),
     ):  # fmt: skip
         write_deployment(project, made)
         assert find_deployment(project, made.name) == made
