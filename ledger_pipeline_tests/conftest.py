@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +29,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict]:
     """A project on which `ledger-pipeline demo --json` was run in a process of its own, with some of the bundled
     experiments, and what it printed. Only read it.
     """
-    project = projects.make_project(tmp_path_factory.mktemp("demo") / "project")
-    for path in (project.strategies / "experiments").glob("*.yaml"):
-        if path.stem not in SHOWN:
-            path.unlink()
-    done = projects.command(project, "demo", "--json")
-    assert done.returncode == 0, done.stderr
-    return project, json.loads(done.stdout)
+    worker = tmp_path_factory.getbasetemp()
+    shared = worker.parent if worker.name.startswith("popen-") else worker  # one for all processes of a test run
+    printed = shared / "demo.json"
+    with open(shared / "demo.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not printed.exists():
+            project = projects.make_project(shared / "demo" / "project")
+            for path in (project.strategies / "experiments").glob("*.yaml"):
+                if path.stem not in SHOWN:
+                    path.unlink()
+            done = projects.command(project, "demo", "--json")
+            assert done.returncode == 0, done.stderr
+            printed.write_text(done.stdout)
+    return Project(shared / "demo" / "project"), json.loads(printed.read_text())
 
 
 def _lead(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:

@@ -291,7 +291,13 @@ def test_history_shows_what_was_decided_the_newest_first(core, served) -> None:
 
 
 @pytest.mark.parametrize(
-    "point", ["before_intent", "after_intent", "before_submit", "after_submit", "before_ack", "after_ack"]
+    "point",
+    [
+        "after_intent",
+        "before_submit",
+        "after_submit",
+        *(pytest.param(name, marks=pytest.mark.campaign) for name in ("before_intent", "before_ack", "after_ack")),
+    ],
 )
 def test_a_run_that_is_killed_goes_on_and_buys_once(core, served, point) -> None:
     command = [str(COMMAND), "dca", "run", "--policy", "core", "--execute", "--json"]
