@@ -1,4 +1,4 @@
-"""The point of it all: what trades live is what was researched, event for event: over 40 sessions, and over 250 with
+"""The point of it all: what trades live is what was researched, event for event: over 25 sessions, and over 250 with
 `-m campaign`.
 """
 
@@ -17,7 +17,7 @@ SHARED = ("DEPOSITED", "DECIDED", "FILLED", "DIVIDEND", "SPLIT")
 NAMES = tuple(parity.EXPERIMENTS)
 
 
-@pytest.fixture(scope="module", params=[40, pytest.param(parity.SESSIONS, marks=pytest.mark.campaign)])
+@pytest.fixture(scope="module", params=[25, pytest.param(parity.SESSIONS, marks=pytest.mark.campaign)])
 def both(request, tmp_path_factory) -> parity.Parity:
     place = tmp_path_factory.mktemp("parity")
     (place / "project").mkdir()

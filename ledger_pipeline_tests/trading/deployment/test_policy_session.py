@@ -293,10 +293,11 @@ def test_history_shows_what_was_decided_the_newest_first(core, served) -> None:
 @pytest.mark.parametrize(
     "point",
     [
-        "after_intent",
-        "before_submit",
         "after_submit",
-        *(pytest.param(name, marks=pytest.mark.campaign) for name in ("before_intent", "before_ack", "after_ack")),
+        *(
+            pytest.param(name, marks=pytest.mark.campaign)
+            for name in ("before_intent", "after_intent", "before_submit", "before_ack", "after_ack")
+        ),
     ],
 )
 def test_a_run_that_is_killed_goes_on_and_buys_once(core, served, point) -> None:

@@ -29,7 +29,7 @@ from ledger_pipeline_tests.trading.loopback import connected
 
 D = Decimal
 BATCH = 25
-NORMAL = 4  # batches in the usual run
+NORMAL = 2  # batches in the usual run
 CAMPAIGN = 200
 OUR_FAULTS = (Crash, BrokerError, StorageError)
 

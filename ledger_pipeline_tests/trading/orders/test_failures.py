@@ -38,7 +38,7 @@ FAILURES: dict[str, Callable[[str], BaseException]] = {
 }
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.campaign), "after"])
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_failure_at_the_nth_operation_loses_and_doubles_nothing(tmp_path: Path, failure: str, when: str) -> None:
     """For n = 1, 2, 3, ... until a run has fewer operations: fail there, then run again with the same arguments."""
