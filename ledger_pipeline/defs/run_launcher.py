@@ -33,8 +33,8 @@ class RunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """RUNNING while the process that began the run is there, FAILED when it is gone, UNKNOWN where nothing says
-        which it was. The process's number is in the run's events; one that began later is another process.
+        """RUNNING while the process that began the run is there, and before it has said which it is (the start time-out
+        sees to that); FAILED when it is gone. Its number is in the run's events; one that began later is another one.
         """
         events = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
         begun = [(event, found) for event in events if (found := _PID.search(event.message or event.user_message))]

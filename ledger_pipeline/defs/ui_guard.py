@@ -26,7 +26,6 @@ from urllib.parse import parse_qs, urlsplit
 
 COOKIE, HEADER = "ledger_pipeline_ui", "x-ledger-pipeline-token"
 LARGEST = 20_000_000  # bytes of a request's body
-_PAGES = frozenset({"navigate"})
 _NOT_PAGES = ("/graphql", "/logs/", "/notebook", "/dagit/", "/download_debug/", "/report_asset")
 _HEADERS = (
     (b"x-frame-options", b"DENY"),
@@ -92,7 +91,7 @@ class Guard:
         opens_a_page = (
             scope["type"] == "http"
             and scope["method"] in ("GET", "HEAD")
-            and headers.get("sec-fetch-mode") in _PAGES
+            and headers.get("sec-fetch-mode") == "navigate"
             and headers.get("sec-fetch-dest", "document") == "document"
             and not scope["path"].startswith(_NOT_PAGES)
         )
