@@ -38,12 +38,13 @@ FILL_TYPES = ("fill", "partial_fill")
 # What changes cash or a position without an order, by the broker's own word. Taxes withheld from a dividend are part of
 # it; what moves cash both ways is told apart by its sign.
 DIVIDENDS = frozenset(
-    {"DIV", "DIVCGL", "DIVCGS", "DIVFT", "DIVNRA", "DIVROC", "DIVTW", "DIVTXEX", "DIVWH", "CGD", "CDIV", "SDIV"}
+    {"DIV", "DIVCGL", "DIVCGS", "DIVFT", "DIVNRA", "DIVROC", "DIVTW", "DIVTXEX", "DIVWH", "CGD", "CDIV"}
 )
 SPLITS = frozenset({"SPLIT", "SSP"})
 FEES = frozenset({"FEE", "CFEE", "DIVFEE", "PTC", "PTR"})
 INTERESTS = frozenset({"INT", "INTNRA", "INTTW"})
 TRANSFERS = frozenset({"CSD", "CSW", "JNLC", "TRANS", "ACATC"})
+IN_SHARES = frozenset({"SDIV", "DRIP", "SPD"})  # sub-types of a dividend that is shares, not cash
 ACTIVITY_STATUSES = ("executed", "correct", "canceled")
 ACCOUNT_BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 _LARGEST_EXPONENT = 24  # what is larger is no amount of money or shares, and costs memory when written out
@@ -309,6 +310,11 @@ def _cash(it: Row, identity: str, type_: str) -> CashActivity:
     quantity = it.maybe(it.amount, "qty")
     amount = it.amount("net_amount") if type_ not in SPLITS else it.maybe(it.amount, "net_amount") or Decimal(0)
     kind = cash_kind(type_, amount)
+    sub_type = it.data.get("activity_sub_type")
+    if kind == "DIVIDEND" and sub_type in IN_SHARES:
+        return _unrecognized(it, identity, f"{type_} {sub_type}")
+    if kind == "FEE" and quantity and not amount:  # taken in coins
+        return _unrecognized(it, identity, type_)
     strange = status not in ACTIVITY_STATUSES or it.data.get("currency") not in (None, "", "USD")
     if kind == UNRECOGNIZED or strange or (kind == "SPLIT" and quantity is None):
         return _unrecognized(it, identity, type_)

@@ -19,6 +19,7 @@ from typing import Any
 from ledger_pipeline.ledger.events import Event, decimal_text
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
+from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
 from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, opened, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.readings import activity_key
 
@@ -67,13 +68,16 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
         return _dividend(row, _holders(holdings, row.symbol), at)
     if row.kind == "SPLIT" and row.symbol and row.quantity and _holders(holdings, row.symbol):
         return split_events((row,), holdings, read_at)
+    meaning = meaning_of(row.type)
     found = Break(
         "activity_unrecognized",
         row.id,
         book="nothing",
-        broker=f"{row.type} {row.symbol or ''}: amount {shown(row.amount)}, quantity {shown(row.quantity)}",
+        broker=f"{row.type} {row.symbol or ''}, {meaning.what}: amount {shown(row.amount)}, quantity "
+        f"{shown(row.quantity)}",
         scope=_scope(row),
         symbol=row.symbol,
+        advice=f"{meaning.advice[:1].upper()}{meaning.advice[1:]}.",
     )
     return recorded_once(found, row.id, at, _payload(row))
 

@@ -41,8 +41,6 @@ WHAT_TO_DO = {
     "order_overfilled": f"The broker filled more than was asked for: see what to do with it, then {_ANSWER}",
     "fill_refused": f"The fill cannot belong to the order it names: ask the broker, then {_ANSWER}",
     "activity_restated": f"The broker restated an activity: see what changed in cash and positions, then {_ANSWER}",
-    "activity_unrecognized": "The activity has no meaning here: see what it did to cash and positions. A fill that was "
-    f"taken back or corrected is recorded with `ledger-pipeline book bust` or `book correct`; then {_ANSWER}",
 }
 CLOSES_BY_ITSELF = frozenset({
     "unstable", "unreadable", "account_blocked", "order_lost", "order_fills", "order_alive", "order_unrecognized",
@@ -54,7 +52,8 @@ CLOSES_BY_ITSELF = frozenset({
 class Break:
     """One difference: what the book says and what the broker says, as sentences or amounts for a person to read.
 
-    break_id is `<kind>:<key>`; scope is what it halts: `account` or `symbol:X`.
+    break_id is `<kind>:<key>`; scope is what it halts: `account` or `symbol:X`. advice: what to do about this very one,
+    where that is more than what its kind asks for.
     """
 
     kind: str
@@ -64,6 +63,7 @@ class Break:
     scope: str = ACCOUNT
     symbol: str | None = None
     difference: str = ""
+    advice: str = ""
 
     @property
     def break_id(self) -> str:
@@ -73,11 +73,13 @@ class Break:
     @property
     def what_to_do(self) -> str:
         """What a person is to do about it."""
-        return WHAT_TO_DO.get(self.kind, f"See what it is, then {_ANSWER}")
+        return self.advice or WHAT_TO_DO.get(self.kind, f"See what it is, then {_ANSWER}")
 
     def to_json(self) -> dict[str, Any]:
         """The break as a JSON object."""
-        return {"break_id": self.break_id, **asdict(self), "what_to_do": self.what_to_do}
+        row = asdict(self)
+        del row["advice"]
+        return {"break_id": self.break_id, **row, "what_to_do": self.what_to_do}
 
 
 def opened(found: Break, at: datetime, facts: dict[str, Any] | None = None) -> Event:
@@ -111,6 +113,7 @@ def break_of(event: Event) -> Break:
         scope=payload.get("scope", ACCOUNT),
         symbol=event.symbol,
         difference=payload.get("difference", ""),
+        advice=payload.get("what_to_do", ""),
     )
 
 

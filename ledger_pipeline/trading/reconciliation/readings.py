@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.state import BookState
 
 OVERLAP = timedelta(days=1)  # activities may appear late: each reading starts this long before the last one known
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any account was opened
 PASSES = 6  # readings of a moving account before it is called unstable
 FIRST_PAUSE = 0.1  # seconds between passes, doubled each time: 3 s in all
 _LOOK_BACK = timedelta(days=7)  # a day order is submitted at most a long week-end before its fill

@@ -12,18 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.errors import BrokerError
 from ledger_pipeline.identity import hash_json
-from ledger_pipeline.ledger.events import Event, decimal_text, time_text
+from ledger_pipeline.ledger.events import Event, decimal_text, parse_time, time_text
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.reconciliation.breaks import CLOSES_BY_ITSELF, Break, break_of, closed, opened, unopened
 from ledger_pipeline.trading.reconciliation.compare import Cash, cash_of, compare, lasting, positions_of
 from ledger_pipeline.trading.reconciliation.ingest import Moved, order_event, take_in
-from ledger_pipeline.trading.reconciliation.readings import Reading, bind, facts, read_stable, since
+from ledger_pipeline.trading.reconciliation.readings import (
+    BEGINNING,
+    Reading,
+    bind,
+    facts,
+    read_news,
+    read_stable,
+    since,
+)
 from ledger_pipeline.trading.sessions import GRACE, Hours
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.state import BookState
 
 TRIES = 4  # readings that another writer of the book may spoil before it is called unstable
+_LATE = timedelta(days=35)  # how far back a difference that is open already is looked for in what came late
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,37 @@ def _reconcile(book: Book, broker: Broker, now: datetime) -> Reconciliation:
         try:
             taken = take_in(book, reading.news, only_at=seq)
             seq = taken[-1].seq if taken else seq
+            if _take_in_late(book, broker, reading, seq):
+                continue  # and compare again
             crash_point("during_reconcile")
             given_up = _give_up(book, broker, reading, now, seq)
             return _conclude(book, reading, now, given_up[-1].seq if given_up else seq, len(taken))
         except Moved:
             continue
     return _unstable(book, now)
+
+
+def _take_in_late(book: Book, broker: Broker, reading: Reading, seq: int) -> bool:
+    """Whether activities that were created long before the watermark explain why cash or a position differs, and were
+    taken in now. They are read as far back as the book goes for a difference that is new, else for _LATE.
+    """
+    differing = {item.break_id for item in compare(book.state, reading) if item.kind in ("position", "cash")}
+    start, opening = since(book.state), _opening(book)
+    if not differing or start is None:
+        return False
+    if differing <= set(book.state.breaks):
+        opening = max(opening or start - _LATE, start - _LATE)
+    if opening is not None and opening >= start:
+        return False
+    return bool(take_in(book, read_news(book.state, broker, start=opening or BEGINNING), only_at=seq))
+
+
+def _opening(book: Book) -> datetime | None:
+    """From when on activities can be new to the book: None for one that began with an empty account, else when the
+    account was adopted, since what came before is part of the opening.
+    """
+    adopted = [event.payload.get("as_of") for event in book.events(kinds=["OPENED"])]
+    return next((parse_time(text) for text in adopted if text), None)
 
 
 def _give_up(book: Book, broker: Broker, reading: Reading, now: datetime, seq: int) -> tuple[Event, ...]:
