@@ -64,7 +64,7 @@ def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) 
             "dagster/row_count": len(positions),
             "account": f"{desk.broker.environment} {account.number}",
             "cash": decimal_text(account.cash),
-            "equity": decimal_text(account.equity),
+            "equity": told["equity"] or "not stated",
             "blocked": ", ".join(account.blocked) or "no",
             "holdings": dg.MetadataValue.md(rows_table(told["holdings"])),
             "path": dg.MetadataValue.path(path),

@@ -298,7 +298,7 @@ def _pages(
         found |= new
         if until(rows):
             return list(found.values())
-        if not new:
+        if not new and rows[-1].text("id") == last:
             raise BrokerError(f"the broker sent the same page of {what} twice; try again.")
         last = rows[-1].text("id")
     raise BrokerError(f"the broker has more than {MOST_PAGES:,} pages of {what}; ask for a later time.")

@@ -31,8 +31,8 @@ class Account:
     id: str
     number: str
     cash: Decimal
-    equity: Decimal
-    buying_power: Decimal
+    equity: Decimal | None
+    buying_power: Decimal | None  # None when the broker does not say: no plan to buy passes then
     status: str
     blocked: tuple[str, ...]
     raw: Mapping[str, Any] = field(repr=False, default_factory=dict)

@@ -35,7 +35,7 @@ def account_row(account: Account, positions: Sequence[Position]) -> dict[str, An
         "status": account.status,
         "blocked": list(account.blocked),
         "cash": decimal_text(account.cash),
-        "equity": decimal_text(account.equity),
+        "equity": None if account.equity is None else decimal_text(account.equity),
         "holdings": [
             {
                 "symbol": item.symbol,

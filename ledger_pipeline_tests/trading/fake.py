@@ -40,9 +40,9 @@ class Crash(BaseException):
 class Fault:
     """What goes wrong at the calls `nth` to `nth + count - 1` of one operation (counted from 1).
 
-    submit: lost_before, lost_after (the answer is Unknown), refused. cancel: lost_before, lost_after, refused, race
-    (the rest is filled first), not_found. order_by_client_id: stale (None although it is there). Any read: unreadable.
-    Any operation: slow (`seconds` pass first), crash_before, crash_after.
+    submit: lost_before, lost_after (the answer is Unknown), refused, lies (refused, and the order is there). cancel:
+    lost_before, lost_after, refused, race (the rest is filled first), not_found. order_by_client_id: stale (None
+    although it is there). Any read: unreadable. Any operation: slow (`seconds` pass first), crash_before, crash_after.
     """
 
     operation: str
@@ -262,6 +262,8 @@ class FakeBroker:
             arrived(True, "accepted")
             answer = port.Accepted(self._shown(order))
         self._end("submit", fault)
+        if fault == "lies" and isinstance(answer, port.Accepted):
+            return port.Refused(403, 40310000, "insufficient buying power")
         return port.Unknown("no answer in time") if fault == "lost_after" else answer
 
     def order_by_client_id(self, client_order_id: str) -> port.BrokerOrder | None:

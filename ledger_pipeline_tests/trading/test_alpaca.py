@@ -487,6 +487,21 @@ def test_a_page_that_is_sent_again_ends_in_an_error():
         assert len(stub.requests) == 2
 
 
+def test_a_page_of_rows_all_seen_before_is_not_the_end():
+    """Rows that the broker repeats at the edge of a page do not hide those behind them."""
+    pages = {None: [_fill(1), _fill(2), _fill(3)], _fill(3)["id"]: [_fill(1), _fill(2)], _fill(2)["id"]: [_fill(4)]}
+    asked = []
+
+    def respond(request: wire.Request) -> Reply:
+        token = request.query.get("page_token")
+        asked.append(token)
+        return js(pages.get(token, []))
+
+    with serving(respond) as stub, broker_at(stub.url) as broker:
+        assert len(broker.activities()) == 4
+    assert len(asked) == 4
+
+
 def test_pages_without_an_end_end_in_an_error(monkeypatch):
     monkeypatch.setattr(alpaca, "MOST_PAGES", 5)
     count = iter(range(10_000))

@@ -113,6 +113,13 @@ def test_the_account_is_blocked_by_whatever_is_not_plainly_free():
     )  # fmt: skip
 
 
+def test_what_the_broker_leaves_empty_is_read_where_it_does_not_matter():
+    account = parsing.parse_account(payload("account") | {"equity": None, "buying_power": None})
+    assert (account.equity, account.buying_power, account.cash) == (None, None, D("-1520.4"))
+    with pytest.raises(BrokerError, match="cash"):
+        parsing.parse_account(payload("account") | {"cash": None})
+
+
 def test_positions_are_signed():
     found = [parsing.parse_position(row) for row in parsing.rows(payload("positions"), "position")]
     assert [(item.symbol, item.quantity, item.available) for item in found] == [

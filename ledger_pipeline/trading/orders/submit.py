@@ -175,8 +175,9 @@ def _post(sender: Sender, order: Order, asked: float) -> SubmitOutcome:
 
 
 def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
-    """Append what a submit came to. A refusal of an id that was sent more than once proves nothing about the other
-    times, so it is looked up; BrokerError when it cannot be, and the order stays without an answer.
+    """Append what a submit came to. A refusal is believed when the broker has no such order: an answer may be wrong, or
+    about one of several times that the id was sent. BrokerError when that cannot be read, and the order stays without
+    an answer.
     """
     if isinstance(outcome, Accepted):
         take_in_order(sender, order, outcome.order)
@@ -186,11 +187,10 @@ def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
         sender.book.append(lambda state: [unknown] if state.orders[order.order_id].status == "SUBMITTED" else [])
         return
     sender.book.refresh()
-    if sender.order(order.order_id).submits > 1:
-        found = sender.broker.order_by_client_id(order.order_id)
-        if found is not None:
-            take_in_order(sender, order, found)
-            return
+    found = sender.broker.order_by_client_id(order.order_id)
+    if found is not None:
+        take_in_order(sender, order, found)
+        return
     payload = {"filled_quantity": "0", "reason": outcome.reason, "status": outcome.status}
     if outcome.code is not None:
         payload["code"] = outcome.code

@@ -137,9 +137,12 @@ def fill_cash(side: str, quantity: Decimal, price: Decimal) -> Decimal:
 
 
 def differing_terms(order: Order, found: BrokerOrder) -> tuple[str, ...]:
-    """The names of the terms in which the broker's order is not what was intended; empty when it is."""
+    """The names of the terms in which the broker's order is not what was intended; empty when it is. A type or time in
+    force that the broker leaves out contradicts nothing.
+    """
+    unsaid = [name for name in ("type", "time_in_force") if found.raw and found.raw.get(name) is None]
     names = ("symbol", "side", "quantity", "notional", "type", "limit_price", "time_in_force")
-    return tuple(name for name in names if getattr(order, name) != getattr(found, name))
+    return tuple(name for name in names if name not in unsaid and getattr(order, name) != getattr(found, name))
 
 
 @dataclass

@@ -10,6 +10,8 @@ import pytest
 
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
 from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.reconciliation.ingest import collect
+from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.trading.days import (
     TODAY,
     TWO,
@@ -35,6 +37,23 @@ def test_a_refusal_is_final_and_the_others_go_on(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert done.status == DONE and day.broker.calls["submit"] == 2
     assert day.events("ORDER_REJECTED")[0].payload["code"] == 40310000 and checked(day) == []
+
+
+def test_a_refusal_that_is_not_true_is_settled_by_what_the_broker_then_reports(tmp_path: Path) -> None:
+    day = made(tmp_path, faults=[Fault("submit", "lies")])
+    done = day.execute(TWO)
+    assert [order.status for order in done.orders] == ["FILLED", "FILLED"] and done.status == DONE
+    assert len(posts(day)) == 2 and checked(day) == []
+
+
+def test_the_fills_of_a_refused_order_that_shows_up_later_settle_it(tmp_path: Path) -> None:
+    day = made(tmp_path, faults=[Fault("submit", "lies"), Fault("order_by_client_id", "stale", count=10**6)])
+    assert day.execute(TWO, timeout=60).orders[0].status == "REJECTED"
+    day.broker.faults = ()
+    day.broker.advance(60)
+    collect(day.book(), day.broker)
+    assert reconcile(day.book(), day.broker).clean and checked(day) == []
+    assert day.book().state.orders[order_id("VTI")].status == "FILLED"
 
 
 @pytest.mark.parametrize("kind", ["lost_before", "lost_after"])

@@ -17,7 +17,7 @@ from ledger_pipeline.ledger.book import open_book
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity, FillActivity
 from ledger_pipeline.trading.reconciliation import ingest
 from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, apportion, split_events
-from ledger_pipeline.trading.reconciliation.ingest import collect, fill_cash, in_order
+from ledger_pipeline.trading.reconciliation.ingest import collect, differing_terms, fill_cash, in_order
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.trading.account_book import adopted_book, intend, opened_book, send, sent
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault, Step, tampered
@@ -292,6 +292,16 @@ def test_an_order_that_is_not_what_was_intended_is_not_adopted(tmp_path):
     assert collect(book, broker) == ()
     assert book.state.orders[order_id].broker_order_id is None
     assert list(book.state.breaks) == [f"order_mismatch:{order_id}"]
+
+
+@pytest.mark.parametrize(("value", "differing"), [(None, ()), ("stop", ("type", "time_in_force"))])
+def test_terms_that_the_broker_leaves_out_contradict_nothing(tmp_path, value, differing):
+    broker = FakeBroker(plan=lambda request, rng: [])
+    book = adopted_book(tmp_path, broker)
+    order = book.state.orders[sent(book, broker)]
+    (found,) = broker.orders()
+    raw = {"type": value, "time_in_force": value}
+    assert differing_terms(order, replace(found, type="stop", time_in_force="stop", raw=raw)) == differing
 
 
 def test_a_foreign_fill_is_recorded_and_is_a_break(tmp_path):
