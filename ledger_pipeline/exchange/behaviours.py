@@ -30,7 +30,7 @@ BEHAVIOURS: tuple[tuple[str, str], ...] = (
     (OBSERVED, "Bad keys: 401 with a message and no code."),
     (ASSUMED, "A notional order buys floor(notional / price) at nine decimals."),
     (ASSUMED, "Prices: the open of a bar from its start to its end, then its close; limits by the range as it ends."),
-    (ASSUMED, "Orders find any quantity at one price; partial fills only by the seeded rule or the admin API."),
+    (ASSUMED, "Orders find any quantity; parts, and prices that move between them, only by setting or the admin API."),
     (ASSUMED, "A refused submit does not use up its id (setting burn_refused_ids); an id is never free again."),
     (ASSUMED, "Long only, multiplier 1; cash goes below zero when a queued buy fills above its estimate."),
     (ASSUMED, "Splits come at the open of the ex-date and cancel the symbol's orders (setting split_orders)."),

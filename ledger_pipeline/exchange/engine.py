@@ -29,6 +29,7 @@ from ledger_pipeline.exchange.state import Store
 SETTINGS: dict[str, Any] = {
     "matching": "auto",  # or manual: orders fill only when the admin API says so
     "partial": 0.0,  # probability that an execution comes in parts
+    "drift": 0.0,  # how far the price of a market order moves between its parts, 0.001 for a tenth of a per cent
     "collar": "0.04",  # what a queued market buy holds back above the last price
     "cash_rounding": "fill",  # or order: the cent is rounded over the order's fills together
     "fees": False,  # SEC and TAF fees of sales, booked at the next open
@@ -243,8 +244,8 @@ class Exchange:
     def fill_at(self, order: Order, price: Decimal) -> Order:
         """Fill the rest of an order at a price, in parts when the seeded rule says so."""
         held = self.store.holding(order.symbol).quantity
-        partial = float(self.settings["partial"])
-        for execution in matching.executions(order, price, held, partial=partial, seed=self.seed):
+        partial, drift = float(self.settings["partial"]), float(self.settings["drift"])
+        for execution in matching.executions(order, price, held, partial=partial, drift=drift, seed=self.seed):
             order = self.fill(order, execution)
         return order
 

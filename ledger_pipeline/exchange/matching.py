@@ -7,11 +7,13 @@ filled from the range as the bar ends, at its limit. Orders do not move prices a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ledger_pipeline.exchange.money import ZERO, seeded_share, shares
 from ledger_pipeline.exchange.orders import Order
+
+_TICK = Decimal("0.0001")  # of prices
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,12 @@ def price_in(order: Order, span: Range) -> Decimal | None:
     return order.limit_price if reached else None
 
 
-def executions(order: Order, price: Decimal, held: Decimal, *, partial: float = 0.0, seed: int = 0) -> list[Execution]:
+def executions(
+    order: Order, price: Decimal, held: Decimal, *, partial: float = 0.0, drift: float = 0.0, seed: int = 0
+) -> list[Execution]:
     """How the rest of the order is filled at `price`: once, or, with probability `partial`, in two to four parts of
-    which the last may be left open.
+    which the last may be left open. The price of a market order moves between its parts by up to `drift` of it, so an
+    order in dollars, whose shares follow from the first price, may come to more or less than its amount.
 
     `held` is the position: a sell never goes below zero (a notional sell after the price fell). The draw depends on the
     seed, the order and what it has got so far, so a restarted exchange draws the same again.
@@ -75,4 +80,12 @@ def executions(order: Order, price: Decimal, held: Decimal, *, partial: float = 
             rest -= piece
     if not cut or seeded_share(seed, "rest", draw) < 0.5:
         cut.append(Execution(rest, price))
-    return cut
+    if not drift or order.type != "market":
+        return cut
+    return [cut[0], *(replace(part, price=_moved(price, drift, seed, f"{draw}/{n}")) for n, part in enumerate(cut[1:]))]
+
+
+def _moved(price: Decimal, drift: float, seed: int, draw: str) -> Decimal:
+    """`price` a little up or down, in whole ticks and never below one."""
+    change = Decimal(str(round(drift * (2 * seeded_share(seed, "drift", draw) - 1), 6)))
+    return max(_TICK, (price * (1 + change)).quantize(_TICK))

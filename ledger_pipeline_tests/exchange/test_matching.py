@@ -80,6 +80,16 @@ def test_a_notional_order_never_buys_more_than_its_money(
         assert (bought + D("1e-9")) * price > notional
 
 
+def test_the_price_moves_between_the_parts_of_a_market_order():
+    order = made(quantity=None, notional=D(7000))
+    still = executions(order, D("250.04"), D(0), partial=1.0, seed=3)
+    parts = executions(order, D("250.04"), D(0), partial=1.0, drift=0.004, seed=3)
+    assert [part.quantity for part in parts] == [part.quantity for part in still] and len(parts) > 1
+    assert parts[0].price == D("250.04") and parts[1].price != parts[0].price
+    assert all(abs(part.price / D("250.04") - 1) <= D("0.0041") for part in parts)
+    assert executions(order, D("250.04"), D(0), partial=1.0, drift=0.004, seed=3) == parts
+
+
 @given(
     quantity=st.integers(1, 500),
     held=st.integers(0, 500),

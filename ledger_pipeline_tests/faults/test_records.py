@@ -127,6 +127,17 @@ def test_a_fill_that_lags_a_little_is_waited_for(desk):
     desk.check()
 
 
+@pytest.mark.parametrize("drift", [0.0001, 0.004])
+def test_an_order_in_dollars_that_is_filled_in_parts_at_moving_prices_is_no_break(desk, drift):
+    desk.served.admin.settings(partial=1.0, drift=drift)
+    for number in range(16):
+        desk.execute([buy("VTI", "300.00")], policy=f"core-{number}", timeout=0.3)
+    orders = desk.book().state.orders.values()
+    over = [order for order in orders if order.filled_value > order.notional]
+    assert len(orders) == 16 and over, "no order came to more than its amount, so this shows nothing"
+    desk.check()
+
+
 def test_fills_at_every_page_boundary_are_taken_in_once(desk):
     name, done = waiting(desk, "30"), 0
     for wanted in (1, 2, 5, 29, 30):
