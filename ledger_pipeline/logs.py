@@ -1,7 +1,8 @@
 """Logs of what trades by itself: on stderr, so that results on stdout can be read by programs.
 
-LOG_FORMAT=json makes every line a JSON object; LOG_LEVEL is DEBUG, INFO, WARNING (the default) or ERROR. Keys of a
-broker are never logged: what holds them cannot be shown.
+LOG_FORMAT=json makes every line a JSON object; LOG_LEVEL is DEBUG, INFO, WARNING (the default of what trades by itself)
+or ERROR (that of commands, which print their warnings). Keys of a broker are never logged: what holds them cannot be
+shown.
 """
 
 from __future__ import annotations

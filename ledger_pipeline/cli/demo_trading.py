@@ -40,7 +40,6 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.trading.reconciliation.adopt import adopt
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
-    os.environ.setdefault("LOG_LEVEL", "ERROR")  # what matters is told
     _clear(project)
     for name, (experiment, capital) in DEPLOYED.items():
         _promote(project, name, runs[experiment], capital)

@@ -98,6 +98,8 @@ def main(context: click.Context, root: str | None) -> None:
     warnings.simplefilter("ignore")
     keep_interrupts()
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    if context.invoked_subcommand not in ("serve", "ui"):  # a command prints what it logs as a warning
+        os.environ.setdefault("LOG_LEVEL", "ERROR")
     project = find_project(root)
     os.environ[ROOT_VARIABLE] = str(project.root)
     context.obj = project

@@ -17,7 +17,6 @@ from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.desk import Desk
-    from ledger_pipeline.trading.planning.guardrails import Verdict
 
 OWNERS = ["team:trading"]
 
@@ -138,16 +137,12 @@ def session_orders(
     from ledger_pipeline.trading.deployment.by_hand import guard_by_owner
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import leg_from_json
+    from ledger_pipeline.trading.planning.guardrails import warn_once
     from ledger_pipeline.trading.views import order_row
 
     def tell(text: str) -> None:
         context.log.info(text)
         progress.report(0, 0, text)
-
-    def warn(verdicts: "tuple[Verdict, ...]") -> None:
-        for verdict in verdicts:
-            if not verdict.passed and not verdict.blocks:
-                tell(f"warning: {verdict.sentence}")
 
     legs = [leg_from_json(row) for row in config.legs]
     with trading.desk(live_parts(context.partition_key)[0]) as desk:
@@ -158,7 +153,7 @@ def session_orders(
             desk.broker,
             policy=config.policy,
             session=desk.session,
-            guards=(guard_by_owner(trading.project, desk.broker, legs, warn),),
+            guards=(guard_by_owner(trading.project, desk.broker, legs, warn_once(tell)),),
             timeout=config.timeout,
             root=trading.root,
             on_progress=tell,

@@ -169,8 +169,14 @@ class Connection:
             return None
         if not answer.ok or answer.body is None:
             why = answer.why or "the answer is empty"
+            what_to_do = "try again"
+            if answer.status is None and urlsplit(self.origin).hostname in ("127.0.0.1", "localhost", "::1"):
+                what_to_do = (
+                    "try again, start the local exchange with `ledger-pipeline exchange serve`, or say with "
+                    "`--exchange-url` where it is"
+                )
             raise BrokerError(
-                f"the broker could not be read (GET {one_line(path)} of {self.origin}: {why}); try again."
+                f"the broker could not be read (GET {one_line(path)} of {self.origin}: {why}); {what_to_do}."
             )
         return answer.body
 

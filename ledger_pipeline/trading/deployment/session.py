@@ -39,7 +39,15 @@ from ledger_pipeline.trading.orders.legs import Leg
 from ledger_pipeline.trading.orders.submit import append_once
 from ledger_pipeline.trading.planning import plan as planned
 from ledger_pipeline.trading.planning.facts import read_facts
-from ledger_pipeline.trading.planning.guardrails import Asked, Verdict, check, check_plan, guard, reasons_of
+from ledger_pipeline.trading.planning.guardrails import (
+    Asked,
+    Verdict,
+    check,
+    check_plan,
+    guard,
+    reasons_of,
+    warn_once,
+)
 from ledger_pipeline.trading.planning.planner import plan
 from ledger_pipeline.trading.planning.policy import Guardrails
 
@@ -336,16 +344,11 @@ def work_session(
     if not made.legs:
         return Execution(made.key.id, made.key.session, (), made.reasons, "NO_ACTION")
     tell = on_progress or (lambda text: None)
-
-    def warn(verdicts: tuple[Verdict, ...]) -> None:
-        for verdict in verdicts:
-            if not verdict.passed and not verdict.blocks:
-                tell(f"warning: {verdict.sentence}")
-
     limits = limits_of(project, deployment)
     done = execute(
         made.legs, desk.book, desk.broker, policy=made.key.policy, session=made.key.session, decided=made.event(),
-        guards=(guard(limits, desk.broker, made.prices, warn),), timeout=timeout, on_progress=on_progress, pace=pace,
+        guards=(guard(limits, desk.broker, made.prices, warn_once(tell)),), timeout=timeout,
+        on_progress=on_progress, pace=pace,
         root=root if root is not None else project.root, environment=environment,
     )  # fmt: skip
     log = get_logger("deployment").bind(decision=done.decision, book=desk.book.name)

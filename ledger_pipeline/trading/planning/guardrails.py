@@ -292,6 +292,19 @@ def allow_list(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iter
         yield found, f"{symbol} is {'' if found else 'not '}one of {', '.join(allowed or ())}"
 
 
+def warn_once(tell: Callable[[str], None]) -> Callable[[tuple[Verdict, ...]], None]:
+    """What tells each warning among verdicts once, however often an order is checked before it is sent."""
+    known: set[str] = set()
+
+    def warn(verdicts: tuple[Verdict, ...]) -> None:
+        for verdict in verdicts:
+            if not verdict.passed and not verdict.blocks and verdict.sentence not in known:
+                known.add(verdict.sentence)
+                tell(f"warning: {verdict.sentence}")
+
+    return warn
+
+
 CHECKS: dict[str, Check] = {
     each.__name__: each
     for each in (
