@@ -20,6 +20,7 @@ from ledger_pipeline.errors import InputError
 
 _CHUNK = 1 << 16  # rows hashed at a time, so that no column is copied whole
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+SYMBOL_PATTERN = re.compile(r"[\w./-]{1,32}")  # letters and digits of any script
 
 
 def check_id(kind: str, value: str) -> str:
@@ -32,6 +33,32 @@ def check_id(kind: str, value: str) -> str:
         raise InputError(
             f"{kind} id {shown} is not allowed: use 1 to 63 lower-case letters, digits, '-' or '_', starting with a "
             "letter or digit."
+        )
+    return value
+
+
+def check_symbol(value: str, where: str = "") -> str:
+    """Return `value` if it may name an instrument, else raise InputError: 1 to 32 letters, digits, `.`, `-`,
+    `/` or `_`. `where` names the place in the message, such as "bars.csv".
+    """
+    if not isinstance(value, str) or not SYMBOL_PATTERN.fullmatch(value):
+        shown = shorten(ascii(value), 80, placeholder="...")
+        why = "is not allowed" if str(value).isprintable() else "holds a control character"
+        raise InputError(
+            f"{f'{where}: ' if where else ''}the symbol {shown} {why}: write it with 1 to 32 letters, digits, '.', '-', "
+            "'/' or '_'."
+        )
+    return value
+
+
+def check_text(kind: str, value: str, longest: int = 500) -> str:
+    """Return `value` if it may be kept as a `kind` (label, tag, note, ...), else raise InputError: printable, in one
+    line, at most `longest` characters.
+    """
+    if not isinstance(value, str) or not value.isprintable() or len(value) > longest:
+        shown = shorten(ascii(value), 80, placeholder="...")
+        raise InputError(
+            f"the {kind} {shown} is not allowed: write at most {longest} printable characters in one line."
         )
     return value
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import canonical_json, check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.identity import canonical_json, check_id, check_text, hash_bytes, hash_columns, hash_json
 
 
 @pytest.mark.parametrize("value", ["a", "0", "demo", "a-b_c9", "9-", "a" * 63])
@@ -143,3 +143,10 @@ def test_hash_columns_sees_names_order_types_and_every_value():
 
 def test_hash_columns_of_no_rows_is_defined():
     assert hash_columns({"x": np.empty(0)}) == reference({"x": np.empty(0)})
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "two\nlines", "\u202etxt", "x" * 501, 7])
+def test_what_is_kept_as_text_is_printable_and_short(text):
+    with pytest.raises(InputError, match="printable characters in one line"):
+        check_text("label", text)
+    assert check_text("label", "Été, 2026 ✓") == "Été, 2026 ✓"

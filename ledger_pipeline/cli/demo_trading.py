@@ -139,6 +139,7 @@ def _exchange(project: Project) -> Iterator[tuple[str, str]]:
 
 def _ask(admin: str, path: str, body: dict[str, Any]) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(admin + path, data=json.dumps(body).encode(), method="POST")
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(admin + path, json.dumps(body).encode(), kind, method="POST")
     with opener.open(request, timeout=60) as answer:
         answer.read()

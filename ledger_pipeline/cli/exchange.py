@@ -184,7 +184,8 @@ def _call(base: str, verb: str, path: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(base + path, data=data, method=verb), timeout=60) as answer:
+        request = urllib.request.Request(base + path, data, {"Content-Type": "application/json"}, method=verb)
+        with opener.open(request, timeout=60) as answer:
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
         raise InputError(f"the exchange refused: {json.loads(error.read()).get('message')}.") from None

@@ -94,7 +94,12 @@ def text(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"
-    return str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: what would steer it, such as an escape sequence, is written as its code."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in text)
 
 
 def percent(value: float | None) -> str:
@@ -113,13 +118,13 @@ class ErrorHandlingGroup(click.Group):
             if context.meta.get(_JSON):
                 click.echo(json.dumps(told(error) | {"exit_code": error.exit_code}))
             else:
-                click.echo(f"error: {error}", err=True)
+                click.echo(printable(f"error: {error}"), err=True)
             context.exit(error.exit_code)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 _stop_printing()
                 context.exit(0)
-            click.echo(f"error: the machine refused: {error}.", err=True)
+            click.echo(printable(f"error: the machine refused: {error}."), err=True)
             context.exit(LedgerPipelineError.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted: nothing was left half-written; run the command again to continue.", err=True)

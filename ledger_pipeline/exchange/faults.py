@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ledger_pipeline.exchange import refusals
@@ -109,6 +110,10 @@ def fault_of(body: Any, number: int, exchange: Exchange) -> Fault:
     )
 
 
+MOST_CONNECTIONS = 256
+SLOWEST_HEAD = 15.0  # seconds
+
+
 class Connections:
     """The transports of the open connections by their peer, so that a fault can reach below HTTP."""
 
@@ -116,16 +121,36 @@ class Connections:
         self._by_peer: dict[tuple[str, int], asyncio.Transport] = {}
 
     def protocol(self) -> type[H11Protocol]:
-        """The HTTP protocol for uvicorn that notes its transports here."""
+        """The HTTP protocol for uvicorn that notes its transports here. It takes MOST_CONNECTIONS at a time, and closes
+        one whose request is not whole within SLOWEST_HEAD.
+        """
         by_peer = self._by_peer
 
         class NotedProtocol(H11Protocol):
+            _waits: asyncio.TimerHandle | None = None
+
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
                 super().connection_made(transport)
+                if len(by_peer) >= MOST_CONNECTIONS:
+                    transport.abort()
+                    return
                 if self.client is not None:
                     by_peer[self.client] = transport
+                self._wait()
+
+            def data_received(self, data: bytes) -> None:
+                if self._waits is not None:
+                    self._waits.cancel()
+                super().data_received(data)
+                if self.conn.their_state is h11.IDLE:  # the head of a request is not whole yet
+                    self._wait()
+
+            def _wait(self) -> None:
+                self._waits = self.loop.call_later(SLOWEST_HEAD, self.transport.close)
 
             def connection_lost(self, exc: Exception | None) -> None:
+                if self._waits is not None:
+                    self._waits.cancel()
                 by_peer.pop(self.client, None)
                 super().connection_lost(exc)
 

@@ -8,12 +8,11 @@ from collections import deque
 from typing import Any
 
 from ledger_pipeline.exchange import refusals, wire
+from ledger_pipeline.exchange.door import refused
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.faults import BEFORE, Answer, Connections, Fault, Receive, Scope, Send, forward, spoil
 from ledger_pipeline.exchange.matching import Execution
 from ledger_pipeline.exchange.money import micros
-
-LARGEST_BODY = 1 << 20
 
 
 class Gate:
@@ -37,15 +36,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-            if len(body) > LARGEST_BODY:
-                await forward(_refused(refusals.Refusal(413, None, "request body is too large")), send)
-                return
+        body = (await receive())["body"]  # whole: the door has read it
         verb, path = scope["method"], scope["path"]
         seq = self._note("request", f"{verb} {path}", {"query": scope["query_string"].decode(), "body": _shown(body)})
         fault = next((fault for fault in self.faults if fault.matches(verb, path)), None)
@@ -86,12 +77,12 @@ class Gate:
             headers.get(name, b"").decode("latin-1") for name in (b"apca-api-key-id", b"apca-api-secret-key")
         )
         if not self.accepts(key, secret):
-            return _refused(refusals.unauthorized())
+            return refused(refusals.unauthorized())
         limit = int(self._exchange.settings["rate_limit"])
         if limit and self._exceeds(limit):
             wait = str(int(self._recent[0] + 60) + 1)
             headers = {"X-RateLimit-Limit": str(limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": wait}
-            return _refused(refusals.Refusal(429, refusals.TOO_MANY, "too many requests."), headers)
+            return refused(refusals.Refusal(429, refusals.TOO_MANY, "too many requests."), headers)
         answer, sent = Answer(), False
 
         async def receive_body() -> dict[str, Any]:
@@ -127,9 +118,3 @@ def _shown(body: bytes) -> Any:
         return wire.loads(body) if body else None
     except ValueError:
         return body.decode(errors="replace")
-
-
-def _refused(refusal: refusals.Refusal, headers: dict[str, str] | None = None) -> Answer:
-    data = wire.dumps(refusal.body).encode()
-    rows = {"content-type": "application/json", "content-length": str(len(data))} | (headers or {})
-    return Answer(refusal.status, [(name.lower().encode(), value.encode()) for name, value in rows.items()], data)

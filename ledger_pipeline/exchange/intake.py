@@ -51,7 +51,7 @@ def number(body: dict[str, Any], name: str) -> Decimal | None:
         parsed = Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
         raise refusals.malformed(f"{name} is not a number") from None
-    if not parsed.is_finite():
+    if not parsed.is_finite() or abs(parsed.adjusted()) > 40:
         raise refusals.malformed(f"{name} is not a number")
     return parsed
 

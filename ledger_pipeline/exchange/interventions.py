@@ -9,7 +9,6 @@ from decimal import Decimal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ledger_pipeline.errors import InputError
 from ledger_pipeline.exchange import corporate, intake, refusals, wire
 from ledger_pipeline.exchange.accounts import Holding
 from ledger_pipeline.exchange.engine import Exchange
@@ -17,7 +16,7 @@ from ledger_pipeline.exchange.matching import Execution
 from ledger_pipeline.exchange.money import ZERO, cents, text
 from ledger_pipeline.exchange.operators import amount_of, note, object_of, operator_of, state_of, word_of
 from ledger_pipeline.exchange.orders import MATCHED, Order, with_status
-from ledger_pipeline.exchange.prices import asset, checked_quote
+from ledger_pipeline.exchange.prices import asset, checked_quote, checked_symbol
 from ledger_pipeline.exchange.routes import reply
 
 
@@ -120,7 +119,7 @@ async def post_action(request: Request) -> Response:
         elif kind == "SPLIT":
             corporate.split(exchange, symbol, amount_of(body, "value"))
         elif kind == "RENAME":
-            corporate.rename(exchange, symbol, word_of(body, "value"))
+            corporate.rename(exchange, symbol, checked_symbol(word_of(body, "value")))
         else:
             raise refusals.malformed("kind must be DIVIDEND, SPLIT or RENAME")
     return reply(state_of(operator_of(request)))
@@ -132,7 +131,7 @@ async def put_position(request: Request) -> Response:
     symbol, quantity = request.path_params["symbol"], amount_of(body, "qty")
     price = amount_of(body, "price", exchange.mark(symbol) or ZERO)
     with exchange.transaction():
-        exchange.store.save_holding(Holding(symbol, quantity, quantity * price))
+        exchange.store.save_holding(Holding(checked_symbol(symbol), quantity, quantity * price))
         note(exchange, "position", {"symbol": symbol, "qty": text(quantity)})
     return reply(state_of(operator_of(request)))
 
@@ -150,10 +149,7 @@ async def post_price(request: Request) -> Response:
     """symbol, price, at (now when not given): a quote. Open orders see it at once."""
     exchange, body = operator_of(request).exchange, await object_of(request)
     at = str(body.get("at") or exchange.now.isoformat())
-    try:
-        row = checked_quote(word_of(body, "symbol"), at, str(amount_of(body, "price")), "the quote")
-    except InputError as error:
-        raise refusals.malformed(str(error)) from None
+    row = checked_quote(word_of(body, "symbol"), at, str(amount_of(body, "price")), "the quote")
     with exchange.transaction():
         exchange.store.db.execute("insert or replace into quotes values (?, ?, ?)", row)
         if exchange.store.asset(row[0]) is None:

@@ -9,6 +9,7 @@ next bar agrees exactly. A quote is the price from its moment until the next one
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ from ledger_pipeline.exchange.money import micros, moment
 if TYPE_CHECKING:
     from ledger_pipeline.exchange.sessions import Sessions
     from ledger_pipeline.exchange.state import Store
+
+_SYMBOL = re.compile(r"[A-Za-z0-9._/-]{1,32}")
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,9 @@ def _bar(row: tuple[Any, ...]) -> Bar:
 
 
 def asset(symbol: str, name: str = "", *, fractionable: bool = True, tradable: bool = True) -> dict[str, Any]:
-    """An asset as the broker states it; its id is a function of the symbol."""
+    """An asset as the broker states it; its id is a function of the symbol. InputError for what is no symbol."""
     return {
-        "id": str(uuid5(NAMESPACE_URL, f"ledger_pipeline/exchange/{symbol}")),
+        "id": str(uuid5(NAMESPACE_URL, f"ledger_pipeline/exchange/{checked_symbol(symbol)}")),
         "class": "us_equity",
         "exchange": "NYSE",
         "symbol": symbol,
@@ -173,6 +176,13 @@ def asset(symbol: str, name: str = "", *, fractionable: bool = True, tradable: b
         "margin_requirement_short": "100",
         "attributes": [],
     }
+
+
+def checked_symbol(symbol: str) -> str:
+    """The symbol; InputError when it is none: 1 to 32 letters, digits, `.`, `-`, `/` or `_`."""
+    if not isinstance(symbol, str) or not _SYMBOL.fullmatch(symbol):
+        raise InputError(f"{ascii(symbol)[:80]} is no symbol: write 1 to 32 letters, digits, '.', '-', '/' or '_'.")
+    return symbol
 
 
 def load_quotes(store: Store, file: str | Path) -> None:
@@ -204,9 +214,9 @@ def checked_quote(symbol: str, ts: str, price: str, where: str) -> tuple[str, in
         raise InputError(f"{where}: {ts!r} and {price!r} are no time and price.") from None
     if at.tzinfo is None:
         raise InputError(f"{where}: the time {ts!r} has no time zone: write it as 2026-01-05T14:30:00Z.")
-    if not value.is_finite() or value <= 0 or not symbol or not symbol.strip() == symbol:
-        raise InputError(f"{where}: {symbol!r} at {price!r} is no symbol with a price above zero.")
-    return symbol, micros(at.astimezone(UTC)), str(value)
+    if not value.is_finite() or value <= 0:
+        raise InputError(f"{where}: {price!r} is no price above zero.")
+    return checked_symbol(symbol), micros(at.astimezone(UTC)), str(value)
 
 
 def load_snapshot(store: Store, directory: str | Path) -> str:

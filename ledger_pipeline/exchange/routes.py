@@ -31,13 +31,15 @@ def reply(value: Any, status: int = 200) -> Response:
 
 
 def guarded(handler: Handler) -> Handler:
-    """The handler, with a Refusal as its HTTP answer."""
+    """The handler, with a Refusal or an InputError as its HTTP answer."""
 
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
         except Refusal as refusal:
             return reply(refusal.body, refusal.status)
+        except InputError as error:
+            return reply(refusals.malformed(str(error)).body, 400)
 
     return answer
 

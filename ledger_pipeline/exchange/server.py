@@ -28,6 +28,7 @@ from ledger_pipeline.exchange import corporate, prices, refusals
 from ledger_pipeline.exchange.action_routes import action_routes
 from ledger_pipeline.exchange.admin import Operator, admin_app
 from ledger_pipeline.exchange.data_routes import data_routes
+from ledger_pipeline.exchange.door import LARGEST_FRAME, Door
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.faults import Connections, Receive, Scope, Send
 from ledger_pipeline.exchange.gate import Gate
@@ -242,8 +243,9 @@ def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         announce(told)
 
     config = uvicorn.Config(
-        front, http=lines.protocol(), ws="websockets-sansio", loop="asyncio", lifespan="off", log_level="error",
-        access_log=False, server_header=False, ws_ping_interval=None, timeout_graceful_shutdown=1,
+        Door(front, ports[1] if len(ports) > 1 else None), http=lines.protocol(), ws="websockets-sansio",
+        ws_max_size=LARGEST_FRAME, loop="asyncio", lifespan="off", log_level="error", access_log=False,
+        server_header=False, ws_ping_interval=None, timeout_graceful_shutdown=1,
         timeout_keep_alive=300,  # a connection that is closed just as a client reuses it would look like a fault
     )  # fmt: skip
     server = _Server(config, ready)

@@ -7,7 +7,6 @@ stream here: kick, mute, duplicate, reorder, delay, raw frames, refused keys and
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ledger_pipeline.exchange import wire
+
+AUTHENTICATE_WITHIN = 10.0  # seconds; a connection that has not by then is closed
 
 
 @dataclass
@@ -128,13 +129,20 @@ class Stream:
 
     async def _converse(self, connection: _Connection) -> None:
         authorized = False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + AUTHENTICATE_WITHIN
         while True:
-            message = await connection.socket.receive()
+            try:
+                async with asyncio.timeout_at(None if authorized else until):
+                    message = await connection.socket.receive()
+            except TimeoutError:
+                await connection.socket.close(1008)
+                return
             if message["type"] == "websocket.disconnect":
                 return
             data = message.get("text") or message.get("bytes") or b""
             try:
-                request = json.loads(data)
+                request = wire.loads(data)
                 action, details = request["action"], dict(request.get("data") or request)
             except (ValueError, KeyError, TypeError, AttributeError):
                 await connection.queue.put({"stream": "error", "data": {"error": "invalid message"}})

@@ -19,6 +19,7 @@ from ledger_pipeline.exchange.orders import Order
 from ledger_pipeline.exchange.prices import Bar, Price
 from ledger_pipeline.exchange.sessions import Session
 
+_LONGEST_NUMBER = 40  # digits, and places before or behind the point
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -34,8 +35,37 @@ def _plain(value: Any) -> Any:
 
 
 def loads(data: str | bytes) -> Any:
-    """JSON with exact numbers; ValueError when it is none."""
-    return json.loads(data, parse_float=Decimal, parse_constant=_refuse)
+    """JSON with exact numbers. ValueError when it is none, nests too deep, names a field twice, or holds half a sign or
+    a number of more than 40 digits or places.
+    """
+    try:
+        value = json.loads(
+            data, parse_float=_number, parse_int=_whole, parse_constant=_refuse, object_pairs_hook=_object
+        )
+        json.dumps(value, ensure_ascii=False, default=str).encode()  # a lone surrogate has no bytes
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    return value
+
+
+def _number(text: str) -> Decimal:
+    number = Decimal(text)
+    if len(text) > _LONGEST_NUMBER or abs(number.adjusted()) > _LONGEST_NUMBER:
+        raise ValueError("a number is too long")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError("a number is too long")
+    return int(text)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is there twice")
+    return found
 
 
 def _refuse(name: str) -> Any:

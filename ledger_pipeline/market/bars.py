@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.errors import InputError
+from ledger_pipeline.identity import check_symbol, check_text
 
 PRICES = ("open", "high", "low", "close")
 FIELDS = (*PRICES, "volume")
@@ -153,7 +154,7 @@ def normalise_bars(frame: pd.DataFrame, *, assume_utc: bool = False) -> pd.DataF
 
 
 def _symbols(symbol: pd.Series) -> pd.Series:
-    """Symbols as a category, blanks around them removed; InputError for a missing one, a number, control characters."""
+    """Symbols as a category, blanks around them removed; InputError for a missing one, a number, one that is none."""
     if symbol.isna().any():
         raise InputError("a bar has no symbol; every bar names its instrument.")
     if not isinstance(symbol.dtype, pd.CategoricalDtype):
@@ -169,8 +170,7 @@ def _symbols(symbol: pd.Series) -> pd.Series:
         symbol = symbol.astype(str).str.strip().astype("category")
         names = list(symbol.cat.categories)
     for name in names:
-        if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-            raise InputError(f"the symbol {name!r} holds a control character; remove it from the source.")
+        check_symbol(name)
     return symbol
 
 
@@ -198,6 +198,9 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
             f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars."
         )
     listed = frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
+    for column in INSTRUMENT_COLUMNS[1:]:
+        for value in listed[column].unique():
+            check_text(f"{column} of an instrument", value)
     for name in listed["calendar"].unique():
         calendar_name(name)
     return listed

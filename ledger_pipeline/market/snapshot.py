@@ -25,7 +25,16 @@ import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
-from ledger_pipeline.identity import Column, ColumnHash, canonical_json, check_id, hash_bytes, hash_columns, hash_json
+from ledger_pipeline.identity import (
+    Column,
+    ColumnHash,
+    canonical_json,
+    check_id,
+    check_text,
+    hash_bytes,
+    hash_columns,
+    hash_json,
+)
 from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import (
     BAR_COLUMNS,
@@ -200,6 +209,9 @@ def seal(
     """
     check_id("snapshot", snapshot_id)
     canonical_json(source or {})
+    for kind, value in (source or {}).items():
+        if isinstance(value, str):
+            check_text(kind, value, 2_000)
     vendor = {"renamed": columns, "symbol": symbol, "tz": tz, "assume_utc": assume_utc}
     if not isinstance(bars, pd.DataFrame):
         if not isinstance(bars, str | os.PathLike):

@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, UPath, create_directory, location, write_file, write_json
-from ledger_pipeline.identity import check_id
+from ledger_pipeline.identity import check_id, check_text
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation, evaluation
@@ -231,7 +231,12 @@ class RunStore:
 
     def set_label(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Change the mutable names of a run and return them."""
-        changed = change(self.label(run_id)) | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        names = change(self.label(run_id))
+        for kind in ("label", "archive_reason"):
+            check_text(kind, names.get(kind, ""))
+        for tag in names.get("tags", ()):
+            check_text("tag", tag)
+        changed = names | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(self.root / "labels" / f"{run_id}.json", changed)
         return changed
 

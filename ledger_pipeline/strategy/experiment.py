@@ -31,7 +31,7 @@ from pydantic import (
 from ledger_pipeline.errors import InputError
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.identity import check_symbol, hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.source import StrategySource, typed_constants
 from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
@@ -180,6 +180,8 @@ class ExperimentSpec(_Strict):
     def _universe(cls, universe: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if universe is not None and (not universe or len(set(universe)) != len(universe)):
             raise ValueError("it must list at least one symbol, each once; leave it out for all of the snapshot")
+        for symbol in universe or ():
+            _refused(check_symbol, symbol)
         return universe
 
 

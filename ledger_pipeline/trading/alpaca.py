@@ -30,6 +30,7 @@ from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
 from alpaca.trading.stream import TradingStream
 
 from ledger_pipeline.errors import BrokerError, InputError
+from ledger_pipeline.identity import check_symbol
 from ledger_pipeline.ledger.events import time_text
 from ledger_pipeline.trading import parsing
 from ledger_pipeline.trading.broker import (
@@ -251,9 +252,7 @@ def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderReque
 
 
 def _checked_symbol(symbol: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9./-]{0,31}", symbol):
-        raise InputError(f"{symbol[:80]!r} is no symbol; write it as the broker does, such as VTI or BRK.B.")
-    return symbol
+    return check_symbol(symbol)
 
 
 def _exact(request: OrderRequest, name: str, value: Decimal, places: int) -> float:

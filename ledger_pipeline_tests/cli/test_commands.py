@@ -140,6 +140,10 @@ def test_names_change_no_hash_and_no_result(small) -> None:
     assert name in {row["run_id"] for row in told("runs", "list", "--archived")}
     told("runs", "archive", name, "--undo")
     assert "archive_reason" in store.label(name) and name in {row["run_id"] for row in told("runs", "list")}
+    for steering in ("\x1b[2Jgone", "two\nlines"):
+        for words in (("label", name, steering), ("tag", name, steering), ("archive", name, "--reason", steering)):
+            sentence = refused(2, "runs", *words)
+            assert "printable" in sentence and "\x1b" not in sentence
     told("runs", "label", name, "")
     assert "label" not in store.label(name)
     after = {path: data for path, data in listing(small).items() if path.startswith(("data/runs", "snapshots"))}

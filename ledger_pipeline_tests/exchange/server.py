@@ -49,7 +49,7 @@ class Admin:
     def call(self, verb: str, path: str, body: Any = None) -> Any:
         """One request; the JSON of the answer, AdminError when it is refused."""
         data = None if body is None else json.dumps(body, default=str).encode()
-        request = urllib.request.Request(self.url + path, data=data, method=verb)
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=verb)
         try:
             with _OPENER.open(request, timeout=60) as answer:
                 return json.loads(answer.read(), parse_float=Decimal)

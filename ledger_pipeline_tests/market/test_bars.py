@@ -98,7 +98,10 @@ def test_symbols_that_are_numbers_are_refused_as_in_files():
 def test_symbols_are_stripped_and_control_characters_refused():
     frame = random_bars("A")
     assert list(checked(frame.assign(symbol=" A\t"))["symbol"].cat.categories) == ["A"]
-    refused(frame.assign(symbol="A\x07B"), "control character")
+    for name in ("A\x07B", "A\x1b[31mB", "A\u202eB", "A\nB", "A\x00"):
+        refused(frame.assign(symbol=name), "control character")
+    for name in ("A B", "^GSPC", "EUR=X", "A" * 33, "A;B", "😀", "a'b"):
+        refused(frame.assign(symbol=name), "is not allowed: write it with 1 to 32 letters")
 
 
 def test_dates_iso_texts_decimals_and_objects_are_understood():

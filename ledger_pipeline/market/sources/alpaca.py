@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
+from ledger_pipeline.identity import check_symbol
 from ledger_pipeline.market.bars import normalise_bars, validate_bars
 from ledger_pipeline.market.calendars import sessions, trading_calendar
 
@@ -183,9 +184,7 @@ def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> t
 def _checked_symbols(symbols: Sequence[str]) -> list[str]:
     given = [symbols] if isinstance(symbols, str) else list(symbols)
     for symbol in given:
-        plain = isinstance(symbol, str) and symbol.isascii() and 0 < len(symbol) <= 32
-        if not plain or not all(sign.isalnum() or sign in ".-/" for sign in symbol):
-            raise InputError(f"{symbol!r} is no symbol; write it as the broker does, such as VTI or BRK.B.")
+        check_symbol(symbol)
     if not given:
         raise InputError("there is no symbol to fetch bars of; give at least one.")
     return sorted(set(given))
