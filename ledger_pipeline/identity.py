@@ -45,8 +45,8 @@ def check_symbol(value: str, where: str = "") -> str:
         shown = shorten(ascii(value), 80, placeholder="...")
         why = "is not allowed" if str(value).isprintable() else "holds a control character"
         raise InputError(
-            f"{f'{where}: ' if where else ''}the symbol {shown} {why}: write it with 1 to 32 letters, digits, '.', '-', "
-            "'/' or '_'."
+            f"{f'{where}: ' if where else ''}the symbol {shown} {why}: write it with 1 to 32 letters, digits, '.', "
+            "'-', '/' or '_'."
         )
     return value
 

@@ -1,4 +1,4 @@
-"""book adopt | show | verify | export | checkpoint | override | bust | correct."""
+"""book adopt | show | verify | export | checkpoint | seal | override | bust | correct."""
 
 from __future__ import annotations
 
@@ -115,6 +115,22 @@ def checkpoint(project: Project, book: str | None, as_json: bool) -> None:
     """
     place = _writable(project, book).checkpoint()
     emit({"checkpoint": place}, as_json, lambda: click.echo(place))
+
+
+@book.command()
+@book_option
+@json_option
+@click.pass_obj
+def seal(project: Project, book: str | None, as_json: bool) -> None:
+    """Put the commits of months that are over (and of every 10,000) into one file each, verified, and remove their
+    single files. Only what is a day old is sealed; a long book does it by itself.
+
+    Example: ledger-pipeline book seal
+    """
+    opened = _writable(project, book)
+    count = opened.seal()
+    sentence = f"{count:,} commits of {opened.place} were sealed"
+    emit({"sealed": count, "place": opened.place}, as_json, lambda: click.echo(sentence))
 
 
 @book.command()

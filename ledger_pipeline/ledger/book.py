@@ -24,6 +24,7 @@ from ledger_pipeline.identity import check_id
 from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.ledger.log import checkpoints, table
 from ledger_pipeline.ledger.log.log import Commit, Head, Log, LostRace, Verification, utc_now
+from ledger_pipeline.ledger.log.segments import SEGMENTS
 from ledger_pipeline.ledger.log.store import open_store
 from ledger_pipeline.ledger.notifications import Subscribers
 from ledger_pipeline.ledger.operations import Operations
@@ -81,8 +82,9 @@ class Book(Operations):
         if read_only and not log.head.seq:
             raise NotFoundError(f"there is no book at {log.store.place()}.")
         if not read_only and log.head.events - start >= _IN_COLUMNS:
-            with suppress(StorageError):  # it only saves time
+            with suppress(StorageError):  # it only saves time and files
                 self.checkpoint()
+                self.seal()
 
     @property
     def head(self) -> Head:
@@ -180,6 +182,22 @@ class Book(Operations):
         with self._lock:
             self._columns, self._recent = [self._exact()], []
             return self._log.store.place(checkpoints.write(self._log, self.state.to_json(), self._columns[0]))
+
+    def seal(self) -> int:
+        """Put old commits into segments, with a checkpoint beside them, and return how many commits that were.
+
+        StorageError when that is not possible, IntegrityError naming the commit that is not as it was written; every
+        commit is then where it was.
+        """
+        with self._lock:
+            if self.read_only:
+                raise RefusedError(f"book {self.name!r} was opened to be read; open it for writing to seal.")
+            made = self._log.seal()
+            self._read_on()
+            if made:
+                self._columns, self._recent = [self._exact()], []
+                checkpoints.write(self._log, self.state.to_json(), self._columns[0], SEGMENTS)
+            return sum(segment.after.seq - segment.before.seq for segment in made)
 
     def export(self, path: Location, format: str, day: date | str | None = None) -> int:
         """Write the events of one day (UTC, by occurred_at) or all to a file and return how many there are.

@@ -35,7 +35,7 @@ def test_the_commands_are_these() -> None:
         "snapshot import", "snapshot list", "snapshot show", "snapshot verify", "snapshot delete", "experiment list", "experiment check", "indicators",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "runs compact", "compare", "extract", "replay",
         "sql", "demo", "ui", "serve", "status", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
-        "book verify", "book export", "book checkpoint", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
+        "book verify", "book export", "book checkpoint", "book seal", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
         "positions", "halt", "resume", "promote", "deployment list", "deployment add", "deployment show", "deployment plan",
         "deployment run", "dca plan", "dca execute", "dca run", "dca history", "dca record", "dca replay",
         "dca validate", "attribution performance", "attribution trades", "attribution lots", "attribution report",

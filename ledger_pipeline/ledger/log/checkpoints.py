@@ -26,13 +26,14 @@ import pyarrow.parquet
 
 from ledger_pipeline.errors import IntegrityError
 from ledger_pipeline.identity import canonical_json
-from ledger_pipeline.ledger.log.commits import decode
-from ledger_pipeline.ledger.log.log import CHECKPOINTS, Head, Log, key_of
+from ledger_pipeline.ledger.log.commits import Head, decode, key_of
+from ledger_pipeline.ledger.log.log import CHECKPOINTS, Log
+from ledger_pipeline.ledger.log.segments import SEGMENTS
 from ledger_pipeline.ledger.log.table import EXACT_SCHEMA, events_of
 from ledger_pipeline.ledger.schema import NAMES, POSITION_KINDS
 
 FORMAT = "ledger_pipeline.checkpoint/1"
-_KEY = re.compile(re.escape(CHECKPOINTS) + r"(\d{12})-([0-9a-f]{64})\.parquet")
+_KEY = re.compile(rf"(?:{CHECKPOINTS}|{SEGMENTS})(\d{{12}})-([0-9a-f]{{64}})\.parquet")
 _EXACT = pa.decimal256(76, 30)  # any amount of a book
 _KEPT = 2  # the one before stays for whoever is reading it, or if the new one is damaged
 _TEXT_LIMIT = (1 << 31) - 1  # bytes of metadata that Parquet may hold
@@ -47,8 +48,8 @@ class Checkpoint:
     table: pa.Table
 
 
-def write(log: Log, state: dict[str, Any], table: pa.Table) -> str:
-    """Store a checkpoint of `log` at its head and return its key; older ones but one are deleted.
+def write(log: Log, state: dict[str, Any], table: pa.Table, folder: str = CHECKPOINTS) -> str:
+    """Store a checkpoint of `log` at its head in a folder, and return its key; older ones there but one are deleted.
 
     state: JSON. table: all events up to head, of EXACT_SCHEMA. StorageError when it cannot be stored.
     """
@@ -59,9 +60,9 @@ def write(log: Log, state: dict[str, Any], table: pa.Table) -> str:
         table.replace_schema_metadata(metadata), sink, compression="snappy", use_dictionary=list(NAMES)
     )
     data = sink.getvalue().to_pybytes()
-    key = f"{CHECKPOINTS}{log.head.seq:012d}-{hashlib.sha256(data).hexdigest()}.parquet"
+    key = f"{folder}{log.head.seq:012d}-{hashlib.sha256(data).hexdigest()}.parquet"
     log.store.replace(key, data)
-    for old in _newest_first(log)[_KEPT:]:
+    for old in [old for old in _newest_first(log) if old.startswith(folder)][_KEPT:]:
         log.store.delete(old)
     return key
 
@@ -82,7 +83,8 @@ def newest(log: Log) -> Checkpoint | None:
 
 
 def _newest_first(log: Log) -> list[str]:
-    return sorted((key for key in log.store.keys(CHECKPOINTS) if _KEY.fullmatch(key)), reverse=True)
+    found = [key for folder in (CHECKPOINTS, SEGMENTS) for key in log.store.keys(folder) if _KEY.fullmatch(key)]
+    return sorted(found, key=lambda key: (int(_KEY.fullmatch(key)[1]), key), reverse=True)
 
 
 def _parsed(data: bytes, book: str) -> Checkpoint | None:
@@ -106,7 +108,7 @@ def _stands(log: Log, found: Checkpoint, key: str) -> bool:
     """Whether the commit that a checkpoint was made at is there, with the same hash and events."""
     head = found.head
     place = key_of(head.day, head.seq)
-    data = log.store.read(place)
+    data = log.object(place)
     if data is None:
         raise IntegrityError(
             f"commit {head.seq} is missing: {log.store.place(place)} is not there, and the checkpoint "

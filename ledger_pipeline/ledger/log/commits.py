@@ -31,6 +31,24 @@ _HASH_MEMBER = len(_HASH) + 64 + 2  # with the closing quote and the comma after
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log stands: seq and hash of the last commit, the day (yyyy/mm/dd) of its folder, seq of its last event.
+
+    All are 0 or empty before the first commit.
+    """
+
+    seq: int = 0
+    hash: str = GENESIS_HASH
+    day: str = ""
+    events: int = 0
+
+
+def key_of(day: str, seq: int) -> str:
+    """The key of commit or pointer `seq` in the folder of `day`; day is "" for the first pointer."""
+    return f"{day}/{seq:012d}.json" if day else f"{seq:012d}.json"
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """One commit. seq counts from 1; written_at is the writer's clock, UTC; hash and prev_hash are hex SHA-256."""
 

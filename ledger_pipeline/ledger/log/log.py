@@ -18,6 +18,7 @@ import functools
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,30 +26,20 @@ from datetime import UTC, datetime
 from ledger_pipeline.errors import InputError, IntegrityError, RefusedError, StorageError
 from ledger_pipeline.identity import check_id
 from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.ledger.log.commits import GENESIS_HASH, Commit, Pointer, as_read, decode, decode_any, encode
+from ledger_pipeline.ledger.log import segments
+from ledger_pipeline.ledger.log.commits import Commit, Pointer, as_read, decode, decode_any, encode, key_of
+from ledger_pipeline.ledger.log.commits import Head as Head
 from ledger_pipeline.ledger.log.store import ObjectStore, open_store
 
 CHECKPOINTS = "checkpoints/"
 _KEY = re.compile(r"(?:(\d{4}/\d{2}/\d{2})/)?(\d{12})\.json")
 _DAY = re.compile(r"\d{4}/\d{2}/\d{2}")
 _LISTINGS = 10
+_STALE = 3600.0  # seconds after which the segments are listed again; far below segments.AGE
 
 
 class LostRace(RefusedError):
     """Another commit took the place of the one to be appended, which was not stored: read it and decide again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Where a log stands: seq and hash of the last commit, the day (yyyy/mm/dd) of its folder, seq of its last event.
-
-    All are 0 or empty before the first commit.
-    """
-
-    seq: int = 0
-    hash: str = GENESIS_HASH
-    day: str = ""
-    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +64,6 @@ def day_of(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y/%m/%d}"
 
 
-def key_of(day: str, seq: int) -> str:
-    """The key of commit or pointer `seq` in the folder of `day`; day is "" for the first pointer."""
-    return f"{day}/{seq:012d}.json" if day else f"{seq:012d}.json"
-
-
 class Log:
     """The log of the book `book` in `store`, standing at `head`: the last commit that was read or appended here.
 
@@ -91,7 +77,10 @@ class Log:
         self.book = check_id("book", book)
         self.head = head or Head()
         self.clock = clock
-        self._listed = False
+        self._names_checked = False
+        self._listed_at: float | None = None
+        self._segments: tuple[segments.Segment, ...] = ()
+        self._loaded: tuple[segments.Segment, dict[str, bytes]] | None = None  # the segment that was read last
         self._continued_in = ""  # the day that the pointer after head names, once it was read
 
     @classmethod
@@ -114,19 +103,25 @@ class Log:
 
     def follow(self) -> Iterator[Commit]:
         """`refresh`, one commit at a time; head moves to each as it is given out."""
-        listed = "" if self._listed else self._check_names()
-        reached = key_of(self.head.day, self.head.seq) if self.head.seq else ""
-        while (found := self._read(key := self._next_key())) is not None:
-            self._accept(found, key)
-            reached = key
+        for _, _, found in self._objects():
             if isinstance(found, Commit):
                 yield found
+
+    def _objects(self) -> Iterator[tuple[str, bytes, Commit | Pointer]]:
+        """The objects behind `head`, each with its key and bytes; head has moved to it."""
+        listed = "" if self._names_checked else self._check_names()
+        self._list_segments()
+        reached = key_of(self.head.day, self.head.seq) if self.head.seq else ""
+        while (read := self._read(key := self._next_key())) is not None:
+            self._accept(read[1], key)
+            reached = key
+            yield key, *read
         if listed > reached:
             raise IntegrityError(
                 f"{self.store.place(listed)} does not belong to the chain, which ends at commit {self.head.seq} "
                 f"({self.store.place(reached)}); restore the book from a backup."
             )
-        self._listed = True
+        self._names_checked = True
 
     def append(self, events: Sequence[Event]) -> Commit:
         """Create commit head+1 with `events`, whose book, seq and event_id are given, and return it as it reads back.
@@ -135,6 +130,8 @@ class Log:
         unknown. After both `refresh` says what is stored; the head has not moved.
         """
         self._check_events(events, InputError, "the events to append")
+        self._list_segments()
+        self._check_tail()
         seq, now = self.head.seq + 1, self.clock()
         today = day_of(now)
         nonce = secrets.token_hex(16)
@@ -145,12 +142,16 @@ class Log:
             if today > self.head.day and not self._continued_in:
                 self.store.create(key, encode(Pointer(seq, self.head.hash, "", today)))
             elif self.store.create(key, data):
+                if self._list_segments() and self._sealed(seq):  # this process slept for a day since it read the tail
+                    self.store.delete(key)
+                    raise LostRace(f"commit {seq} of book {self.book!r} is in a segment; read it and retry.")
                 commit = as_read(draft, data, key)
                 self._accept(commit, key)
                 return commit
-            if isinstance(found := self._read(key), Pointer):
-                self._accept(found, key)
-            elif found is not None:
+            read = self._read(key)
+            if read is not None and isinstance(read[1], Pointer):
+                self._accept(read[1], key)
+            elif read is not None:
                 raise LostRace(f"commit {seq} of book {self.book!r} was appended by another writer; read it and retry.")
         raise StorageError(f"{self.store.place(key)} is there and cannot be read, so nothing can be appended.")
 
@@ -185,9 +186,86 @@ class Log:
     def _next_key(self) -> str:
         return key_of(self._continued_in or self.head.day, self.head.seq + 1)
 
-    def _read(self, key: str) -> Commit | Pointer | None:
-        data = self.store.read(key)
-        return None if data is None else decode_any(data, self.store.place(key))
+    def object(self, key: str) -> bytes | None:
+        """The bytes of a commit or pointer, from its own file or its segment; None when it is nowhere."""
+        self._list_segments()
+        segment = self._sealed(int(key[-17:-5]))
+        if segment is None:
+            return self.store.read(key)
+        if self._loaded is None or self._loaded[0] != segment:
+            self._loaded = segment, segments.objects(self.store, segment)
+        return self._loaded[1].get(key)
+
+    def seal(self) -> tuple[segments.Segment, ...]:
+        """Put the commits of months that are over, and of every 10,000, into segments, as far as they are a day old,
+        and remove their single files; the segments made. Every commit is verified on its way.
+        """
+        self.refresh()
+        made = []
+        fresh = Log(self.store, self.book, self._segments[-1].after if self._segments else None, self.clock)
+        singles: dict[str, bytes] = {}
+        pointer: dict[str, bytes] = {}
+        before = last = fresh.head
+        oldest = self.clock() - segments.AGE
+        for key, data, item in fresh._objects():
+            if isinstance(item, Pointer):
+                pointer = {key: data}
+                continue
+            if item.written_at > oldest:
+                break
+            if singles and (fresh.head.day[:7] != last.day[:7] or last.seq - before.seq == segments.MOST):
+                made.append(segments.write(self.store, self.book, before, last, singles))
+                before, singles = last, {}
+            singles |= pointer | {key: data}
+            pointer, last = {}, fresh.head
+        self._list_segments(anew=True)
+        if self._segments:
+            segments.remove_copies(self.store, self._segments, self._copies())
+        return tuple(made)
+
+    def _copies(self) -> list[str]:
+        """Keys of single files that are in a segment too."""
+        last = self._segments[-1].after.seq
+        found = (_KEY.fullmatch(key) for key in self.store.keys())
+        return [match[0] for match in found if match and int(match[2]) <= last]
+
+    def _sealed(self, seq: int) -> segments.Segment | None:
+        if not self._segments or seq > self._segments[-1].after.seq:
+            return None
+        return next((segment for segment in self._segments if segment.holds(seq)), None)
+
+    def _list_segments(self, *, anew: bool = False) -> bool:
+        """List the segments unless that was done within _STALE; whether it was."""
+        now = time.time()  # wall time, which goes on while a machine sleeps
+        if not anew and self._listed_at is not None and abs(now - self._listed_at) < _STALE:
+            return False
+        self._segments, self._listed_at = segments.listed(self.store, self.book), now
+        return True
+
+    def _check_tail(self) -> None:
+        """IntegrityError when the last commit that was read is not there any more."""
+        if self.head.seq and self.object(key_of(self.head.day, self.head.seq)) is None:
+            place = self.store.place(key_of(self.head.day, self.head.seq))
+            raise IntegrityError(
+                f"commit {self.head.seq} is missing: {place} was there and is not any more, and nothing is appended "
+                "over the gap; restore the book from a backup."
+            )
+
+    def _read(self, key: str) -> tuple[bytes, Commit | Pointer] | None:
+        """An object with its bytes. One that does not read as it must is read once more: a reply may be garbled on its
+        way, and only what is damaged twice alike is damaged.
+        """
+        data = self.object(key)
+        if data is None:
+            return None
+        place = self.store.place(key)
+        try:
+            return data, decode_any(data, place)
+        except IntegrityError:
+            again = self.object(key)
+            if again is None or again == data:
+                raise
+            return again, decode_any(again, place)
 
     def _accept(self, item: Commit | Pointer, key: str) -> None:
         """Move on by one commit or pointer, read under `key`, or raise IntegrityError."""
@@ -222,10 +300,13 @@ class Log:
                 )
 
     def _head_at(self, seq: int) -> Head:
-        found = [key for key in self.store.keys() if key.endswith(f"{seq:012d}.json")]
+        self._list_segments()
+        sealed = self._sealed(seq)
+        keys = segments.objects(self.store, sealed) if sealed else self.store.keys()
+        found = [key for key in keys if key.endswith(f"{seq:012d}.json") and _KEY.fullmatch(key)]
         if not found:
             raise InputError(f"book {self.book!r} has no commit {seq}.")
-        commit = decode(self.store.read(found[-1]) or b"", self.store.place(found[-1]))
+        commit = decode(self.object(found[-1]) or b"", self.store.place(found[-1]))
         return Head(seq, commit.hash, found[-1].rpartition("/")[0], commit.events[-1].seq)
 
     def _check_names(self) -> str:
@@ -236,7 +317,9 @@ class Log:
         """
         last_fault = ""
         for _ in range(_LISTINGS):
-            fault, last = check_names(self.store.keys())
+            self._list_segments(anew=True)
+            sealed = self._segments[-1].after if self._segments else Head()
+            fault, last = check_names(self.store.keys(), sealed)
             if not fault:
                 return last
             if fault == last_fault:
@@ -245,19 +328,23 @@ class Log:
         raise IntegrityError(f"{self.store.place()}: {last_fault}; restore the book from a backup.")
 
 
-def check_names(keys: Iterable[str]) -> tuple[str, str]:
+def check_names(keys: Iterable[str], sealed: Head | None = None) -> tuple[str, str]:
     """What is wrong with the names of a log, given in order ("" when nothing is), and the last of them.
 
-    Seqs count up from 1; a later folder starts with the seq that the folder before ended with, its pointer.
+    Seqs count up from 1, or from the last commit that is `sealed` in a segment (single files up to there are copies); a
+    later folder starts with the seq that the folder before ended with, its pointer.
     """
-    folder, seq, last = "", 0, ""
+    start = sealed or Head()
+    folder, seq, last = start.day, start.seq, key_of(start.day, start.seq) if start.seq else ""
     for key in keys:
-        if key.startswith(CHECKPOINTS):
+        if key.startswith((CHECKPOINTS, segments.SEGMENTS)):
             continue
         match = _KEY.fullmatch(key)
         if match is None:
             return f"{key} is no part of a book; move it away", last
         day, number = match[1] or "", int(match[2])
+        if number <= start.seq:
+            continue
         expected = seq + 1 if day == folder else seq
         if not seq and (day or number != 1):
             return f"{key_of('', 1)}, which leads to commit 1, is missing before {key}", last
