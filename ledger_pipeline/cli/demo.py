@@ -81,7 +81,7 @@ def demo(project: Project, as_json: bool) -> None:
         )
         click.echo(f"snapshot_hash {sealed.hash}")
         console().print()
-        table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told["runs"]])
+        table(COLUMNS, [run_row(row) for row in told["runs"]])
         console().print()
         click.echo(f"comparison report: {path}")
         console().print()

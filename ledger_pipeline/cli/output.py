@@ -22,6 +22,7 @@ EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an
 8 traded, and what follows from it failed, 130 interrupted."""
 
 _JSON = "ledger_pipeline.json"
+_FITTED = 200  # rows of a table that is fitted to the terminal
 
 
 def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -74,7 +75,10 @@ def plain(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print rows under column names; numbers to the right."""
+    """Print rows under column names; numbers to the right. Many rows are not fitted to the terminal."""
+    if len(rows) > _FITTED:
+        _plain_table(columns, rows, title)
+        return
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], (int, float)) or row[index] is None for row in rows)
@@ -82,6 +86,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     for row in rows:
         shown.add_row(*(Text(text(value)) for value in row))  # a value is no markup
     console().print(shown)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None) -> None:
+    cells = [list(columns), *([text(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [
+        all(isinstance(value, (int, float, type(None))) for value in column) for column in zip(*rows, strict=True)
+    ]
+    pads = [f"{{:{'>' if right else '<'}{width}}}" for right, width in zip(numeric, widths, strict=True)]
+    line = "  ".join(pads).format
+    click.echo("\n".join([*([title] if title else []), *(line(*row).rstrip() for row in cells)]))
 
 
 def text(value: Any) -> str:

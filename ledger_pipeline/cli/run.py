@@ -91,7 +91,7 @@ def run(
     ]
 
     def render() -> None:
-        table(COLUMNS, [run_row(row["run_id"], row["provenance"], row["metrics"]) for row in told])
+        table(COLUMNS, [run_row(row) for row in told])
         for row, name in zip(told, names, strict=True):
             for warning in stored.open(row["run_id"], project.snapshots, measured[name]).warnings:
                 click.echo(f"note: {name}: {warning}")

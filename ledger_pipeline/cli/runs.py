@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, console, emit, json_option, percent, table, text
 from ledger_pipeline.errors import InputError, NotFoundError
-from ledger_pipeline.identity import check_id
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -32,14 +32,20 @@ COLUMNS = (
 )
 
 
-def run_row(run_id: str, provenance: dict[str, Any], metrics: dict[str, Any] | None) -> list[Any]:
-    """One line a run: what was run, and the figures that people ask for first."""
-    values = metrics or {}
+def run_row(told: dict[str, Any]) -> list[Any]:
+    """One line a run, from what `run_document` gives."""
+    provenance = told["provenance"]
+    names = provenance["experiment"]["name"], provenance["snapshot"]["id"]
+    return _line(told["run_id"], *names, told["metrics"] or {}, provenance["ledger_head"])
+
+
+def _line(run_id: str, experiment: str, snapshot: str, values: Mapping[str, Any], head: str) -> list[Any]:
+    """What was run, and the figures that people ask for first."""
     sharpe = values.get("sharpe")
     return [
         run_id[:10],
-        provenance["experiment"]["name"],
-        provenance["snapshot"]["id"],
+        experiment,
+        snapshot,
         percent(values.get("total_return")),
         percent(values.get("cagr")),
         percent(values.get("volatility")),
@@ -48,7 +54,7 @@ def run_row(run_id: str, provenance: dict[str, Any], metrics: dict[str, Any] | N
         values.get("trades"),
         values.get("costs"),
         percent(values.get("time_in_market")),
-        provenance["ledger_head"][:12],
+        head[:12],
     ]
 
 
@@ -86,6 +92,7 @@ def resolve(project: Project, given: str, snapshot_id: str | None = None) -> str
     present run on the snapshot).
     """
     from ledger_pipeline.files import location
+    from ledger_pipeline.identity import check_id
     from ledger_pipeline.market.snapshot import read_manifest, snapshot_ids
     from ledger_pipeline.simulation.run import RunIdentity
     from ledger_pipeline.strategy.catalogue import Catalogue
@@ -126,25 +133,30 @@ def runs() -> None:
 @click.pass_obj
 def list_(project: Project, archived: bool, as_json: bool) -> None:
     """List the stored runs, oldest first. Example: ledger-pipeline runs list"""
+    if as_json:
+        emit(_documents(project, archived), True, lambda: None)
+        return
+    from ledger_pipeline.simulation.listing import listing
+
+    rows = [
+        [*_line(row.run_id, row.experiment, row.snapshot, row.metrics, row.ledger_head), row.label, ", ".join(row.tags)]
+        for row in listing(project.data)
+        if archived or not row.archived
+    ]
+    table([*COLUMNS, "label", "tags"], rows)
+
+
+def _documents(project: Project, archived: bool) -> list[dict[str, Any]]:
     stored = run_store(project)
     told = [
         run_document(stored, run_id, measured, metrics) | {"names": stored.label(run_id)}
         for run_id in stored.ids()
         for measured, metrics in stored.evaluations(run_id)
     ]
-    told = sorted(
+    return sorted(
         (row for row in told if archived or not row["names"].get("archived")),
         key=lambda row: row["provenance"]["created_at"],
     )
-    rows = [
-        [
-            *run_row(row["run_id"], row["provenance"], row["metrics"]),
-            row["names"].get("label", ""),
-            ", ".join(row["names"].get("tags", [])),
-        ]
-        for row in told
-    ]
-    emit(told, as_json, lambda: table([*COLUMNS, "label", "tags"], rows))
 
 
 @runs.command()
