@@ -304,7 +304,7 @@ def follow_deployments(project: "Project", instance: dg.DagsterInstance, *more: 
     description="Keeps the deployment partitions and their versions equal to the files under strategies/.",
 )
 def deployments_follow_files(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
-    """Add partitions, and observe the deployments that changed."""
+    """Add partitions, and materialise the deployments that changed."""
     import json
 
     from ledger_pipeline.errors import LedgerPipelineError
@@ -313,7 +313,7 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     known: dict[str, str] = json.loads(context.cursor or "{}")
     names = deployment_names(project.project)
     new = [name for name in names if not context.instance.has_dynamic_partition(DEPLOYMENTS, name)]
-    observed = []
+    changed = []
     for name in names:
         try:
             told = describe(project.project, name)
@@ -322,8 +322,8 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
             continue
         if known.get(name) != told["hash"]:
             known[name] = told["hash"]
-            observed.append(
-                dg.AssetObservation(
+            changed.append(
+                dg.AssetMaterialization(
                     "deployment",
                     partition=name,
                     tags={"dagster/data_version": told["hash"]},
@@ -331,10 +331,10 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
                 )
             )
     return dg.SensorResult(
-        asset_events=observed,
+        asset_events=changed,
         cursor=json.dumps(known, sort_keys=True),
         dynamic_partitions_requests=[deployments.build_add_request(new)] if new else [],
-        skip_reason=None if observed or new else dg.SkipReason("the partitions are equal to the files"),
+        skip_reason=None if changed or new else dg.SkipReason("the partitions are equal to the files"),
     )
 
 

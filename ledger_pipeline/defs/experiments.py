@@ -30,15 +30,15 @@ experiment = dg.AssetSpec(
 )
 
 
-def observations(
+def versions(
     catalogue: "Catalogue", instance: dg.DagsterInstance, names: Iterable[str]
-) -> tuple[list[dg.AssetObservation], dict[str, str]]:
-    """Observations of those of these experiments whose hash is not the last one observed, and the errors of those that
-    do not load.
+) -> tuple[list[dg.AssetMaterialization], dict[str, str]]:
+    """Materialisations, without a run, of those of these experiments whose hash is not the last one's, and the errors
+    of those that do not load.
     """
     from ledger_pipeline.errors import LedgerPipelineError
 
-    changed: list[dg.AssetObservation] = []
+    changed: list[dg.AssetMaterialization] = []
     failed: dict[str, str] = {}
     for name in names:
         try:
@@ -46,9 +46,9 @@ def observations(
         except LedgerPipelineError as error:
             failed[name] = str(error)
             continue
-        if latest_version(instance, "experiment", name, observed=True)[0] != item.hash:
+        if latest_version(instance, "experiment", name)[0] != item.hash:
             changed.append(
-                dg.AssetObservation(
+                dg.AssetMaterialization(
                     "experiment",
                     partition=name,
                     tags={"dagster/data_version": item.hash},
@@ -81,12 +81,13 @@ def follow_files(
         instance.delete_dynamic_partition(EXPERIMENTS, key)
     if set(names) - set(keys):
         instance.add_dynamic_partitions(EXPERIMENTS, [name for name in names if name not in keys])
-    changed, failed = observations(catalogue, instance, names if only is None else [n for n in names if n in set(only)])
-    for observation in changed:
-        instance.report_runless_asset_event(observation)
+    changed, failed = versions(catalogue, instance, names if only is None else [n for n in names if n in set(only)])
+    for version in changed:
+        instance.report_runless_asset_event(version)
     return failed
 
 
+_TICK = 0.7  # seconds that a tick reads experiments for
 _SEEN: dict[str, tuple] = {}  # the files of each experiment as they were when the sensor of this process read them
 
 
@@ -117,19 +118,25 @@ def _status(path: Path) -> tuple[int, int]:
     description="Keeps the experiment partitions and their versions equal to the files under strategies/.",
 )
 def experiments_follow_files(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
-    """Add and remove partitions, and observe the experiments that changed."""
+    """Add and remove partitions, and materialise the experiments that changed."""
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     catalogue = Catalogue(project.project.strategies)
     names = partition_names(catalogue)
     keys = context.instance.get_dynamic_partitions(EXPERIMENTS)
     stamps = {name: _stamp(catalogue, name) for name in names}
-    fresh = [name for name in names if _SEEN.get(name) != stamps[name]]
-    changed, failed = observations(catalogue, context.instance, fresh)
-    _SEEN.update({name: stamps[name] for name in fresh})
+    changed: list[dg.AssetMaterialization] = []
+    failed: dict[str, str] = {}
+    until = time.monotonic() + _TICK
+    for name in (name for name in names if _SEEN.get(name) != stamps[name]):
+        if time.monotonic() > until:  # the rest comes with the next ticks
+            break
+        events, wrong = versions(catalogue, context.instance, [name])
+        changed, failed, _SEEN[name] = changed + events, failed | wrong, stamps[name]
     for name, error in failed.items():
         context.log.error(f"experiment {name}: {error}")
-    new, gone = [name for name in names if name not in keys], [key for key in keys if key not in names]
+    known, there = set(keys), set(names)
+    new, gone = [name for name in names if name not in known], [key for key in keys if key not in there]
     return dg.SensorResult(
         asset_events=changed,
         dynamic_partitions_requests=[

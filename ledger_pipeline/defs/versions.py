@@ -45,16 +45,12 @@ def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, i
     return tags
 
 
-def latest_version(
-    instance: dg.DagsterInstance, asset: str, partition: str, *, observed: bool = False
-) -> tuple[str, int | None]:
-    """The data version and the storage id of the last materialisation (or observation) of a partition of an asset;
-    ("INITIAL", None) when there is none.
+def latest_version(instance: dg.DagsterInstance, asset: str, partition: str) -> tuple[str, int | None]:
+    """The data version and the storage id of the last materialisation of a partition of an asset; ("INITIAL", None)
+    when there is none.
     """
-    fetch = instance.fetch_observations if observed else instance.fetch_materializations
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
-    records = fetch(wanted, limit=1).records
+    records = instance.fetch_materializations(wanted, limit=1).records
     if not records:
         return "INITIAL", None
-    event = records[0].event_log_entry.asset_observation if observed else records[0].asset_materialization
-    return (event.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id
+    return (records[0].asset_materialization.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id

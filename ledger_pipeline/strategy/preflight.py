@@ -14,6 +14,7 @@ again in another process under other circumstances.
 from __future__ import annotations
 
 import ast
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,18 @@ def preflight(strategy: Callable | str | Path | StrategySource, *, inputs: int =
     is executed. InputError when it is no strategy at all (no such file, a syntax error, no function).
     """
     source = strategy if isinstance(strategy, StrategySource) else capture(strategy)
+    if source.captured or source.unavailable:
+        return _classified(source, inputs)
+    return _classified_text(source.text, source.function_name, source.hash, inputs)
+
+
+@functools.lru_cache(maxsize=256)
+def _classified_text(text: str, function_name: str, hash_: str, inputs: int) -> Preflight:
+    """The verdict on a source that stands alone, made once: a thousand experiments may share a strategy."""
+    return _classified(StrategySource(text, function_name, hash_), inputs)
+
+
+def _classified(source: StrategySource, inputs: int) -> Preflight:
     tree = parse(source.text, source.function_name)
     function = next((node for node in reversed(tree.body) if _is_function(node, source.function_name)), None)
     if function is None:

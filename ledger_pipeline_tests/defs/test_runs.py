@@ -56,8 +56,8 @@ def test_data_versions_are_the_hashes_of_the_content(small) -> None:
             {"snapshot_hash": sealed.hash, "features": features}
         )
         observed = dg.AssetRecordsFilter(asset_key=dg.AssetKey("experiment"), asset_partitions=["fast"])
-        [record] = records.fetch_observations(observed, limit=5).records
-        assert record.asset_observation.tags["dagster/data_version"] == item.hash
+        [record] = records.fetch_materializations(observed, limit=5).records
+        assert record.asset_materialization.tags["dagster/data_version"] == item.hash
         for asset in RUN_ASSETS:
             assert materialized(records, asset) == KEYS
             told = materialization(records, asset, "fast|small").tags

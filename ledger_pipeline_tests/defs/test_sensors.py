@@ -16,8 +16,8 @@ from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_job
 from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
 
 
-def tick(records: dg.DagsterInstance, project) -> tuple[set[str], list[dg.AssetObservation]]:
-    """Evaluate the sensor and do what it asks for, as the daemon does: partitions after, and what was observed."""
+def tick(records: dg.DagsterInstance, project) -> tuple[set[str], list[dg.AssetMaterialization]]:
+    """Evaluate the sensor and do what it asks for, as the daemon does: partitions after, and what was materialised."""
     context = dg.build_sensor_context(instance=records, resources=resources(project), definitions=None)
     told = experiments_follow_files(context)
     for request in told.dynamic_partitions_requests or []:

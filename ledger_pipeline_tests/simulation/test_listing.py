@@ -63,7 +63,9 @@ def test_the_list_follows_every_change(root) -> None:
     assert quick(root) == slow(root) and len(quick(root)) == 3
     for _ in changes(root, store, run_id):
         assert quick(root) == slow(root)
-    assert [row.created_at for row in listing(root / "data")] == sorted(row.created_at for row in listing(root / "data"))
+    assert [row.created_at for row in listing(root / "data")] == sorted(
+        row.created_at for row in listing(root / "data")
+    )
 
 
 def test_what_is_unchanged_is_not_read_again(root, monkeypatch) -> None:

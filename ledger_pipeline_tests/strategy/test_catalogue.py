@@ -84,7 +84,7 @@ BASE = "strategy: flat\ncosts: []\n"
         (BASE + "params: {a: " + "[" * 60 + "]" * 60 + "}\n", 3, "it is nested more than 50 deep"),
         (BASE + "params: {a: " + "7" * 5000 + "}\n", 3, "a number of 5,000 digits; at most 100 are read"),
         ("strategy: flat\ncosts: [\n", 3, "expected"),
-        ("strategy: flat\n\tcosts: []\n", 2, "cannot start any token"),
+        ("strategy: flat\n\tcosts: []\n", 2, "tab character"),
         (BASE + "params: !!python/object:os.system {}\n", 3, "could not determine a constructor"),
         (BASE + "---\nstrategy: flat\n", 3, "but found another document"),
         ("strategy: nowhere\ncosts: []\n", 1, None),
