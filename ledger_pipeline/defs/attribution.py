@@ -38,7 +38,7 @@ def _attribution(trading: TradingResource, key: str, config: AttributionConfig) 
     return book, attribution_at(book, session, untagged=config.untagged, lots=config.lots)
 
 
-@dg.asset(deps=["live_ledger"], **live_asset("parquet", "attribution", "ledger", group="attribution"))
+@dg.asset(deps=["live_ledger"], **live_asset("attribute", "parquet", "attribution", "ledger"))
 def trade_entries(
     context: dg.AssetExecutionContext, config: AttributionConfig, trading: TradingResource
 ) -> dg.MaterializeResult:
@@ -71,7 +71,7 @@ def trade_entries(
         ),
         partitioned_check("strategy_lots", "attributed", live, "Of every sale it is known whose shares were sold."),
     ],
-    **live_asset("parquet", "attribution", "ledger", group="attribution"),
+    **live_asset("attribute", "parquet", "attribution", "ledger"),
 )
 def strategy_lots(
     context: dg.AssetExecutionContext, config: AttributionConfig, trading: TradingResource
@@ -116,7 +116,7 @@ def strategy_lots(
             "attribution_report", "equals_the_broker", live, "Shares by strategy add up to the broker's, exactly."
         )
     ],
-    **live_asset("json", "attribution", "trading", group="attribution"),
+    **live_asset("attribute", "json", "attribution", "trading"),
 )
 def attribution_report(
     context: dg.AssetExecutionContext, config: AttributionConfig, trading: TradingResource
@@ -156,7 +156,7 @@ def attribution_report(
     )
 
 
-@dg.asset(deps=[strategy_lots], **live_asset("json", "attribution", group="attribution"))
+@dg.asset(deps=[strategy_lots], **live_asset("attribute", "json", "attribution"))
 def strategy_performance(
     context: dg.AssetExecutionContext, config: AttributionConfig, trading: TradingResource
 ) -> dg.MaterializeResult:

@@ -13,6 +13,7 @@ from ledger_pipeline.defs.live import OWNERS, live_asset, only_now, reconciliati
 from ledger_pipeline.defs.partitions import DEPLOYMENTS, deployments, live, live_parts, partitioned_check
 from ledger_pipeline.defs.resources import ProjectResource, TradingResource
 from ledger_pipeline.defs.tables import rows_table
+from ledger_pipeline.defs.versions import written
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
@@ -30,7 +31,7 @@ deployment = dg.AssetSpec(
     "deployment",
     partitions_def=deployments,
     deps=[dg.AssetDep("run_ledger", partition_mapping=dg.AllPartitionMapping())],
-    group_name="live",
+    group_name="decide",
     kinds={"yaml", "json"},
     owners=OWNERS,
     tags={"layer": "written"},
@@ -64,7 +65,7 @@ class OrdersConfig(dg.Config):
 @dg.asset(
     deps=[reconciliation, deployment],
     check_specs=_checks("dca_plan"),
-    **live_asset("json", "trading", group="decisions"),
+    **live_asset("decide", "json", "trading"),
 )
 def dca_plan(
     context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource
@@ -77,7 +78,7 @@ def dca_plan(
 
 @dg.asset(
     deps=[dca_plan],
-    **live_asset("json", "trading", group="decisions", op_tags={"dagster/max_retries": "0"}),
+    **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}),
 )
 def dca_orders(
     context: dg.AssetExecutionContext, config: OrdersConfig, trading: TradingResource
@@ -93,7 +94,7 @@ def dca_orders(
             "live_snapshot", "live_quality", live, "New bars, not restated, without errors or jumps.", blocking=True
         )
     ],
-    **live_asset("parquet", "market", "trading", group="decisions"),
+    **live_asset("decide", "parquet", "market", "trading"),
 )
 def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The bars up to the last session that is over, checked and sealed: what a promoted strategy decides on."""
@@ -128,7 +129,7 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
 @dg.asset(
     deps=[live_snapshot, reconciliation, deployment],
     check_specs=_checks("strategy_decision"),
-    **live_asset("json", "trading", "simulation", "strategy", "features", group="decisions"),
+    **live_asset("decide", "json", "trading", "simulation", "strategy", "features"),
 )
 def strategy_decision(
     context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource
@@ -141,7 +142,7 @@ def strategy_decision(
 
 @dg.asset(
     deps=[strategy_decision],
-    **live_asset("json", "trading", group="decisions", op_tags={"dagster/max_retries": "0"}),
+    **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}),
 )
 def strategy_orders(
     context: dg.AssetExecutionContext, config: OrdersConfig, trading: TradingResource
@@ -231,9 +232,10 @@ def _verdicts(decided: "Decision") -> list[dg.AssetCheckResult]:
         results.append(
             dg.AssetCheckResult(
                 check_name=name,
-                passed=not failed,
+                passed=bool(mine) and not failed,  # what was not asked has passed nothing
                 severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-                description="; ".join(verdict.sentence for verdict in failed or mine) or "not asked",
+                description="; ".join(verdict.sentence for verdict in failed or mine)
+                or "not asked: nothing is sent, or the limit is off",
             )
         )
     return results
@@ -322,14 +324,8 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
             continue
         if known.get(name) != told["hash"]:
             known[name] = told["hash"]
-            changed.append(
-                dg.AssetMaterialization(
-                    "deployment",
-                    partition=name,
-                    tags={"dagster/data_version": told["hash"]},
-                    metadata={"what": told["what"], "told": dg.MetadataValue.json(told)},
-                )
-            )
+            metadata = {"what": told["what"], "told": dg.MetadataValue.json(told)}
+            changed += written("deployment", name, told["hash"], metadata)
     return dg.SensorResult(
         asset_events=changed,
         cursor=json.dumps(known, sort_keys=True),

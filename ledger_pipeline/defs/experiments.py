@@ -6,13 +6,13 @@ import functools
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, experiments
 from ledger_pipeline.defs.resources import ProjectResource, research_status
-from ledger_pipeline.defs.versions import latest_version
+from ledger_pipeline.defs.versions import latest_version, written
 from ledger_pipeline.identity import ID_PATTERN
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ experiment = dg.AssetSpec(
 
 def versions(
     catalogue: "Catalogue", instance: dg.DagsterInstance, names: Iterable[str]
-) -> tuple[list[dg.AssetMaterialization], dict[str, str]]:
-    """Materialisations, without a run, of those of these experiments whose hash is not the last one's, and the errors
-    of those that do not load.
+) -> tuple[list[Any], dict[str, str]]:
+    """The events, without a run, of those of these experiments whose hash is not the last one's (`written`), and the
+    errors of those that do not load.
     """
     from ledger_pipeline.errors import LedgerPipelineError
 
-    changed: list[dg.AssetMaterialization] = []
+    changed: list[Any] = []
     failed: dict[str, str] = {}
     for name in names:
         try:
@@ -46,22 +46,16 @@ def versions(
         except LedgerPipelineError as error:
             failed[name] = str(error)
             continue
-        if latest_version(instance, "experiment", name)[0] != item.hash:
-            changed.append(
-                dg.AssetMaterialization(
-                    "experiment",
-                    partition=name,
-                    tags={"dagster/data_version": item.hash},
-                    metadata={
-                        "experiment_hash": item.hash,
-                        "strategy": item.spec.strategy,
-                        "strategy_hash": item.source.hash,
-                        "tier": item.tier,
-                        "params": dg.MetadataValue.json(item.spec.params),
-                        "description": item.spec.description or "",
-                    },
-                )
-            )
+        if latest_version(instance, "experiment", name, observed=True)[0] != item.hash:
+            metadata = {
+                "strategy": item.spec.strategy,
+                "description": item.spec.description or "",
+                "tier": item.tier,
+                "params": dg.MetadataValue.json(item.spec.params),
+                "experiment_hash": item.hash,
+                "strategy_hash": item.source.hash,
+            }
+            changed += written("experiment", name, item.hash, metadata)
     return changed, failed
 
 
@@ -125,7 +119,7 @@ def experiments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     names = partition_names(catalogue)
     keys = context.instance.get_dynamic_partitions(EXPERIMENTS)
     stamps = {name: _stamp(catalogue, name) for name in names}
-    changed: list[dg.AssetMaterialization] = []
+    changed: list[Any] = []
     failed: dict[str, str] = {}
     until = time.monotonic() + _TICK
     for name in (name for name in names if _SEEN.get(name) != stamps[name]):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import EXPERIMENTS, run_key
+from ledger_pipeline.defs.resources import research_status
 from ledger_pipeline.defs.runs import MEMBERS
 
 research_job = dg.define_asset_job(
@@ -12,6 +13,14 @@ research_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*MEMBERS),
     description="Every experiment asked for, on the snapshots asked for, in one run.",
     tags={"dagster/max_runtime": "7200"},
+)
+
+derive_results = dg.AutomationConditionSensorDefinition(
+    "derive_results",
+    target=dg.AssetSelection.assets("comparison_report", "result_shards"),
+    default_status=research_status(),
+    minimum_interval_seconds=60,
+    description="Makes reports and shards again when runs have changed: the automation conditions of the assets.",
 )
 
 

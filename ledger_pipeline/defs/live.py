@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 OWNERS = ["team:trading"]
 
 
-def live_asset(kind: str, *rooms: str, group: str = "live", **options: Any) -> dict[str, Any]:
-    """What all live assets share."""
+def live_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
+    """What all live assets share. stage: account, decide, order, ledger or attribute, from left to right."""
     return {
         "partitions_def": live,
-        "group_name": group,
+        "group_name": stage,
         "kinds": {kind},
         "owners": OWNERS,
         "tags": {"layer": "live"},
@@ -45,7 +45,7 @@ def only_now(desk: "Desk", key: str, what: str) -> None:
         )
 
 
-@dg.asset(**live_asset("json", "trading"))
+@dg.asset(**live_asset("account", "json", "trading"))
 def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The account as the broker states it: cash, equity, what it may not do, and every holding."""
     from ledger_pipeline.identity import hash_json
@@ -77,7 +77,7 @@ _NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; wha
 @dg.asset(
     deps=[broker_account],
     check_specs=[partitioned_check("reconciliation", "no_breaks", live, _NO_BREAKS, blocking=True)],
-    **live_asset("json", "trading", "ledger"),
+    **live_asset("account", "json", "trading", "ledger"),
 )
 def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The book compared with the broker: orders, fills, positions at nine decimals, cash. Nothing is adjusted."""
@@ -125,7 +125,7 @@ class LegsConfig(dg.Config):
     timeout: float = 300.0  # seconds to wait for fills; what is open then is followed by live_ledger
 
 
-@dg.asset(deps=[reconciliation], **live_asset("json", "trading", op_tags={"dagster/max_retries": "0"}))
+@dg.asset(deps=[reconciliation], **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}))
 def session_orders(
     context: dg.AssetExecutionContext, config: LegsConfig, trading: TradingResource
 ) -> dg.MaterializeResult:
@@ -174,7 +174,7 @@ def session_orders(
 
 @dg.asset(
     deps=[session_orders, "dca_orders", "strategy_orders", reconciliation],
-    **live_asset("parquet", "ledger", "trading"),
+    **live_asset("ledger", "parquet", "ledger", "trading"),
 )
 def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
@@ -205,7 +205,7 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     )
 
 
-@dg.asset(deps=[live_ledger], **live_asset("json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **live_asset("ledger", "json", "ledger", "trading"))
 def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The orders that were not settled at the end of the session, or are not now."""
     from ledger_pipeline.trading.views import order_row, state_at
@@ -216,7 +216,7 @@ def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     return _of_book(trading, context.partition_key, "open_orders", rows, rows)
 
 
-@dg.asset(deps=[live_ledger], **live_asset("json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **live_asset("ledger", "json", "ledger", "trading"))
 def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """What each strategy held at the end of the session, or holds now, and the cash."""
     from ledger_pipeline.ledger.events import decimal_text
@@ -249,7 +249,7 @@ def _of_book(
 @dg.asset(
     deps=[live_ledger],
     check_specs=[partitioned_check("closing_reconciliation", "no_breaks", live, _NO_BREAKS)],
-    **live_asset("json", "trading", "ledger"),
+    **live_asset("ledger", "json", "trading", "ledger"),
 )
 def closing_reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The book compared with the broker once more, after the orders of the session."""

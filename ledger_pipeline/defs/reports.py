@@ -10,7 +10,7 @@ from dagster_duckdb import DuckDBResource
 
 from ledger_pipeline.defs.partitions import snapshots
 from ledger_pipeline.defs.resources import ProjectResource
-from ledger_pipeline.defs.versions import code_version
+from ledger_pipeline.defs.versions import code_version, when_inputs_changed
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
@@ -42,7 +42,7 @@ _ASSET: dict[str, Any] = {
 }
 
 
-@dg.asset(partitions_def=snapshots, **_ASSET)
+@dg.asset(partitions_def=snapshots, automation_condition=when_inputs_changed(), **_ASSET)
 def comparison_report(
     context: dg.AssetExecutionContext, project: ProjectResource, duckdb: DuckDBResource
 ) -> dg.MaterializeResult:

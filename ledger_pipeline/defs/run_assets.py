@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.tables import frame_table
+from ledger_pipeline.defs.tables import column_lineage, frame_columns, frame_table
 from ledger_pipeline.identity import hash_json
 
 if TYPE_CHECKING:
@@ -149,7 +149,28 @@ def feature_table(item: Work) -> Made:
         "features": dg.MetadataValue.md("\n".join([header, *rows]) if rows else "none"),
         "snapshot_hash": item.snapshot.hash,
         "dagster/row_count": len(cells.times) * len(rows),
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn("ts", "timestamp[us, UTC]", description="start of the bar"),
+                dg.TableColumn("symbol", "string", description="instrument"),
+                *(
+                    dg.TableColumn(feature.alias, "float64", description=_described(feature))
+                    for feature in item.experiment.features
+                ),
+            ]
+        ),
+        "dagster/column_lineage": column_lineage(
+            {
+                feature.alias: [("sealed_snapshot", name) for name in feature.indicator.inputs]
+                for feature in item.experiment.features
+            }
+        ),
     }
+
+
+def _described(feature: Any) -> str:
+    told = ", ".join(f"{name} {value}" for name, value in dict(feature.params).items())
+    return f"{feature.indicator.name}{f' ({told})' if told else ''}, {feature.indicator.basis}"
 
 
 def run_ledger(item: Work) -> Made:
@@ -162,6 +183,7 @@ def run_ledger(item: Work) -> Made:
         "equity and drawdown": dg.MetadataValue.md(item.picture),
         "warnings": "; ".join(result.warnings) or "none",
         "dagster/row_count": len(result.events),
+        "dagster/column_schema": _ledger_columns(result.events.table.schema),
         "pulses": told["pulses"],
         "duration_seconds": told["duration_seconds"],
         "tier": told["tier"],
@@ -178,6 +200,10 @@ def run_ledger(item: Work) -> Made:
         "strategy_hash": told["experiment"]["strategy_hash"],
         "params_hash": told["experiment"]["params_hash"],
     }
+
+
+def _ledger_columns(schema: Any) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
 def fills(item: Work) -> Made:
@@ -204,6 +230,14 @@ def equity(item: Work) -> Made:
         "equity and drawdown": dg.MetadataValue.md(item.picture),
         "final_equity": float(last["equity"]),
         "final_cash": float(last["cash"]),
+        "dagster/column_lineage": column_lineage(
+            {
+                "ts": [("sealed_snapshot", "ts")],
+                "cash": [("run_ledger", "cash_delta")],
+                "positions_value": [("run_ledger", "quantity"), ("sealed_snapshot", "close")],
+                "equity": [("run_ledger", "cash_delta"), ("run_ledger", "quantity"), ("sealed_snapshot", "close")],
+            }
+        ),
         **metadata,
     }
 
@@ -226,6 +260,7 @@ def _stored(item: Work, name: str, also: tuple[str, ...] = ()) -> Made:
     frame = getattr(item.run, name)
     return table_hash(pa.Table.from_pandas(frame, preserve_index=False)), {
         "dagster/row_count": len(frame),
+        "dagster/column_schema": frame_columns(frame),
         "path": dg.MetadataValue.path(str(item.runs.runs / item.run.run_id / f"{name}.parquet")),
         "last rows": dg.MetadataValue.md(frame_table(frame.tail(5))),
     }

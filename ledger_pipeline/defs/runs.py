@@ -221,10 +221,10 @@ def _inputs(instance: dg.DagsterInstance, key: str, item: Any) -> dict[str, tupl
     """The data version and event of everything that the assets of a partition are made from, as they are now."""
     snapshot_id, name = parts(key)
     _, sealed = latest_version(instance, "sealed_snapshot", snapshot_id)
-    _, written = latest_version(instance, "experiment", name)
+    _, observed = latest_version(instance, "experiment", name, observed=True)
     return {member: latest_version(instance, member, key) for member in MEMBERS} | {
         "sealed_snapshot": (item.snapshot.hash, sealed),
-        "experiment": (item.experiment.hash, written),
+        "experiment": (item.experiment.hash, observed),
     }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ledger_pipeline.project import Project
 
-SCHEDULES = ("trade_policies", "trade_strategies", "reconcile_around_sessions")
+SCHEDULES = ("trade_policies", "trade_strategies", "reconcile_around_sessions", "report_hourly")
 SENSORS = ("deployments_follow_files", "poll_fills", "attribute_fills", "alert")
 
 

@@ -67,7 +67,7 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
         )
     else:
         source = read_source(context.partition_key, data)
-    raw = stage(context.partition_key, source, data)
+    raw = stage(context.partition_key, source, data, snapshots=project.project.snapshots)
     report = quality_report(raw.bars, raw.instruments, raw.actions)
     errors = int((report["severity"] == "ERROR").sum())
     return dg.MaterializeResult(

@@ -25,6 +25,27 @@ def bar_columns() -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name, kind, description=text) for name, (kind, text) in told.items()])
 
 
+def frame_columns(frame: pd.DataFrame, described: Mapping[str, str] | None = None) -> dg.TableSchema:
+    """The columns of a frame, for the UI; `described` says what some of them are."""
+    told = described or {}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(str(name), str(kind), description=told.get(str(name)))
+            for name, kind in zip(frame.columns, frame.dtypes, strict=True)
+        ]
+    )
+
+
+def column_lineage(made_from: Mapping[str, Iterable[tuple[str, str]]]) -> dg.TableColumnLineage:
+    """Which columns of which assets a column is made from: column -> (asset, column) pairs."""
+    return dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=column) for asset, column in deps]
+            for name, deps in made_from.items()
+        }
+    )
+
+
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys as a Markdown table; "none" when there are none."""
     if not rows:

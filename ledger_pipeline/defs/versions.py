@@ -10,6 +10,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -32,6 +33,17 @@ def _room(room: str) -> str:
     return digest.hexdigest()
 
 
+def when_inputs_changed() -> dg.AutomationCondition:
+    """Make an asset again when something that it is made from has, once nothing of that is under way any more. What is
+    missing of it keeps nothing waiting: an experiment that cannot be run on a snapshot is no reason to report nothing.
+    """
+    return (
+        dg.AutomationCondition.any_deps_updated().since_last_handled()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    ).with_label("when its inputs changed")
+
+
 def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, int | None]]) -> dict[str, str]:
     """Tags of a materialisation: its data version, its code version, and the data version and event of each input."""
     tags = {
@@ -45,12 +57,24 @@ def version_tags(data_version: str, code: str, inputs: Mapping[str, tuple[str, i
     return tags
 
 
-def latest_version(instance: dg.DagsterInstance, asset: str, partition: str) -> tuple[str, int | None]:
-    """The data version and the storage id of the last materialisation of a partition of an asset; ("INITIAL", None)
-    when there is none.
+def written(asset: str, partition: str, version: str, metadata: Mapping[str, Any]) -> list[Any]:
+    """The events without a run that say what version of a file the user wrote: a materialisation, so that it is not
+    shown as missing, and an observation, from which Dagster tells whether what is made from it is stale.
     """
+    told = {"partition": partition, "tags": {"dagster/data_version": version}, "metadata": metadata}
+    return [dg.AssetMaterialization(asset, **told), dg.AssetObservation(asset, **told)]
+
+
+def latest_version(
+    instance: dg.DagsterInstance, asset: str, partition: str, *, observed: bool = False
+) -> tuple[str, int | None]:
+    """The data version and the storage id of the last materialisation (or observation) of a partition of an asset;
+    ("INITIAL", None) when there is none.
+    """
+    fetch = instance.fetch_observations if observed else instance.fetch_materializations
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
-    records = instance.fetch_materializations(wanted, limit=1).records
+    records = fetch(wanted, limit=1).records
     if not records:
         return "INITIAL", None
-    return (records[0].asset_materialization.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id
+    event = records[0].event_log_entry.asset_observation if observed else records[0].asset_materialization
+    return (event.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id

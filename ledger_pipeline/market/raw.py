@@ -20,6 +20,7 @@ from ledger_pipeline.errors import IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.identity import check_id, hash_bytes
 from ledger_pipeline.market.bars import normalise_actions, normalise_bars, normalise_instruments
+from ledger_pipeline.market.snapshot import refuse_other
 from ledger_pipeline.market.sources.files import bar_files, read_bars, read_table
 
 
@@ -55,9 +56,11 @@ class RawTables:
     described: dict[str, Any]
 
 
-def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTables:
-    """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError; nothing is kept
-    then.
+def stage(
+    snapshot_id: str, source: RawSource, root: Location = "data", *, snapshots: Location | None = None
+) -> RawTables:
+    """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError, and
+    RefusedError when that id is sealed under `snapshots` with other content; nothing is kept then.
     """
     base = location(root) / "raw" / check_id("snapshot", snapshot_id)
     paths = [source.bars, *source.also]
@@ -79,6 +82,8 @@ def stage(snapshot_id: str, source: RawSource, root: Location = "data") -> RawTa
         "instruments": normalise_instruments(given["instruments"], symbols, source.calendar),
         "actions": normalise_actions(given["actions"], symbols),
     }
+    if snapshots is not None:
+        refuse_other(snapshot_id, snapshots, **tables)
     described = {
         "files": {
             name: {"name": location(path).name, "sha256": hash_bytes(location(path).read_bytes())}

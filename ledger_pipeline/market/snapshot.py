@@ -269,6 +269,26 @@ def _table(table: str, given: pd.DataFrame | Location | None, assume_utc: bool) 
     )
 
 
+def refuse_other(
+    snapshot_id: str, root: Location, bars: pd.DataFrame, instruments: pd.DataFrame, actions: pd.DataFrame
+) -> None:
+    """Raise RefusedError when `snapshot_id` is sealed with other content than these normalised tables, so that nothing
+    of them is kept. What cannot be sealed at all is not judged here.
+    """
+    target = location(root) / check_id("snapshot", snapshot_id)
+    if not (target / "manifest.json").exists():
+        return
+    try:
+        checked, _ = with_session_labels(validate_bars(bars), instruments)
+    except InputError:
+        return
+    content = {
+        name: table_hash(name, table)
+        for name, table in (("bars", checked), ("instruments", instruments), ("actions", actions))
+    }
+    _same_or_refused(target, snapshot_id, content_hash(content))
+
+
 def _same_or_refused(target: UPath, snapshot_id: str, snapshot_hash: str) -> Snapshot:
     if not (target / "manifest.json").exists():
         raise StorageError(f"{target} exists and is no sealed snapshot; move it away or choose another id.")

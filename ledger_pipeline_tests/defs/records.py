@@ -14,6 +14,7 @@ from ledger_pipeline.defs.experiments import experiment
 from ledger_pipeline.defs.reports import comparison_report
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.defs.runs import research_run
+from ledger_pipeline.defs.shards import result_shards
 from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 from ledger_pipeline.project import Project
 
@@ -81,7 +82,7 @@ def run_job(records: dg.DagsterInstance, project: Project, name: str, **options)
 def run_assets(records: dg.DagsterInstance, project: Project, *names: str, **options) -> dg.ExecuteInProcessResult:
     """Materialise assets of the definitions in this process, as "Materialize selected" does."""
     return dg.materialize(
-        [raw_bars, sealed_snapshot, experiment, research_run, comparison_report],
+        [raw_bars, sealed_snapshot, experiment, research_run, comparison_report, result_shards],
         selection=dg.AssetSelection.assets(*names),
         instance=records,
         resources=resources(project),

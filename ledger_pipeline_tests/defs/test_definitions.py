@@ -33,23 +33,24 @@ metrics           | results  | json           | {RUNS}      | equity,fills,trade
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
-deployment        | live     | json,yaml      | deployments | run_ledger                 |
-broker_account    | live     | json           | {LIVE}      |                            |
-reconciliation    | live     | json           | {LIVE}      | broker_account             | no_breaks!
-session_orders    | live     | json           | {LIVE}      | reconciliation             |
-dca_plan          | decisions | json          | {LIVE}      | deployment,reconciliation  | {GUARDED}
-dca_orders        | decisions | json          | {LIVE}      | dca_plan                   |
-live_snapshot     | decisions | parquet       | {LIVE}      | deployment,reconciliation  | live_quality!
-strategy_decision | decisions | json          | {LIVE}      | deployment,live_snapshot,reconciliation | {GUARDED}
-strategy_orders   | decisions | json          | {LIVE}      | strategy_decision          |
-live_ledger       | live     | parquet        | {LIVE}      | dca_orders,reconciliation,session_orders,strategy_orders |
-open_orders       | live     | json           | {LIVE}      | live_ledger                |
-live_positions    | live     | json           | {LIVE}      | live_ledger                |
-closing_reconciliation | live | json          | {LIVE}      | live_ledger                | no_breaks
-trade_entries     | attribution | parquet     | {LIVE}      | live_ledger                |
-strategy_lots     | attribution | parquet     | {LIVE}      | trade_entries              | adds_up!,attributed
-attribution_report | attribution | json       | {LIVE}      | closing_reconciliation,strategy_lots | equals_the_broker
-strategy_performance | attribution | json     | {LIVE}      | strategy_lots              |
+deployment        | decide   | json,yaml      | deployments | run_ledger                 |
+broker_account    | account  | json           | {LIVE}      |                            |
+reconciliation    | account  | json           | {LIVE}      | broker_account             | no_breaks!
+session_orders    | order    | json           | {LIVE}      | reconciliation             |
+dca_plan          | decide    | json          | {LIVE}      | deployment,reconciliation  | {GUARDED}
+dca_orders        | order     | json          | {LIVE}      | dca_plan                   |
+live_snapshot     | decide    | parquet       | {LIVE}      | deployment,reconciliation  | live_quality!
+strategy_decision | decide    | json          | {LIVE}      | deployment,live_snapshot,reconciliation | {GUARDED}
+strategy_orders   | order     | json          | {LIVE}      | strategy_decision          |
+live_ledger       | ledger   | parquet        | {LIVE}      | dca_orders,reconciliation,session_orders,strategy_orders |
+open_orders       | ledger   | json           | {LIVE}      | live_ledger                |
+live_positions    | ledger   | json           | {LIVE}      | live_ledger                |
+closing_reconciliation | ledger | json          | {LIVE}      | live_ledger                | no_breaks
+trade_entries     | attribute | parquet     | {LIVE}      | live_ledger                |
+strategy_lots     | attribute | parquet     | {LIVE}      | trade_entries              | adds_up!,attributed
+attribution_report | attribute | json       | {LIVE}      | closing_reconciliation,strategy_lots | equals_the_broker
+strategy_performance | attribute | json     | {LIVE}      | strategy_lots              |
+trading_status    | ledger   | json           |             | deployment,live_ledger     | on_time
 """
 
 LOADING = """
@@ -132,7 +133,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == {
         "experiments_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
-        "compact_results": "RUNNING",
+        "derive_results": "RUNNING",
         "poll_fills": "STOPPED",
         "deployments_follow_files": "RUNNING",
         "attribute_fills": "STOPPED",
@@ -142,6 +143,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
         "reconcile_around_sessions": "STOPPED",
         "trade_policies": "STOPPED",
         "trade_strategies": "STOPPED",
+        "report_hourly": "STOPPED",
     }
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
@@ -154,7 +156,11 @@ def test_runs_of_a_book_wait_for_each_other_and_are_never_retried() -> None:
     limits = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
     assert limits == [{"key": "book", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}]
     made = [asset for asset in defs().assets if isinstance(asset, dg.AssetsDefinition) and asset.is_executable]
-    live = [asset for asset in made if set(asset.group_names_by_key.values()) <= {"live", "decisions", "attribution"}]
+    live = [
+        asset
+        for asset in made
+        if set(asset.group_names_by_key.values()) <= {"account", "decide", "order", "ledger", "attribute"}
+    ]
     assert {asset.key.to_user_string() for asset in live} >= {"session_orders", "live_ledger", "reconciliation"}
     assert not any(asset.op.retry_policy for asset in live)
     repository = defs().get_repository_def()

@@ -30,6 +30,7 @@ CHAIN = (
     "broker_account", "reconciliation", "dca_plan", "dca_orders", "live_ledger", "open_orders", "live_positions",
     "closing_reconciliation", "trade_entries", "strategy_lots", "attribution_report", "strategy_performance",
 )  # fmt: skip
+NOT_ASKED = ("concentration", "monthly_spend", "order_count")  # the policy sets no such limits
 NEW_YORK = ZoneInfo("America/New_York")
 
 
@@ -66,7 +67,8 @@ def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served
     assert told["trade_entries"]["dagster/row_count"] == 2 and told["strategy_lots"]["dagster/row_count"] == 2
     assert "core" in told["strategy_performance"]["strategies"]
     for name in ("decided", *GUARDRAILS):
-        assert checks(records, "dca_plan", name) == {KEY: name not in ("large_order",)}
+        passed = name not in ("large_order", *NOT_ASKED)  # what was not asked is no green check
+        assert checks(records, "dca_plan", name) == {KEY: passed}
     for asset, name in (
         ("strategy_lots", "adds_up"), ("strategy_lots", "attributed"), ("attribution_report", "equals_the_broker"),
         ("closing_reconciliation", "no_breaks"),
@@ -294,6 +296,30 @@ def test_an_untradable_target_stops_no_other(records, traded, served) -> None:
     assert kinds(traded).count("BLOCKED") == 1 and len(served.sent()) == 1
 
 
+def test_the_status_is_an_asset_whose_check_goes_by_the_calendar(records, traded, served) -> None:
+    def look() -> tuple[dict, bool]:
+        assert run_job(records, traded, "report_status").success
+        wanted = dg.AssetKey("trading_status")
+        event = records.fetch_materializations(wanted, limit=1).records[0].asset_materialization
+        row = records.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(wanted, "on_time"), limit=1)
+        return event.metadata["told"].value[0], row[0].event.dagster_event.event_specific_data.passed
+
+    trade(records, traded)
+    told, on_time = look()
+    assert told["name"] == "core" and told["last_bought"] == SESSION and on_time
+    served.admin.to("2026-01-11T15:00:00Z")  # a Sunday, after four sessions that nobody traded
+    told, on_time = look()
+    assert "Sunday" in told["due"]
+    served.admin.cash("9990")
+    from ledger_pipeline.trading.desk import open_desk
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+
+    with open_desk(traded) as desk:
+        reconcile(desk.book, desk.broker)
+    told, on_time = look()
+    assert any("BREAK" in text for text in told["stopped_by"]) and not on_time
+
+
 def test_a_sunday_says_that_it_is_sunday(records, traded, served) -> None:
     served.admin.to("2026-01-11T15:00:00Z")
     assert "core: Sunday, 2026-01-11, is no session of XNYS" in asked(records, traded, "2026-01-09 10:00")
@@ -366,7 +392,7 @@ def test_the_partitions_follow_the_files(traded) -> None:
         records.add_dynamic_partitions(DEPLOYMENTS, request.partition_keys)
         assert ask(first.cursor).skip_reason is not None
         write(traded, targets=[{"symbol": "VTI", "targetWeight": 1}])
-        (event,) = ask(first.cursor).asset_events
+        event, _ = ask(first.cursor).asset_events
         assert event.partition == "core" and CORE["targets"] != 1
 
 

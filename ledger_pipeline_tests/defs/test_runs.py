@@ -31,7 +31,7 @@ from ledger_pipeline_tests.defs.records import (
     stale,
     version,
 )
-from ledger_pipeline_tests.projects import EXPERIMENTS, seal, unchanged, write_experiment
+from ledger_pipeline_tests.projects import EXPERIMENTS, seal, unchanged, write_bars, write_experiment
 
 KEYS = {f"{name}|small" for name in EXPERIMENTS}
 NO_STRATEGY = "strategy: {}\nopening: {{cash: 1000}}\ncosts: []\n"
@@ -311,3 +311,33 @@ def test_the_ledger_on_disk_is_the_one_of_the_record(small) -> None:
     path = small.data / "runs" / name / "ledger.parquet"
     with instance(small) as records:
         assert read_ledger(path.read_bytes(), str(path)).head == version(records, "run_ledger", "slow|small")
+
+
+def test_columns_and_what_they_are_made_from_are_told(small) -> None:
+    with instance(small) as records:
+        told = {name: materialization(records, name, "fast|small").metadata for name in RUN_ASSETS}
+        for name in ("feature_table", "run_ledger", "trades", "equity"):
+            columns = {column.name: column.type for column in told[name]["dagster/column_schema"].schema.columns}
+            assert columns, name
+        assert columns["equity"] == "float64" and columns["ts"] == "datetime64[us, UTC]"
+        made_from = told["feature_table"]["dagster/column_lineage"].value.deps_by_column
+        assert [(dep.asset_key.to_user_string(), dep.column_name) for dep in made_from["sma"]] == [
+            ("sealed_snapshot", "close")
+        ]
+        assert set(told["equity"]["dagster/column_lineage"].value.deps_by_column) <= set(columns)
+
+
+def test_a_refused_seal_leaves_no_raw_bars_with_the_refused_content(fresh) -> None:
+    seal(fresh, "small", days=30)
+    with instance(fresh) as records:
+        before = version(records, "raw_bars", "small") if materialized(records, "raw_bars") else None
+        other = write_bars(fresh.root / "other.csv", days=31)
+        config = {"ops": {"raw_bars": {"config": {"bars": str(other)}}}}
+        records.add_dynamic_partitions("snapshots", ["small"])
+        done = run_assets(records, fresh, "raw_bars", "sealed_snapshot", partition_key="small", run_config=config)
+        assert not done.success
+        failed = [event.step_key for event in done.all_events if event.is_step_failure]
+        assert failed == ["raw_bars"]
+        assert (version(records, "raw_bars", "small") if materialized(records, "raw_bars") else None) == before
+        kept = fresh.data / "raw" / "small"
+        assert not kept.exists() or "other.csv" not in (kept / "source.json").read_text()

@@ -7,12 +7,11 @@ import time
 import dagster as dg
 
 from ledger_pipeline.analytics.shards import SETTLED
-from ledger_pipeline.defs import shards
 from ledger_pipeline.defs.experiments import experiments_follow_files
 from ledger_pipeline.defs.jobs import backfill_new_snapshot
 from ledger_pipeline.defs.launch import compact_results, instance
 from ledger_pipeline.defs.resources import resources
-from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_job
+from ledger_pipeline_tests.defs.records import RUN_ASSETS, materialized, run_assets, run_job
 from ledger_pipeline_tests.projects import EXPERIMENTS, seal, write_experiment
 
 
@@ -28,7 +27,9 @@ def tick(records: dg.DagsterInstance, project) -> tuple[set[str], list[dg.AssetM
                 records.delete_dynamic_partition(request.partitions_def_name, key)
     for event in told.asset_events:
         records.report_runless_asset_event(event)
-    return set(records.get_dynamic_partitions("experiments")), list(told.asset_events)
+    made = [event for event in told.asset_events if isinstance(event, dg.AssetMaterialization)]
+    assert len(told.asset_events) == 2 * len(made)  # each is observed too, from which staleness is told
+    return set(records.get_dynamic_partitions("experiments")), made
 
 
 def test_partitions_and_versions_follow_the_files(fresh) -> None:
@@ -86,18 +87,35 @@ def test_without_experiments_there_is_nothing_to_run(fresh) -> None:
         assert isinstance(ask(records, None), dg.SkipReason)
 
 
-def test_results_go_into_shards_when_there_are_enough(small, monkeypatch) -> None:
+def test_results_go_into_shards_when_there_are_enough(small) -> None:
     with instance(small) as records:
 
-        def evaluate() -> dg.RunRequest | dg.SkipReason:
-            return shards.compact_results(dg.build_sensor_context(instance=records, resources=resources(small)))
+        def automatic() -> dict:
+            assert run_assets(records, small, "result_shards").success
+            wanted = dg.AssetKey("result_shards")
+            return records.fetch_materializations(wanted, limit=1).records[0].asset_materialization.metadata
 
-        assert "3 runs have files of their own" in evaluate().skip_message
-        monkeypatch.setattr(shards, "ENOUGH", 3)
-        asked = evaluate()
-        assert asked.run_key == evaluate().run_key
+        assert automatic()["runs with files of their own"].value == 3  # fewer than 200 stay as they are
         time.sleep(SETTLED)
         assert compact_results(small) == {"sharded": 3, "loose": 0, "shards": 1}
-        assert "0 runs" in evaluate().skip_message
-        event = records.fetch_materializations(dg.AssetKey("result_shards"), limit=1).records[0].asset_materialization
-        assert event.metadata["runs in shards"].value == 3 and event.tags["dagster/data_version"]
+        assert automatic()["runs in shards"].value == 3
+
+
+def test_reports_and_shards_are_made_again_when_runs_change_and_not_before(small) -> None:
+    """The automation conditions, evaluated as the daemon evaluates them."""
+    from ledger_pipeline.definitions import defs
+
+    loaded = defs()
+    selection = dg.AssetSelection.assets("comparison_report", "result_shards")
+    with instance(small) as records:
+
+        def evaluate(cursor=None):
+            return dg.evaluate_automation_conditions(loaded, records, selection, cursor=cursor)
+
+        first = evaluate()
+        assert run_job(records, small, "research", partition_key="fast|small").success
+        second = evaluate(first.cursor)
+        assert second.get_num_requested(dg.AssetKey("comparison_report")) == 1
+        assert second.get_num_requested(dg.AssetKey("result_shards")) == 1
+        third = evaluate(second.cursor)
+        assert third.total_requested == 0
