@@ -63,8 +63,9 @@ _RC = {
 }
 
 
-def equity_and_drawdown(equity: pd.DataFrame, title: str) -> Figure:
-    """Return equity in currency (linear) over the drawdown of the time-weighted wealth in percent, on one time axis.
+def equity_and_drawdown(equity: pd.DataFrame, title: str, currency: str = "") -> Figure:
+    """Return equity in `currency` over the drawdown of the time-weighted wealth in percent, on one time axis. Equity
+    that multiplied over years is on a log scale, which its axis says.
 
     Deposits and withdrawals are faint ticks at the foot of the equity panel. With no rows the panels say so.
     """
@@ -97,8 +98,7 @@ def equity_and_drawdown(equity: pd.DataFrame, title: str) -> Figure:
                 color=INK,
                 alpha=0.7,
             )
-        top.yaxis.set_major_formatter(_grouped)
-        top.set_ylabel("equity")
+        _scaled(top, level, f"equity, {currency}" if currency else "equity")
         wealth = wealth_index(equity)
         x, y = _thin(drawdown(wealth) * 100)
         bottom.fill_between(x, y, 0, color=LOSS, alpha=0.25, linewidth=0)
@@ -129,7 +129,8 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
             handles += top.plot(*_thin(wealth), linewidth=1.3, **look)
             bottom.plot(*_thin(drawdown(wealth) * 100), linewidth=0.9, **look)
         top.axhline(1.0, color=INK, linewidth=0.6, alpha=0.5)
-        top.set_ylabel("wealth")
+        wealths = [wealth_index(run.equity) for run in runs]
+        _scaled(top, pd.concat(wealths).sort_index() if wealths else pd.Series(dtype=float), "wealth, from 1")
         if runs:
             # a leading underscore would hide the entry
             names = [
@@ -366,6 +367,23 @@ def _readable(background: tuple[float, ...]) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return PAPER if luminance < 0.2 else INK
+
+
+def _scaled(axes: Axes, level: pd.Series, label: str) -> None:
+    """Name and scale the axis of a level over time: by logarithm where it is above zero, over more than two years, and
+    its largest value is more than twice the smallest, so that equal changes in per cent look equal.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    finite = level[np.isfinite(level)]
+    years = (finite.index[-1] - finite.index[0]).days / 365.25 if len(finite) > 1 else 0.0
+    if years > 2 and finite.min() > 0 and finite.max() > 2 * finite.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        label = f"{label} (log scale)"
+    axes.yaxis.set_major_formatter(_grouped)
+    axes.set_ylabel(label)
 
 
 def _grouped(value: float, _position: int) -> str:

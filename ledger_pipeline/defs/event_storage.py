@@ -26,7 +26,9 @@ _KEPT = 16  # engines: the index, and the runs that are being written or looked 
 
 
 class EventStorage(SqliteEventLogStorage):
-    """SqliteEventLogStorage that keeps its engines. `base_dir` in dagster.yaml is Dagster's home."""
+    """SqliteEventLogStorage that keeps its engines. `base_dir` is Dagster's home: what `dagster.yaml` says, else
+    DAGSTER_HOME, else .dagster in the current directory, so that Dagster's own commands work without any variable.
+    """
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._engines: dict[str, sqlalchemy.Engine] = {}
@@ -35,9 +37,15 @@ class EventStorage(SqliteEventLogStorage):
         super().__init__(str(Path(base_dir) / "history" / "runs"), inst_data)
 
     @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """What dagster.yaml may say."""
+        return {"base_dir": dg.Field(dg.StringSource, is_required=False)}
+
+    @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> EventStorage:
         """The storage that dagster.yaml asks for."""
-        return cls(inst_data=inst_data, **config_value)
+        home = config_value.get("base_dir") or os.environ.get("DAGSTER_HOME") or ".dagster"
+        return cls(os.path.abspath(home), inst_data)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:

@@ -94,7 +94,16 @@ class Work:
         from ledger_pipeline.analytics.plots import equity_and_drawdown, markdown_image
 
         title = f"{self.experiment.name} on {self.snapshot.id}"
-        return markdown_image(equity_and_drawdown(self.run.equity, title), f"Equity and drawdown of {title}")
+        figure = equity_and_drawdown(self.run.equity, title, _currency(self.run))
+        return markdown_image(figure, f"Equity and drawdown of {title}")
+
+
+def _currency(run: Run) -> str:
+    """The currency of a run's account."""
+    told = run.provenance["experiment"]
+    by_symbol = run.snapshot.instruments.set_index("symbol")["currency"]
+    traded = told["universe"] or list(by_symbol.index)
+    return told.get("base_currency") or str(by_symbol[traded[0]])
 
 
 def work(

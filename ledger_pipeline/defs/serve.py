@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ledger_pipeline.project import Project
 
 SCHEDULES = ("trade_policies", "trade_strategies", "reconcile_around_sessions", "report_hourly")
+RELOADED_AFTER = 86_400  # seconds
 SENSORS = ("deployments_follow_files", "poll_fills", "attribute_fills", "alert")
 
 
@@ -25,7 +26,7 @@ def serve(project: Project, workspace: Path, every: int, tell: Callable[[str], N
     "health ok ..." or "health bad ..." with what is wrong; systemd's watchdog is told only while all is well.
     """
     from dagster._core.workspace.load_target import WorkspaceFileTarget
-    from dagster._daemon.controller import daemon_controller_from_instance
+    from dagster._daemon import controller as daemons
 
     from ledger_pipeline.defs.launch import instance
     from ledger_pipeline.defs.resources import SERVING
@@ -33,10 +34,12 @@ def serve(project: Project, workspace: Path, every: int, tell: Callable[[str], N
     os.environ |= {SERVING: "1", "MALLOC_ARENA_MAX": "2"}  # the processes that it starts stay small
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    # The daemon loads all code anew every minute, in a process beside the one before; what runs here does not change.
+    daemons.RELOAD_WORKSPACE_INTERVAL = RELOADED_AFTER
     ended = threading.Event()
     with instance(project) as records:
         try:
-            with daemon_controller_from_instance(
+            with daemons.daemon_controller_from_instance(
                 records, WorkspaceFileTarget([str(workspace)]), log_level="warning", log_format="json",
                 code_server_log_level="warning",
             ) as controller:  # fmt: skip

@@ -8,6 +8,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ledger_pipeline.analytics import plots
@@ -146,3 +147,15 @@ def test_the_settings_of_the_user_are_left_alone():
 def test_labels_must_differ():
     with pytest.raises(InputError, match="'a'"):
         plots.compare_equity([run("a", SHORT), run("a", SHORT)])
+
+
+@pytest.mark.parametrize(
+    ("years", "factor", "scale"), [(10, 5.0, "log"), (10, 1.5, "linear"), (1, 5.0, "linear"), (10, -0.1, "linear")]
+)
+def test_years_of_growth_are_drawn_on_a_log_scale_that_its_axis_names(years: int, factor: float, scale: str):
+    days = 365 * years
+    frame = equity_frame(list(np.linspace(100.0, 100.0 * factor, days)))
+    frame["ts"] = pd.date_range("2001-01-01", periods=days, tz="UTC")
+    (top, _) = plots.equity_and_drawdown(frame, "A title", "EUR").axes
+    assert top.get_yscale() == scale
+    assert top.get_ylabel() == ("equity, EUR (log scale)" if scale == "log" else "equity, EUR")

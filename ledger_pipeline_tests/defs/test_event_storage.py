@@ -47,3 +47,15 @@ def test_dagster_yaml_names_it_for_the_ui_and_the_daemon(small) -> None:
     with dg.DagsterInstance.get() as records:
         assert isinstance(records.event_log_storage, EventStorage)
         assert materialized(records, "run_ledger")
+
+
+def test_without_any_variable_it_keeps_events_below_the_current_directory(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    storage = EventStorage.from_config_value(None, {})
+    assert storage._base_dir == str(tmp_path / ".dagster" / "history" / "runs")
+    storage.dispose()
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    storage = EventStorage.from_config_value(None, {})
+    assert storage._base_dir.startswith(str(tmp_path / "home"))
+    storage.dispose()
