@@ -92,12 +92,15 @@ class TradingResource(dg.ConfigurableResource):
         return read_book(self.project, self.place(name)[0])
 
     def path(self, key: str, name: str) -> str:
-        """Where a file of a live partition is kept: data/live/<book>/<session>/<name>."""
+        """Where a file of a live partition is kept: data/live/<book>/<session>/<deployment>/<name>, without deployment
+        for what is traded by hand. No two partitions share a file.
+        """
         from ledger_pipeline.defs.partitions import live_parts
         from ledger_pipeline.trading.desk import session_file
 
         deployment, session = live_parts(key)
-        return str(session_file(self.project, self.place(deployment)[0], session, name))
+        owner = deployment if self.deployment(deployment) is not None else ""
+        return str(session_file(self.project, self.place(deployment)[0], session, name, owner))
 
     def write(self, key: str, name: str, value: Any) -> str:
         """Keep a JSON value as a file of a live partition and return its path."""

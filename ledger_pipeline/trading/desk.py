@@ -55,9 +55,12 @@ def named_book(book: str | None = None) -> str:
     return book or os.environ.get(BOOK_VARIABLE) or DEFAULT_BOOK
 
 
-def session_file(project: Project, book: str | None, session: str, name: str) -> Path:
-    """Where a file about a session of a book is kept; it follows from the book and can be made again."""
-    return project.data / "live" / book_url(project, book).rstrip("/").rpartition("/")[2] / session / name
+def session_file(project: Project, book: str | None, session: str, name: str, deployment: str = "") -> Path:
+    """Where a file about a session of a book, or of one of its deployments, is kept; it follows from the book and can
+    be made again.
+    """
+    folder = project.data / "live" / book_url(project, book).rstrip("/").rpartition("/")[2] / session
+    return folder / deployment / name
 
 
 def read_book(project: Project, book: str | None = None) -> Book:

@@ -74,9 +74,9 @@ def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served
         ("closing_reconciliation", "no_breaks"),
     ):  # fmt: skip
         assert checks(records, asset, name) == {KEY: True}
-    report = json.loads((traded.data / "live" / "local" / SESSION / "attribution_report.json").read_text())
+    report = json.loads((traded.data / "live" / "local" / SESSION / "core" / "attribution_report.json").read_text())
     assert report["VTI"]["quantity"] == "28" and report["VTI"]["agrees"] is True
-    run = json.loads((traded.data / "live" / "local" / SESSION / "run_core.json").read_text())
+    run = json.loads((traded.data / "live" / "local" / SESSION / "core" / "run_core.json").read_text())
     assert run["status"] == "FILLED" and run["plan_hash"] == plan["plan_hash"]
 
 
@@ -127,7 +127,7 @@ def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, ser
         ).success  # fmt: skip
 
     assert alone("dca_plan")
-    path = traded.data / "live" / "local" / SESSION / "decision_core.json"
+    path = traded.data / "live" / "local" / SESSION / "core" / "decision_core.json"
     told = json.loads(path.read_text())
     told["evidence"]["account"]["cash"] = "20000"
     path.write_text(json.dumps(told))
