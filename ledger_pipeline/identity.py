@@ -20,6 +20,7 @@ from ledger_pipeline.errors import InputError
 
 _CHUNK = 1 << 16  # rows hashed at a time, so that no column is copied whole
 ID_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+BROKER_SYMBOL_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,31}")
 SYMBOL_PATTERN = re.compile(r"[\w./-]{1,32}")  # letters and digits of any script
 
 
@@ -48,6 +49,16 @@ def check_symbol(value: str, where: str = "") -> str:
             f"{f'{where}: ' if where else ''}the symbol {shown} {why}: write it with 1 to 32 letters, digits, '.', "
             "'-', '/' or '_'."
         )
+    return value
+
+
+def check_broker_symbol(value: str) -> str:
+    """Return `value` if a broker may be asked for it, else raise InputError: a symbol of ASCII characters that begins
+    with a letter or digit, since it becomes part of an address.
+    """
+    if not isinstance(value, str) or not BROKER_SYMBOL_PATTERN.fullmatch(value):
+        shown = shorten(ascii(value), 80, placeholder="...")
+        raise InputError(f"{shown} is no symbol; write it as the broker does, such as VTI or BRK.B.")
     return value
 
 

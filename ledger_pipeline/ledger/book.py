@@ -39,6 +39,7 @@ Decide = Callable[[BookState], Sequence[Event]]
 
 _ATTEMPTS = 500  # of one append while others are faster; eight busy writers need a dozen
 _LONGEST_WAIT = 0.05  # seconds between two attempts
+_SEALED_AT_OPENING = 2  # segments: who opens a book does not wait for all of a long one
 _IN_COLUMNS = 20_000  # events that are kept as objects before they become columns, or a checkpoint
 
 
@@ -84,7 +85,7 @@ class Book(Operations):
         if not read_only and log.head.events - start >= _IN_COLUMNS:
             with suppress(StorageError):  # it only saves time and files
                 self.checkpoint()
-                self.seal()
+                self.seal(_SEALED_AT_OPENING)
 
     @property
     def head(self) -> Head:
@@ -183,8 +184,9 @@ class Book(Operations):
             self._columns, self._recent = [self._exact()], []
             return self._log.store.place(checkpoints.write(self._log, self.state.to_json(), self._columns[0]))
 
-    def seal(self) -> int:
-        """Put old commits into segments, with a checkpoint beside them, and return how many commits that were.
+    def seal(self, most: int | None = None) -> int:
+        """Put old commits into segments, at most so many, with a checkpoint beside them, and return how many commits
+        that were.
 
         StorageError when that is not possible, IntegrityError naming the commit that is not as it was written; every
         commit is then where it was.
@@ -192,7 +194,7 @@ class Book(Operations):
         with self._lock:
             if self.read_only:
                 raise RefusedError(f"book {self.name!r} was opened to be read; open it for writing to seal.")
-            made = self._log.seal()
+            made = self._log.seal(most)
             self._read_on()
             if made:
                 self._columns, self._recent = [self._exact()], []

@@ -14,7 +14,6 @@ again in another process under other circumstances.
 from __future__ import annotations
 
 import ast
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,15 +70,20 @@ def preflight(strategy: Callable | str | Path | StrategySource, *, inputs: int =
     is executed. InputError when it is no strategy at all (no such file, a syntax error, no function).
     """
     source = strategy if isinstance(strategy, StrategySource) else capture(strategy)
-    if source.captured or source.unavailable:
-        return _classified(source, inputs)
-    return _classified_text(source.text, source.function_name, source.hash, inputs)
+    key = None if source.captured or source.unavailable else (source.text, source.function_name, inputs)
+    known = _TIER_1.get(key) if key else None
+    if known is not None:
+        return known
+    found = _classified(source, inputs)
+    if key and found.tier == 1:  # nothing but its text decides on it: no package, no module that may change
+        if len(_TIER_1) >= _KEPT:
+            _TIER_1.clear()
+        _TIER_1[key] = found
+    return found
 
 
-@functools.lru_cache(maxsize=256)
-def _classified_text(text: str, function_name: str, hash_: str, inputs: int) -> Preflight:
-    """The verdict on a source that stands alone, made once: a thousand experiments may share a strategy."""
-    return _classified(StrategySource(text, function_name, hash_), inputs)
+_KEPT = 256
+_TIER_1: dict[tuple[str, str, int], Preflight] = {}  # a thousand experiments may share a strategy
 
 
 def _classified(source: StrategySource, inputs: int) -> Preflight:

@@ -30,7 +30,7 @@ from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
 from alpaca.trading.stream import TradingStream
 
 from ledger_pipeline.errors import BrokerError, InputError
-from ledger_pipeline.identity import check_symbol
+from ledger_pipeline.identity import check_broker_symbol
 from ledger_pipeline.ledger.events import time_text
 from ledger_pipeline.trading import parsing
 from ledger_pipeline.trading.broker import (
@@ -252,7 +252,7 @@ def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderReque
 
 
 def _checked_symbol(symbol: str) -> str:
-    return check_symbol(symbol)
+    return check_broker_symbol(symbol)
 
 
 def _exact(request: OrderRequest, name: str, value: Decimal, places: int) -> float:

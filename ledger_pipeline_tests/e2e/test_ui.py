@@ -37,15 +37,13 @@ SHOWN = {
         ("raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
          "result_shards", "comparison_report"),
     ),
-    "live": (
-        ("live",),
-        ("deployment", "broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders",
-         "live_positions", "closing_reconciliation"),
+    "account": (("account",), ("broker_account", "reconciliation")),
+    "decide": (("decide",), ("deployment", "dca_plan", "live_snapshot", "strategy_decision")),
+    "order": (("order",), ("dca_orders", "strategy_orders", "session_orders")),
+    "ledger": (
+        ("ledger",), ("live_ledger", "open_orders", "live_positions", "closing_reconciliation", "trading_status"),
     ),
-    "decisions": (("decisions",), ("dca_plan", "dca_orders", "live_snapshot", "strategy_decision", "strategy_orders")),
-    "attribution": (
-        ("attribution",), ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance"),
-    ),
+    "attribute": (("attribute",), ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance")),
 }  # fmt: skip
 GROUPS = tuple(group for groups, _ in SHOWN.values() for group in groups)
 RUN = "buy_and_hold|demo"

@@ -196,9 +196,9 @@ class Log:
             self._loaded = segment, segments.objects(self.store, segment)
         return self._loaded[1].get(key)
 
-    def seal(self) -> tuple[segments.Segment, ...]:
+    def seal(self, most: int | None = None) -> tuple[segments.Segment, ...]:
         """Put the commits of months that are over, and of every 10,000, into segments, as far as they are a day old,
-        and remove their single files; the segments made. Every commit is verified on its way.
+        and remove their single files; the segments made, at most so many. Every commit is verified on its way.
         """
         self.refresh()
         made = []
@@ -216,6 +216,8 @@ class Log:
             if singles and (fresh.head.day[:7] != last.day[:7] or last.seq - before.seq == segments.MOST):
                 made.append(segments.write(self.store, self.book, before, last, singles))
                 before, singles = last, {}
+                if len(made) == most:
+                    break
             singles |= pointer | {key: data}
             pointer, last = {}, fresh.head
         self._list_segments(anew=True)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
-from ledger_pipeline.identity import check_symbol
+from ledger_pipeline.identity import check_broker_symbol
 from ledger_pipeline.market.bars import normalise_bars, validate_bars
 from ledger_pipeline.market.calendars import sessions, trading_calendar
 
@@ -184,7 +184,7 @@ def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> t
 def _checked_symbols(symbols: Sequence[str]) -> list[str]:
     given = [symbols] if isinstance(symbols, str) else list(symbols)
     for symbol in given:
-        check_symbol(symbol)
+        check_broker_symbol(symbol)
     if not given:
         raise InputError("there is no symbol to fetch bars of; give at least one.")
     return sorted(set(given))

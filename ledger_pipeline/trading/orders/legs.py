@@ -27,7 +27,7 @@ from ledger_pipeline.trading.broker import Broker, OrderRequest
 if TYPE_CHECKING:
     from ledger_pipeline.ledger.orders import Order
 
-SYMBOL = re.compile(r"[A-Z0-9._/-]{1,32}")  # identity.SYMBOL_PATTERN in capitals, as brokers write it
+SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,31}")  # identity.BROKER_SYMBOL_PATTERN in capitals
 QUANTITY_DECIMALS = 9
 NOTIONAL_DECIMALS = 2
 MINIMUM_NOTIONAL = Decimal(1)  # the broker refuses less

@@ -210,8 +210,10 @@ def test_a_book_that_is_read_is_not_sealed(tmp_path):
 def test_a_long_book_is_sealed_as_it_is_opened(tmp_path, monkeypatch):
     lived(str(tmp_path / "paper"))
     monkeypatch.setattr(book_module, "_IN_COLUMNS", 50)
-    open_book(tmp_path / "paper", clock=lambda: NOON + 300 * DAY)
-    assert len(singles(str(tmp_path / "paper"))) < 40
+    later = open_book(tmp_path / "paper", clock=lambda: NOON + 300 * DAY)
+    manifests = list((tmp_path / "paper" / "segments").glob("*.json"))
+    assert len(manifests) == 2, "who opens a book does not wait for all of a long one"
+    assert later.seal() == 31 and len(singles(str(tmp_path / "paper"))) < 40
 
 
 # What else the log refuses.
