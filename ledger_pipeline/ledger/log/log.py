@@ -112,7 +112,12 @@ class Log:
         listed = "" if self._names_checked else self._check_names()
         self._list_segments()
         reached = key_of(self.head.day, self.head.seq) if self.head.seq else ""
-        while (read := self._read(key := self._next_key())) is not None:
+        while True:
+            read = self._read(key := self._next_key())
+            if read is None and listed > reached and self._list_segments(anew=True) and self._sealed(self.head.seq + 1):
+                read = self._read(key)  # it was sealed while it was walked to
+            if read is None:
+                break
             self._accept(read[1], key)
             reached = key
             yield key, *read
@@ -246,7 +251,11 @@ class Log:
 
     def _check_tail(self) -> None:
         """IntegrityError when the last commit that was read is not there any more."""
-        if self.head.seq and self.object(key_of(self.head.day, self.head.seq)) is None:
+        key = key_of(self.head.day, self.head.seq)
+        if not self.head.seq or self.object(key) is not None:
+            return
+        self._list_segments(anew=True)  # it may have been sealed since they were listed
+        if self.object(key) is None:
             place = self.store.place(key_of(self.head.day, self.head.seq))
             raise IntegrityError(
                 f"commit {self.head.seq} is missing: {place} was there and is not any more, and nothing is appended "

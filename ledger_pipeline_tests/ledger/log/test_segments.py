@@ -201,6 +201,33 @@ def test_two_that_seal_at_once_and_one_that_appends(tmp_path):
     assert list(open_book(url).events())[: len(events)] == events and open_book(url).verify().commits == 121
 
 
+def test_what_is_sealed_under_a_reader_is_read_on_and_appended_to(tmp_path):
+    """Two that opened the book before it was sealed: one stands at its end, one is in the middle of a walk."""
+    url = str(tmp_path / "paper")
+    first = lived(url, 60)
+    open_there = open_book(url, clock=lambda: NOON + 100 * DAY)
+    walk = Log(open_store(url), "paper").follow()
+    read = [next(walk) for _ in range(3)]
+    assert first.seal() == 56
+    read += list(walk)
+    assert [commit.seq for commit in read] == list(range(1, 62))
+    open_there.append([samples.deposit(500)])
+    assert open_book(url).verify().commits == 62
+
+
+def test_a_tail_that_was_sealed_is_not_missing(tmp_path, monkeypatch):
+    url = str(tmp_path / "paper")
+    monkeypatch.setattr(segments, "MOST", 10)
+    lived(url, days=9)
+    waiting = Log.open(url, "paper", clock=lambda: NOON + 9 * DAY)
+    other = open_book(url, clock=lambda: NOON + 9 * DAY)
+    for number in range(11):
+        other.append([samples.deposit(100 + number)])
+    assert open_book(url, clock=lambda: NOON + 60 * DAY).seal() == 20
+    waiting._check_tail()  # commit 10 is in a segment now
+    assert len(waiting.refresh()) == 11
+
+
 def test_a_book_that_is_read_is_not_sealed(tmp_path):
     lived(str(tmp_path / "paper"))
     with pytest.raises(RefusedError, match="to be read"):
