@@ -32,11 +32,11 @@ COLUMNS = (
 )
 
 
-def run_row(told: dict[str, Any]) -> list[Any]:
+def run_row(document: dict[str, Any]) -> list[Any]:
     """One line a run, from what `run_document` gives."""
-    provenance = told["provenance"]
+    provenance = document["provenance"]
     names = provenance["experiment"]["name"], provenance["snapshot"]["id"]
-    return _line(told["run_id"], *names, told["metrics"] or {}, provenance["ledger_head"])
+    return _line(document["run_id"], *names, document["metrics"] or {}, provenance["ledger_head"])
 
 
 def _line(run_id: str, experiment: str, snapshot: str, values: Mapping[str, Any], head: str) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.tables import column_lineage, frame_columns, frame_table
+from ledger_pipeline.defs.tables import column_lineage, columns, frame_table
 from ledger_pipeline.identity import hash_json
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class Work:
 
 def _currency(run: Run) -> str:
     """The currency of a run's account."""
-    told = run.provenance["experiment"]
+    experiment = run.provenance["experiment"]
     by_symbol = run.snapshot.instruments.set_index("symbol")["currency"]
-    traded = told["universe"] or list(by_symbol.index)
-    return told.get("base_currency") or str(by_symbol[traded[0]])
+    universe = experiment["universe"] or list(by_symbol.index)
+    return experiment.get("base_currency") or str(by_symbol[universe[0]])
 
 
 def work(
@@ -158,15 +158,9 @@ def feature_table(item: Work) -> Made:
         "features": dg.MetadataValue.md("\n".join([header, *rows]) if rows else "none"),
         "snapshot_hash": item.snapshot.hash,
         "dagster/row_count": len(cells.times) * len(rows),
-        "dagster/column_schema": dg.TableSchema(
-            [
-                dg.TableColumn("ts", "timestamp[us, UTC]", description="start of the bar"),
-                dg.TableColumn("symbol", "string", description="instrument"),
-                *(
-                    dg.TableColumn(feature.alias, "float64", description=_described(feature))
-                    for feature in item.experiment.features
-                ),
-            ]
+        "dagster/column_schema": columns(
+            {"ts": "timestamp[us, UTC]", "symbol": "string", **dict.fromkeys(fingerprints, "float64")},
+            {feature.alias: _described(feature) for feature in item.experiment.features},
         ),
         "dagster/column_lineage": column_lineage(
             {
@@ -178,8 +172,8 @@ def feature_table(item: Work) -> Made:
 
 
 def _described(feature: Any) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in dict(feature.params).items())
-    return f"{feature.indicator.name}{f' ({told})' if told else ''}, {feature.indicator.basis}"
+    params = ", ".join(f"{name} {value}" for name, value in dict(feature.params).items())
+    return f"{feature.indicator.name}{f' ({params})' if params else ''}, {feature.indicator.basis}"
 
 
 def run_ledger(item: Work) -> Made:
@@ -192,7 +186,7 @@ def run_ledger(item: Work) -> Made:
         "equity and drawdown": dg.MetadataValue.md(item.picture),
         "warnings": "; ".join(result.warnings) or "none",
         "dagster/row_count": len(result.events),
-        "dagster/column_schema": _ledger_columns(result.events.table.schema),
+        "dagster/column_schema": columns({field.name: field.type for field in result.events.table.schema}),
         "pulses": told["pulses"],
         "duration_seconds": told["duration_seconds"],
         "tier": told["tier"],
@@ -209,10 +203,6 @@ def run_ledger(item: Work) -> Made:
         "strategy_hash": told["experiment"]["strategy_hash"],
         "params_hash": told["experiment"]["params_hash"],
     }
-
-
-def _ledger_columns(schema: Any) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
 
 
 def fills(item: Work) -> Made:
@@ -269,7 +259,7 @@ def _stored(item: Work, name: str, also: tuple[str, ...] = ()) -> Made:
     frame = getattr(item.run, name)
     return table_hash(pa.Table.from_pandas(frame, preserve_index=False)), {
         "dagster/row_count": len(frame),
-        "dagster/column_schema": frame_columns(frame),
+        "dagster/column_schema": columns(frame.dtypes.to_dict()),
         "path": dg.MetadataValue.path(str(item.runs.runs / item.run.run_id / f"{name}.parquet")),
         "last rows": dg.MetadataValue.md(frame_table(frame.tail(5))),
     }

@@ -32,18 +32,18 @@ def result_shards(config: ShardsConfig, project: ProjectResource) -> dg.Material
     from ledger_pipeline.identity import hash_json
 
     data = project.project.data
-    found = layout(data)
-    done = compact(data) if len(found.loose) >= config.least else None
-    shards = sorted((layout(data) if done else found).in_use())
+    before = layout(data)
+    done = compact(data) if len(before.loose) >= config.least else None
+    shards = sorted((layout(data) if done else before).in_use())
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_json(shards)),
         metadata={
-            "runs in shards": done.sharded if done else len(found.sharded),
-            "runs with files of their own": done.loose if done else len(found.loose),
+            "runs in shards": done.sharded if done else len(before.sharded),
+            "runs with files of their own": done.loose if done else len(before.loose),
             "shards": len(shards),
             "written": done.written if done else 0,
             "removed": done.removed if done else 0,
             "path": dg.MetadataValue.path(str(data / "shards")),
-            "dagster/row_count": done.sharded if done else len(found.sharded),
+            "dagster/row_count": done.sharded if done else len(before.sharded),
         },
     )

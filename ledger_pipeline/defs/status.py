@@ -57,7 +57,7 @@ def trading_status(trading: TradingResource) -> dg.MaterializeResult:
         metadata={
             "deployments": dg.MetadataValue.md(rows_table(shown) if shown else "nothing is deployed"),
             "dagster/row_count": len(rows),
-            "told": dg.MetadataValue.json(rows),
+            "statuses": dg.MetadataValue.json(rows),
         },
         check_results=[
             dg.AssetCheckResult(

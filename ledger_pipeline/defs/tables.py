@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def bar_columns() -> dg.TableSchema:
     """The columns of bars, for the UI."""
-    told = {
+    described = {
         "symbol": ("string", "instrument"),
         "ts": ("timestamp[us, UTC]", "start of the bar; a daily bar: its session date at 00:00"),
         "open": ("float64", "raw, as traded"),
@@ -22,16 +22,16 @@ def bar_columns() -> dg.TableSchema:
         "close": ("float64", "raw, as traded"),
         "volume": ("float64", "shares, as traded"),
     }
-    return dg.TableSchema([dg.TableColumn(name, kind, description=text) for name, (kind, text) in told.items()])
+    types = {name: kind for name, (kind, _) in described.items()}
+    return columns(types, {name: text for name, (_, text) in described.items()})
 
 
-def frame_columns(frame: pd.DataFrame, described: Mapping[str, str] | None = None) -> dg.TableSchema:
-    """The columns of a frame, for the UI; `described` says what some of them are."""
-    told = described or {}
+def columns(types: Mapping[str, Any], descriptions: Mapping[str, str] | None = None) -> dg.TableSchema:
+    """The columns of a table by name, with their types and what some of them are, for the UI."""
     return dg.TableSchema(
         [
-            dg.TableColumn(str(name), str(kind), description=told.get(str(name)))
-            for name, kind in zip(frame.columns, frame.dtypes, strict=True)
+            dg.TableColumn(str(name), str(kind), description=(descriptions or {}).get(name))
+            for name, kind in types.items()
         ]
     )
 

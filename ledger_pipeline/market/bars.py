@@ -198,12 +198,16 @@ def normalise_instruments(frame: pd.DataFrame | None, symbols: list[str], calend
             f"the instruments table has no row for {', '.join(unknown[:5])}; add one for every symbol of the bars."
         )
     listed = frame[frame["symbol"].isin(symbols)].reset_index(drop=True)
-    for column in INSTRUMENT_COLUMNS[1:]:
-        for value in listed[column].unique():
-            check_text(f"{column} of an instrument", value)
     for name in listed["calendar"].unique():
         calendar_name(name)
     return listed
+
+
+def check_printable(instruments: pd.DataFrame) -> None:
+    """InputError when a name, currency, calendar or class of an instrument is not printable, in one line."""
+    for column in INSTRUMENT_COLUMNS[1:]:
+        for value in instruments[column].unique():
+            check_text(f"{column} of an instrument", value)
 
 
 def normalise_actions(frame: pd.DataFrame | None, symbols: list[str], *, assume_utc: bool = False) -> pd.DataFrame:

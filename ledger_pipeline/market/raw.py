@@ -19,7 +19,7 @@ import pyarrow.parquet
 from ledger_pipeline.errors import IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.identity import check_id, hash_bytes
-from ledger_pipeline.market.bars import normalise_actions, normalise_bars, normalise_instruments
+from ledger_pipeline.market.bars import check_printable, normalise_actions, normalise_bars, normalise_instruments
 from ledger_pipeline.market.snapshot import refuse_other
 from ledger_pipeline.market.sources.files import bar_files, read_bars, read_table
 
@@ -82,6 +82,7 @@ def stage(
         "instruments": normalise_instruments(given["instruments"], symbols, source.calendar),
         "actions": normalise_actions(given["actions"], symbols),
     }
+    check_printable(tables["instruments"])
     if snapshots is not None:
         refuse_other(snapshot_id, snapshots, **tables)
     described = {

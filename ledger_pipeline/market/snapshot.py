@@ -38,6 +38,7 @@ from ledger_pipeline.identity import (
 from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import (
     BAR_COLUMNS,
+    check_printable,
     micros,
     normalise_actions,
     normalise_bars,
@@ -225,12 +226,10 @@ def seal(
     del frame
     symbols = [str(name) for name in checked["symbol"].cat.categories]
     listed = normalise_instruments(_table("instruments", instruments, assume_utc), symbols, calendar)
+    check_printable(listed)
     checked, relabelled = with_session_labels(checked, listed)
     posted = normalise_actions(_table("actions", actions, assume_utc), symbols, assume_utc=assume_utc)
-    content = {
-        name: table_hash(name, table)
-        for name, table in (("bars", checked), ("instruments", listed), ("actions", posted))
-    }
+    content = _content(checked, listed, posted)
     snapshot_hash = content_hash(content)
     target = location(root) / snapshot_id
     if (target / "manifest.json").exists():
@@ -282,11 +281,13 @@ def refuse_other(
         checked, _ = with_session_labels(validate_bars(bars), instruments)
     except InputError:
         return
-    content = {
-        name: table_hash(name, table)
-        for name, table in (("bars", checked), ("instruments", instruments), ("actions", actions))
-    }
-    _same_or_refused(target, snapshot_id, content_hash(content))
+    _same_or_refused(target, snapshot_id, content_hash(_content(checked, instruments, actions)))
+
+
+def _content(bars: pd.DataFrame, instruments: pd.DataFrame, actions: pd.DataFrame) -> dict[str, str]:
+    """The hash of each normalised table by its name."""
+    tables = {"bars": bars, "instruments": instruments, "actions": actions}
+    return {name: table_hash(name, table) for name, table in tables.items()}
 
 
 def _same_or_refused(target: UPath, snapshot_id: str, snapshot_hash: str) -> Snapshot:

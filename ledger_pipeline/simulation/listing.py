@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.errors import StorageError
 
 if TYPE_CHECKING:
     from ledger_pipeline.simulation.store import RunStore
@@ -54,7 +57,8 @@ def listing(data: Path) -> list[Listed]:
     if stale or len(fresh) != len(known):
         from ledger_pipeline.files import location, write_json
 
-        write_json(location(cache), {"format": FORMAT, "runs": fresh})
+        with suppress(StorageError):  # it only saves time
+            write_json(location(cache), {"format": FORMAT, "runs": fresh})
     rows = [Listed(**row | {"tags": tuple(row["tags"])}) for _, kept in fresh.values() for row in kept]
     return sorted(rows, key=lambda row: row.created_at)
 

@@ -302,7 +302,7 @@ def test_the_status_is_an_asset_whose_check_goes_by_the_calendar(records, traded
         wanted = dg.AssetKey("trading_status")
         event = records.fetch_materializations(wanted, limit=1).records[0].asset_materialization
         row = records.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(wanted, "on_time"), limit=1)
-        return event.metadata["told"].value[0], row[0].event.dagster_event.event_specific_data.passed
+        return event.metadata["statuses"].value[0], row[0].event.dagster_event.event_specific_data.passed
 
     trade(records, traded)
     told, on_time = look()

@@ -584,3 +584,16 @@ def test_a_csv_with_a_fault_is_told_once_and_nothing_is_sealed(tmp_path):
     with pytest.raises(InputError, match="A at 2024-01-02T00:00:00.00:00: high is below open, close or low"):
         seal(path, snapshot_id="demo", root=tmp_path / "s")
     assert os.listdir(tmp_path) == ["bars.csv"]
+
+
+def test_names_that_a_terminal_would_obey_are_refused_where_they_enter_and_read_where_they_are_sealed(tmp_path):
+    frame = random_bars("A", 3)
+    names = pd.DataFrame(
+        {"symbol": ["A"], "name": ["A\x1b[2J"], "currency": "USD", "calendar": "XNYS", "asset_class": "EQUITY"}
+    )
+    with pytest.raises(InputError, match="name of an instrument"):
+        seal(frame, snapshot_id="x", root=tmp_path / "s", instruments=names)
+    with pytest.MonkeyPatch.context() as patch:  # sealed before that was so
+        patch.setattr("ledger_pipeline.market.snapshot.check_printable", lambda instruments: None)
+        seal(frame, snapshot_id="x", root=tmp_path / "s", instruments=names)
+    assert verify("x", root=tmp_path / "s").symbols == ("A",)

@@ -87,3 +87,8 @@ def test_a_changed_provenance_is_not_believed(root) -> None:
 
 def test_no_runs_are_no_rows(tmp_path) -> None:
     assert listing(tmp_path / "data") == []
+
+
+def test_a_list_that_cannot_be_kept_is_given_all_the_same(root) -> None:
+    (root / "data" / "cache").write_text("in the way")
+    assert quick(root) == slow(root)

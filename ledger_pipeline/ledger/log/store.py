@@ -1,8 +1,9 @@
 """The port under the log: a place for objects that are created once and never changed.
 
 A book is safe because of one operation only: `create` is exclusive, so of any number of writers that try to create the
-same key exactly one succeeds, and when it has returned True the object is there for good. `replace` and `delete` exist
-for what may be lost at any time (checkpoints) and are never used on a commit.
+same key exactly one succeeds, and when it has returned True the object is there for good. `replace` is for what may be
+lost at any time (checkpoints) and never used on a commit; `delete` is used on one only when a segment holds its bytes
+and was read back, or to take back one that came too late to be part of the chain.
 """
 
 from __future__ import annotations

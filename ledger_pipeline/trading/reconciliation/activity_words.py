@@ -62,7 +62,7 @@ _COIN_FEE = Meaning(
     f"take the coins out: {_POSITION}; {_ANSWER}",
 )
 _OFFER = Meaning(
-    "a voluntary offer, a right or a warrant",
+    "a voluntary offer",
     f"see at the broker what was elected, then book what it did: {_POSITION} and {_CASH}; {_ANSWER}",
 )
 _CORRECTION = Meaning(
@@ -79,18 +79,18 @@ _OTHER = Meaning(
 )
 
 _WORDS: dict[Meaning, tuple[str, ...]] = {
-    _TRANSFER: ("ACATS", "JNLS", "FOPT", "JNL", "DTCS", "DVF"),
+    _TRANSFER: ("ACATS", "JNLS", "FOPT"),
     _MERGER: ("MA", "REORG"),
     _SPIN_OFF: ("SPIN", "SSO"),
     _SPLIT_OF_NOTHING: ("SPLIT", "SSP"),
     _RENAMED: ("SC", "NC"),
     _IN_SHARES: ("SDIV", "DRIP", "DIV SDIV", "DIV DRIP", "DIV SPD"),
     _FRACTION: ("CIL",),
-    _OPTION: ("OPASN", "OPCA", "OPCSH", "OPEXC", "OPXRC", "OPEXP", "OPTRD", "ECEXP"),
+    _OPTION: ("OPASN", "OPCA", "OPCSH", "OPEXC", "OPXRC", "OPEXP", "OPTRD"),
     _COIN_FEE: ("CFEE",),
-    _OFFER: ("VOF", "WH", "SUB"),
+    _OFFER: ("VOF",),
     _CORRECTION: ("CORR", "FILL trade_bust", "FILL trade_correct"),
-    _OTHER_MONEY: ("FXTRD", "FXCNV", "FIMAT"),
+    _OTHER_MONEY: ("FXTRD", "FXCNV"),
 }
 _MEANINGS = {word: meaning for meaning, words in _WORDS.items() for word in words}
 
