@@ -21,8 +21,9 @@ _EARNED = ("strategy", "realised", "unrealised", "income", "total", "fees", "buy
 @json_option
 @click.pass_obj
 def demo(project: Project, as_json: bool) -> None:
-    """Import the bundled real prices, run every experiment on them and compare the runs; then promote two of the runs
-    and trade a month of sessions with them through the local exchange. All of it as assets of one graph.
+    """Import the bundled real prices, run every experiment on them and compare the runs; then promote two of the runs,
+    deploy a saver's policy beside them, and trade a month of sessions with all three through the local exchange. All of
+    it as assets of one graph.
 
     Example: ledger-pipeline demo
     """

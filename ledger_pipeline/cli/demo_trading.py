@@ -1,4 +1,5 @@
-"""The live half of the demo: two researched runs are promoted and trade a month of sessions through the local exchange.
+"""The live half of the demo: two researched runs are promoted, a saver's policy is deployed beside them, and all three
+trade a month of sessions through the local exchange.
 
 The exchange is a process of its own with a virtual clock, so a month takes seconds. What is made here is the demo's own
 (book `demo`, deployments `demo_*`) and is made anew each time.
@@ -21,18 +22,32 @@ from ledger_pipeline.errors import BrokerError
 from ledger_pipeline.project import Project
 
 BOOK, FIRST, SESSIONS = "demo", "2012-01-03", 21
-CASH, SMA, DEPOSIT = 170_000, 150_000, 1000
-DEPLOYED = {"demo_dca": ("dca_monthly", None), "demo_sma": ("sma_long_flat_20", Decimal(SMA))}
+CASH, DEPOSIT = 175_000, 1000
+PROMOTED = {"demo_dca": ("dca_monthly", None), "demo_sma": ("sma_long_flat_20", Decimal(150_000))}
+SAVER, SAVED = "demo_saver", Decimal(5_000)
+POLICY = {
+    "version": 1,
+    "name": SAVER,
+    "targets": [{"symbol": "AAPL", "targetWeight": 0.6}, {"symbol": "IBM", "targetWeight": 0.4}],
+    "maxInvestAmountUsd": 250,
+    "drift": {"kind": "band", "maxAbsPct": 0.5},
+    "schedule": {"every": "week", "nth": 1, "minutesAfterOpen": 10},
+    "guardrails": {"warnOnly": ["large_order", "position_limit", "concentration"]},
+}  # fmt: skip
+DEPLOYED = (*PROMOTED, SAVER)
 
 
 def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Promote the runs (ids by experiment) and trade SESSIONS sessions of each, the last one as assets of the graph.
+    """Promote the runs (ids by experiment), deploy the policy and trade SESSIONS sessions of each: the last one by the
+    jobs of the graph, those before it in a loop as a script would, recorded in the lineage when they are over.
 
     Returns what came of it: orders, events, performance by strategy, and whether book and broker agreed each time.
     """
     from ledger_pipeline.attribution.performance import performance
     from ledger_pipeline.attribution.views import attribution_at, performance_rows
-    from ledger_pipeline.defs.live_launch import trade_deployment
+    from ledger_pipeline.defs.live import read_account, read_reconciliation
+    from ledger_pipeline.defs.live_launch import record_sessions, trade_deployment
+    from ledger_pipeline.defs.resources import TradingResource
     from ledger_pipeline.trading.deployment.deployment import find_deployment
     from ledger_pipeline.trading.deployment.session import plan_session, work_session
     from ledger_pipeline.trading.desk import open_desk, read_book
@@ -41,10 +56,13 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
     _clear(project)
-    for name, (experiment, capital) in DEPLOYED.items():
+    for name, (experiment, capital) in PROMOTED.items():
         _promote(project, name, runs[experiment], capital)
+    _deploy_policy(project)
     clean = True
     with _exchange(project) as (url, admin):
+        trading = TradingResource(root=str(project.root), exchange_url=url)
+        past: list[str] = []
         with open_desk(project, BOOK, exchange_url=url) as desk:
             adopt(desk.book, desk.broker, by="the demo", reason="a month of sessions")
             month = desk.session.month
@@ -58,7 +76,8 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                     _ask(admin, "/admin/activities", {"type": "CSD", "amount": DEPOSIT})
                     month = session.month
                 if number < SESSIONS:
-                    clean &= reconcile(desk.book, desk.broker).clean
+                    read_account(trading, desk)
+                    clean &= bool(read_reconciliation(trading, desk, "reconciliation").checks["no_breaks"]["passed"])
                     for deployment in deployments:
                         made = plan_session(project, desk, deployment).decision
                         if made.status == "PLANNED":
@@ -69,6 +88,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                 for name in DEPLOYED:
                     trade_deployment(project, name, exchange_url=url)
             else:
+                past.append(session.isoformat())
                 _ask(admin, "/admin/clock", {"until": "close"})
             tell(f"{number}/{SESSIONS} session {session}")
         with open_desk(project, BOOK, exchange_url=url) as desk:
@@ -76,6 +96,8 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
             made = attribution_at(desk.book)
             symbols = sorted({symbol for _, symbol in desk.book.state.positions})
             prices = {name: trade.price for name, trade in desk.broker.latest_trades(symbols).items()}
+    tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
+    record_sessions(project, BOOK, past)
     book = read_book(project, BOOK)
     return {
         "book": book.place,
@@ -92,6 +114,7 @@ def _clear(project: Project) -> None:
     """Take away what an earlier demo traded."""
     shutil.rmtree(project.books / BOOK, ignore_errors=True)
     shutil.rmtree(project.data / "demo_exchange", ignore_errors=True)
+    (project.strategies / "policies" / f"{SAVER}.json").unlink(missing_ok=True)
     for name in DEPLOYED:
         (project.strategies / "deployments" / f"{name}.yaml").unlink(missing_ok=True)
         for path in project.live_snapshots.glob(f"{name}-*"):
@@ -104,6 +127,14 @@ def _promote(project: Project, name: str, run_id: str, capital: Decimal | None) 
 
     made = promote(project, run_id, by="the demo", reason="a month of sessions", book=BOOK, name=name, capital=capital)
     write_deployment(project, made)
+
+
+def _deploy_policy(project: Project) -> None:
+    from ledger_pipeline.files import location, write_json
+    from ledger_pipeline.trading.deployment.promote import deploy_policy
+
+    write_json(location(project.strategies / "policies" / f"{SAVER}.json"), POLICY)
+    deploy_policy(project, SAVER, book=BOOK, capital=SAVED)
 
 
 @contextmanager

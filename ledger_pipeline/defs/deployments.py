@@ -5,18 +5,40 @@ the same guardrails before anything is sent. What is decided stands in the book,
 nothing twice; a session that is not on is never decided.
 """
 
+from datetime import date
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
-from ledger_pipeline.defs.live import OWNERS, live_asset, only_now, reconciliation
-from ledger_pipeline.defs.partitions import DEPLOYMENTS, deployments, live, live_parts, partitioned_check
+from ledger_pipeline.defs.content import Content
+from ledger_pipeline.defs.live import (
+    OWNERS,
+    keep,
+    live_asset,
+    of_the_session,
+    only_now,
+    record_after,
+    record_before,
+)
+from ledger_pipeline.defs.partitions import (
+    DEPLOYMENTS,
+    deployments,
+    live,
+    live_parts,
+    partitioned_check,
+)
 from ledger_pipeline.defs.resources import ProjectResource, TradingResource
+from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.tables import rows_table
 from ledger_pipeline.defs.versions import written
 
 if TYPE_CHECKING:
-    from ledger_pipeline.project import Project
+    from collections.abc import Sequence
+
+    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.trading.deployment.decision import Decision
     from ledger_pipeline.trading.deployment.deployment import Deployment
 
@@ -25,6 +47,7 @@ GUARDRAILS = (
     "position_limit", "concentration", "daily_spend", "monthly_spend", "large_order", "order_count", "buying_power",
     "price_collar", "stale_price", "market_closed", "allow_list",
 )  # fmt: skip
+NOT_ASKED = "not asked: nothing is sent, or the limit is off"
 _PAST = "a past session is never decided, and sends no order"
 
 deployment = dg.AssetSpec(
@@ -46,24 +69,35 @@ def _checks(asset: str) -> list[dg.AssetCheckSpec]:
     return [decided, *(partitioned_check(asset, name, live, told, blocking=True) for name in GUARDRAILS)]
 
 
-class DecisionConfig(dg.Config):
-    """How often it decides (decision.GRANULARITIES; else as its schedule says), a person's reason to decide again in
-    a period that is used up, and whether it only shows what it would decide.
-    """
+class Granularity(StrEnum):
+    """How often something decides: as its schedule says, or a word of trading.deployment.decision.GRANULARITIES."""
 
-    granularity: str = ""
-    again: str = ""
-    dry_run: bool = False
+    as_scheduled = ""
+    hourly = "hourly"
+    daily = "daily"
+    weekly = "weekly"
+    monthly = "monthly"
+    quarterly = "quarterly"
+
+
+class DecisionConfig(dg.Config):
+    """What a person may say of a decision."""
+
+    granularity: Granularity = Field(default=Granularity.as_scheduled, description="How often it decides.")
+    again: str = Field(default="", description="A reason to decide once more in a period that is used up.")
+    dry_run: bool = Field(default=False, description="Only show what would be decided; nothing is recorded or sent.")
 
 
 class OrdersConfig(dg.Config):
-    """How many seconds to wait for fills; what is open then is followed by live_ledger."""
+    """How long orders are followed."""
 
-    timeout: float = 300.0
+    timeout: float = Field(
+        default=300.0, description="Seconds to wait for fills; live_ledger follows what is open then."
+    )
 
 
 @dg.asset(
-    deps=[reconciliation, deployment],
+    deps=[*of_the_session("reconciliation"), deployment],
     check_specs=_checks("dca_plan"),
     **live_asset("decide", "json", "trading"),
 )
@@ -88,7 +122,7 @@ def dca_orders(
 
 
 @dg.asset(
-    deps=[reconciliation, deployment],
+    deps=[*of_the_session("reconciliation"), deployment],
     check_specs=[
         partitioned_check(
             "live_snapshot", "live_quality", live, "New bars, not restated, without errors or jumps.", blocking=True
@@ -101,33 +135,50 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
     from ledger_pipeline.trading.deployment.decision import Decision
     from ledger_pipeline.trading.deployment.session import seal_session
 
-    made = _deployment(context, trading, "strategy")
+    made, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
+    if _over(trading, made, session):
+        return sealed_content(trading, made, session).result()
     with trading.desk(made.name) as desk:
         only_now(desk, context.partition_key, _PAST)
-        found = seal_session(trading.project, desk, made)
-    if isinstance(found, Decision):
-        text = "; ".join(found.reasons)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion("blocked"),
-            metadata={"blocked": text},
-            check_results=[dg.AssetCheckResult(check_name="live_quality", passed=False, description=text)],
-        )
-    manifest = found.snapshot.manifest
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(found.snapshot.hash),
-        metadata={
-            "snapshot_hash": found.snapshot.hash,
-            "pulse": found.pulse.isoformat(),
-            "dagster/row_count": manifest["rows"]["bars"],
-            "source": dg.MetadataValue.json(manifest["source"]),
-            "path": dg.MetadataValue.path(str(found.snapshot.path)),
+        label_run(context, deployment=made.name, session=session, book=desk.book.name)
+        bars = seal_session(trading.project, desk, made)
+    if isinstance(bars, Decision):
+        text = "; ".join(bars.reasons)
+        return Content("blocked", {"blocked": text}, {"live_quality": {"passed": False, "description": text}}).result()
+    return _bars_content(bars.snapshot, bars.pulse.isoformat()).result()
+
+
+def sealed_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+    """The bars that a strategy decided on in a session that is over. dg.Failure when none were sealed."""
+    from ledger_pipeline.errors import NotFoundError
+    from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.trading.deployment.bars import live_id
+
+    try:
+        snapshot = open_snapshot(live_id(made.name, date.fromisoformat(session)), root=trading.project.live_snapshots)
+    except NotFoundError:
+        raise dg.Failure(
+            f"no bars were sealed for {made.name} in session {session}, which is over; {_PAST}.", allow_retries=False
+        ) from None
+    return _bars_content(snapshot, str(snapshot.manifest["last"])[:10])
+
+
+def _bars_content(snapshot: "Snapshot", pulse: str) -> Content:
+    return Content(
+        snapshot.hash,
+        {
+            "pulse": pulse,
+            "dagster/row_count": snapshot.manifest["rows"]["bars"],
+            "source": dg.MetadataValue.json(snapshot.manifest["source"]),
+            "snapshot_hash": snapshot.hash,
+            "path": dg.MetadataValue.path(str(snapshot.path)),
         },
-        check_results=[dg.AssetCheckResult(check_name="live_quality", passed=True, description="sealed")],
+        {"live_quality": {"passed": True, "description": "sealed"}},
     )
 
 
 @dg.asset(
-    deps=[live_snapshot, reconciliation, deployment],
+    deps=[live_snapshot, *of_the_session("reconciliation"), deployment],
     check_specs=_checks("strategy_decision"),
     **live_asset("decide", "json", "trading", "simulation", "strategy", "features"),
 )
@@ -157,50 +208,94 @@ def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kin
     """The deployment of the partition; it must be of the kind (policy or strategy) that the asset is for."""
     from ledger_pipeline.errors import InputError
 
-    name = live_parts(context.partition_key)[0]
-    made = trading.deployment(name)
-    if made is None or (made.policy is not None) != (kind == "policy"):
-        what = "a book that is traded by hand" if made is None else made.what
-        raise InputError(f"{name!r} is {what}, not a deployed {kind}; materialise the assets that are for it.")
+    made = trading.deployment(live_parts(context.partition_key)[0])
+    if (made.policy is not None) != (kind == "policy"):
+        raise InputError(
+            f"{made.name!r} is {made.what}, not a deployed {kind}; materialise the assets that are for it."
+        )
     return made
+
+
+def _over(trading: TradingResource, made: "Deployment", session: str) -> bool:
+    """Whether the book of a deployment knows that a session is over; nothing is asked of the broker then."""
+    from ledger_pipeline.errors import NotFoundError
+    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.views import is_over
+
+    try:
+        return is_over(read_book(trading.project, made.book), date.fromisoformat(session))
+    except NotFoundError:
+        return False  # what opens the book says how it begins
 
 
 def _decide(
     context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource, kind: str
 ) -> dg.MaterializeResult:
     from ledger_pipeline.trading.deployment.session import plan_session
-    from ledger_pipeline.trading.deployment.views import decision_rows
 
-    made = _deployment(context, trading, kind)
+    made, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
+    if _over(trading, made, session):
+        return decided_content(trading, made, session).result()
     with trading.desk(made.name) as desk:
         only_now(desk, context.partition_key, _PAST)
-        found = plan_session(
-            trading.project, desk, made, granularity=config.granularity or None, again=config.again or None,
+        label_run(context, deployment=made.name, session=session, book=desk.book.name)
+        record_before(context, trading, desk)
+        planned = plan_session(
+            trading.project, desk, made, granularity=config.granularity.value or None, again=config.again or None,
             dry_run=config.dry_run,
         )  # fmt: skip
-    decided = found.decision
-    told = decided.to_json() | {"dry_run": config.dry_run, "resumed": found.resumed, "settled": found.settled}
-    path = trading.write(context.partition_key, f"decision_{made.name}.json", told)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(decided.hash or decided.status),
-        metadata={
-            "status": decided.status if not found.settled else f"{decided.status}, done already",
+    path = trading.path(made.name, session, f"decision_{made.name}.json")
+    more = {"dry_run": config.dry_run, "resumed": planned.resumed, "settled": planned.settled}
+    keep(path, planned.decision.to_json() | more)
+    return _decision_content(planned.decision, path, settled=planned.settled).result()
+
+
+def recorded_decision(trading: TradingResource, made: "Deployment", session: str) -> "tuple[Book, Decision]":
+    """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
+    from ledger_pipeline.trading.deployment.decision import decided_events, from_json
+    from ledger_pipeline.trading.desk import read_book
+
+    book = read_book(trading.project, made.book)
+    told = [
+        event.payload["decision"]
+        for key, event in decided_events(book)
+        if key.deployment == made.name and key.session.isoformat() == session and "decision" in event.payload
+    ]
+    if not told:
+        raise dg.Failure(
+            f"{made.name} decided nothing in session {session}, which is over; {_PAST}.", allow_retries=False
+        )
+    return book, from_json(told[-1])
+
+
+def decided_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+    """What was decided in a session that is over, from the book alone."""
+    _, decided = recorded_decision(trading, made, session)
+    path = trading.path(made.name, session, f"decision_{made.name}.json")
+    keep(path, decided.to_json() | {"dry_run": False, "resumed": True, "settled": True})
+    return _decision_content(decided, path, settled=True)
+
+
+def _decision_content(decided: "Decision", path: str, *, settled: bool) -> Content:
+    from ledger_pipeline.trading.deployment.views import decision_rows
+
+    rows = [{"guardrail": v.guardrail, "passed": v.passed, "says": v.sentence} for v in decided.verdicts]
+    return Content(
+        decided.hash or decided.status,
+        {
+            "status": f"{decided.status}, done already" if settled else decided.status,
+            "dagster/row_count": len(decided.legs),
+            "why": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.reasons) or "none"),
+            "legs": dg.MetadataValue.md(rows_table(decision_rows(decided))),
+            "guardrails": dg.MetadataValue.md(rows_table(rows)),
+            "notes": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.notes) or "none"),
+            **_picture(decided),
             "decision": decided.key.id,
             "run_key": decided.run_key,
             "plan_hash": decided.hash,
-            "why": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.reasons) or "none"),
-            "notes": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.notes) or "none"),
-            "legs": dg.MetadataValue.md(rows_table(decision_rows(decided))),
-            "guardrails": dg.MetadataValue.md(
-                rows_table(
-                    [{"guardrail": v.guardrail, "passed": v.passed, "says": v.sentence} for v in decided.verdicts]
-                )
-            ),
-            "dagster/row_count": len(decided.legs),
             "path": dg.MetadataValue.path(path),
-            **_picture(decided),
         },
-        check_results=_verdicts(decided),
+        _verdicts(decided),
     )
 
 
@@ -216,28 +311,23 @@ def _picture(decided: "Decision") -> dict[str, Any]:
     return {"weights": dg.MetadataValue.md(markdown_image(figure, "Weights now, wanted and afterwards"))}
 
 
-def _verdicts(decided: "Decision") -> list[dg.AssetCheckResult]:
+def _verdicts(decided: "Decision") -> dict[str, dict[str, Any]]:
     """The checks: whether it was decided, and each guardrail; one that only warns does not block."""
-    results = [
-        dg.AssetCheckResult(
-            check_name="decided",
-            passed=decided.status != "BLOCKED" or bool(decided.verdicts),
-            description="; ".join(decided.reasons) or decided.status,
-        )
-    ]
+    results: dict[str, dict[str, Any]] = {
+        "decided": {
+            "passed": decided.status != "BLOCKED" or bool(decided.verdicts),
+            "description": "; ".join(decided.reasons) or decided.status,
+        }
+    }
     for name in GUARDRAILS:
         mine = [verdict for verdict in decided.verdicts if verdict.guardrail == name]
         failed = [verdict for verdict in mine if not verdict.passed]
         blocks = any(verdict.blocks for verdict in mine)
-        results.append(
-            dg.AssetCheckResult(
-                check_name=name,
-                passed=bool(mine) and not failed,  # what was not asked has passed nothing
-                severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-                description="; ".join(verdict.sentence for verdict in failed or mine)
-                or "not asked: nothing is sent, or the limit is off",
-            )
-        )
+        results[name] = {
+            "passed": bool(mine) and not failed,  # what was not asked has passed nothing
+            "severity": dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+            "description": "; ".join(verdict.sentence for verdict in failed or mine) or NOT_ASKED,
+        }
     return results
 
 
@@ -247,7 +337,6 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
 
     from ledger_pipeline import progress
     from ledger_pipeline.errors import RefusedError
-    from ledger_pipeline.identity import hash_json
     from ledger_pipeline.trading.deployment.decision import from_json, record
     from ledger_pipeline.trading.deployment.session import verified, work_session
     from ledger_pipeline.trading.views import order_row
@@ -256,9 +345,11 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
         context.log.info(text)
         progress.report(0, 0, text)
 
-    name = live_parts(context.partition_key)[0]
+    name, session = live_parts(context.partition_key)
     made = trading.deployment(name)
-    told = json.loads(Path(trading.path(context.partition_key, f"decision_{name}.json")).read_text(encoding="utf-8"))
+    if _over(trading, made, session):
+        return worked_content(trading, made, session).result()
+    told = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
     if told.get("dry_run"):
         raise RefusedError(
             f"the decision of {context.partition_key} was made to be shown only; decide again, then send."
@@ -275,46 +366,62 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
         else:
             status, notes, orders = "NO_ACTION", decided.reasons, []
         kept = record(desk.book, decided.key) | {"outcome": status, "notes_of_orders": list(notes)}
-        path = trading.write(context.partition_key, f"run_{name}.json", kept)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(hash_json([status, orders])),
-        metadata={
-            "dagster/row_count": len(orders),
+        path = trading.path(name, session, f"run_{name}.json")
+        keep(path, kept)
+        record_after(context, trading, desk)
+    return _orders_content(decided.key.id, status, notes, orders, path).result()
+
+
+def worked_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+    """What became of the decision of a session that is over, from the book alone."""
+    from ledger_pipeline.trading.deployment.decision import record
+
+    book, decided = recorded_decision(trading, made, session)
+    kept = record(book, decided.key)
+    path = trading.path(made.name, session, f"run_{made.name}.json")
+    keep(path, kept | {"outcome": kept["status"], "notes_of_orders": []})
+    return _orders_content(decided.key.id, kept["status"], kept["why"], kept["execution"]["orders"], path)
+
+
+def _orders_content(
+    decision: str, status: str, notes: "Sequence[str]", orders: list[dict[str, Any]], path: str
+) -> Content:
+    from ledger_pipeline.identity import hash_json
+
+    return Content(
+        hash_json([status, orders]),
+        {
             "status": status,
-            "decision": decided.key.id,
-            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none"),
+            "dagster/row_count": len(orders),
             "orders": dg.MetadataValue.md(rows_table(orders)),
+            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none"),
+            "decision": decision,
             "path": dg.MetadataValue.path(path),
         },
     )
-
-
-def follow_deployments(project: "Project", instance: dg.DagsterInstance, *more: str) -> None:
-    """Bring the partitions up to date with the files; `more` are ids of books that are traded by hand."""
-    from ledger_pipeline.trading.deployment.deployment import deployment_names
-
-    wanted = [*deployment_names(project), *more]
-    missing = [name for name in dict.fromkeys(wanted) if not instance.has_dynamic_partition(DEPLOYMENTS, name)]
-    if missing:
-        instance.add_dynamic_partitions(DEPLOYMENTS, missing)
 
 
 @dg.sensor(
     name="deployments_follow_files",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Keeps the deployment partitions and their versions equal to the files under strategies/.",
+    description="Keeps the deployment partitions and their versions equal to the files under strategies/deployments/.",
 )
 def deployments_follow_files(context: dg.SensorEvaluationContext, project: ProjectResource) -> dg.SensorResult:
-    """Add partitions, and materialise the deployments that changed."""
+    """Add partitions, and materialise the deployments that changed. A policy that merely lies there is nobody's
+    deployment and no partition; one that was traded by its name is.
+    """
     import json
 
     from ledger_pipeline.errors import LedgerPipelineError
-    from ledger_pipeline.trading.deployment.deployment import deployment_names, describe
+    from ledger_pipeline.trading.deployment.deployment import deployment_names, describe, scheduled_names
 
     known: dict[str, str] = json.loads(context.cursor or "{}")
-    names = deployment_names(project.project)
-    new = [name for name in names if not context.instance.has_dynamic_partition(DEPLOYMENTS, name)]
+    traded = set(context.instance.get_dynamic_partitions(DEPLOYMENTS))
+    names = dict.fromkeys(
+        [*scheduled_names(project.project), *(name for name in deployment_names(project.project) if name in traded)]
+    )
+    new = [name for name in names if name not in traded]
     changed = []
     for name in names:
         try:

@@ -15,6 +15,25 @@ research_job = dg.define_asset_job(
     tags={"dagster/max_runtime": "7200"},
 )
 
+import_job = dg.define_asset_job(
+    "import_snapshot",
+    selection=dg.AssetSelection.assets("raw_bars", "sealed_snapshot"),
+    description="Raw bars from files, sealed under the id of a snapshot.",
+)
+report_job = dg.define_asset_job(
+    "report",
+    selection=dg.AssetSelection.assets("comparison_report"),
+    description="All runs on a snapshot beside each other.",
+)
+compare_job = dg.define_asset_job(
+    "compare",
+    selection=dg.AssetSelection.assets("run_comparison"),
+    description="The runs that are asked for, compared.",
+)
+compact_job = dg.define_asset_job(
+    "compact", selection=dg.AssetSelection.assets("result_shards"), description="The results of all runs in shards."
+)
+
 derive_results = dg.AutomationConditionSensorDefinition(
     "derive_results",
     target=dg.AssetSelection.assets("comparison_report", "result_shards"),

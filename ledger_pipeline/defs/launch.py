@@ -1,5 +1,5 @@
-"""Materialising from the command line and from Python: the same assets, in this process, on the same instance as the
-UI.
+"""Materialising from the command line and from Python: the jobs of the graph, in this process, on the same instance as
+the UI.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.execution import compute_logs
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.execution_result import ExecutionResult
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from ledger_pipeline import errors
 from ledger_pipeline.defs.event_storage import open_instance
@@ -30,6 +41,12 @@ if TYPE_CHECKING:
     from ledger_pipeline.market.raw import RawSource
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+# What workspace.yaml loads, as Dagster names it: runs of the command line belong to it as those of the UI do.
+_REPOSITORY = RemoteRepositoryOrigin(
+    ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="ledger_pipeline.definitions")),
+    "__repository__",
+)
+_LABELS = {REPOSITORY_LABEL_TAG: _REPOSITORY.get_label(), "ledger_pipeline/launched_by": "command line"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
     """Materialise raw_bars and sealed_snapshot of a partition. Raises what the assets raise; then neither the partition
     nor its raw tables are other than before.
     """
+    from ledger_pipeline.defs.jobs import import_job
     from ledger_pipeline.defs.partitions import SNAPSHOTS
     from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 
@@ -91,11 +109,13 @@ def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> No
             records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
         try:
             succeeded(
-                materialize(
+                run_job(
                     records,
                     project,
+                    import_job,
                     [raw_bars, sealed_snapshot],
                     partition_key=snapshot_id,
+                    tags={"snapshot": snapshot_id},
                     config={"ops": {"raw_bars": {"config": config}}},
                 )
             )
@@ -153,6 +173,7 @@ def run_experiments(
     the first that says how many failed.
     """
     from ledger_pipeline.defs.experiments import follow_files
+    from ledger_pipeline.defs.jobs import research_job
     from ledger_pipeline.defs.partitions import EXPERIMENTS, SNAPSHOTS, parts, run_key
     from ledger_pipeline.defs.runs import RISK_FREE_TAG, SEED_TAG, research_run
     from ledger_pipeline.market.snapshot import open_snapshot
@@ -173,9 +194,10 @@ def run_experiments(
         for _, group in itertools.groupby(enumerate(wanted), lambda pair: pair[1][0] - pair[0]):
             members = [name for _, (_, name) in group]
             first, last = (str(run_key(snapshot_id, name)) for name in (members[0], members[-1]))
-            result = materialize(
+            result = run_job(
                 records,
                 project,
+                research_job,
                 [research_run],
                 tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
                 | ({} if seed is None else {SEED_TAG: str(seed)})
@@ -202,24 +224,27 @@ def run_experiments(
 
 def report(project: Project, snapshot_id: str) -> Path:
     """Materialise the comparison report of a snapshot and return its path."""
+    from ledger_pipeline.defs.jobs import report_job
     from ledger_pipeline.defs.partitions import SNAPSHOTS
     from ledger_pipeline.defs.reports import comparison_report
 
     with instance(project) as records:
         records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        return _report(materialize(records, project, [comparison_report], config={}, partition_key=snapshot_id))
+        tags = {"snapshot": snapshot_id}
+        return _report(run_job(records, project, report_job, [comparison_report], partition_key=snapshot_id, tags=tags))
 
 
 def comparison(project: Project, runs: Sequence[str], name: str = "") -> Path:
     """Materialise the comparison of these runs (see defs.reports.ComparisonConfig) and return its path."""
+    from ledger_pipeline.defs.jobs import compare_job
     from ledger_pipeline.defs.reports import run_comparison
 
     config = {"ops": {"run_comparison": {"config": {"runs": list(runs), "name": name}}}}
     with instance(project) as records:
-        return _report(materialize(records, project, [run_comparison], config=config))
+        return _report(run_job(records, project, compare_job, [run_comparison], config=config))
 
 
-def _report(result: dg.ExecuteInProcessResult) -> Path:
+def _report(result: ExecutionResult) -> Path:
     made = [event.step_materialization_data.materialization for event in succeeded(result).all_events
             if event.is_step_materialization]  # fmt: skip
     return Path(str(made[0].metadata["report"].value))
@@ -227,38 +252,50 @@ def _report(result: dg.ExecuteInProcessResult) -> Path:
 
 def compact_results(project: Project) -> dict[str, Any]:
     """Materialise the shards of all results and return what came of it."""
+    from ledger_pipeline.defs.jobs import compact_job
     from ledger_pipeline.defs.shards import result_shards
 
     with instance(project) as records:
-        result = succeeded(
-            materialize(records, project, [result_shards], config={"ops": {"result_shards": {"config": {"least": 1}}}})
-        )
+        config = {"ops": {"result_shards": {"config": {"least": 1}}}}
+        result = succeeded(run_job(records, project, compact_job, [result_shards], config=config))
         told = result.asset_materializations_for_node("result_shards")[0].metadata
     names = {"sharded": "runs in shards", "loose": "runs with files of their own", "shards": "shards"}
     return {name: told[title].value for name, title in names.items()}
 
 
-def materialize(
+def run_job(
     records: dg.DagsterInstance,
     project: Project,
-    assets: list,
+    job: Any,
+    assets: Sequence[Any],
     *,
-    config: dict[str, Any],
-    trading: dg.ConfigurableResource | None = None,
-    **options: Any,
-) -> dg.ExecuteInProcessResult:
-    """Materialise in this process. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed."""
+    select: Sequence[str] = (),
+    partition_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> ExecutionResult:
+    """Run a job of the graph, or some of its assets, in this process. `assets` are those that the job selects.
+
+    The run is one of the code location that the UI loads, so it has its name and place there and can be executed again
+    from its page. KeyboardInterrupt goes on to the caller, after Dagster noted that the run failed.
+    """
     from ledger_pipeline.defs.resources import resources
 
+    made = dg.Definitions(
+        list(assets), jobs=[job], resources=resources(project), executor=dg.in_process_executor
+    ).resolve_job_def(job.name)
+    chosen = {dg.AssetKey(name) for name in select} or None
+    with partition_loading_context(dynamic_partitions_store=records):
+        of_key = made.get_tags_for_partition_key(partition_key, chosen) if partition_key else {}
+    run = records.create_run_for_job(
+        made,
+        run_config=_QUIET | dict(config or {}),
+        tags={**made.run_tags, **of_key, **(tags or {}), **_LABELS},
+        asset_selection=chosen,
+        remote_job_origin=RemoteJobOrigin(_REPOSITORY, job.name),
+    )
     with _mirrors_apart():
-        result = dg.materialize(
-            assets,
-            instance=records,
-            resources=resources(project) | ({"trading": trading} if trading else {}),
-            run_config=_QUIET | config,
-            raise_on_error=False,
-            **options,
-        )
+        result = execute_run(InMemoryJob(made), run, records)
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error_source.name == "INTERRUPT":
             raise KeyboardInterrupt
@@ -280,7 +317,7 @@ def _mirrors_apart() -> Iterator[None]:
         compute_logs.subprocess = subprocess
 
 
-def _failed_runs(result: dg.ExecuteInProcessResult) -> dict[str, LedgerPipelineError]:
+def _failed_runs(result: ExecutionResult) -> dict[str, LedgerPipelineError]:
     """The errors of a batch of runs by partition key, as research_run told them."""
     for event in result.all_events:
         told = event.is_step_failure and event.step_failure_data.user_failure_data
@@ -292,7 +329,7 @@ def _failed_runs(result: dg.ExecuteInProcessResult) -> dict[str, LedgerPipelineE
     return {}
 
 
-def succeeded(result: dg.ExecuteInProcessResult) -> dg.ExecuteInProcessResult:
+def succeeded(result: ExecutionResult) -> ExecutionResult:
     """The result of a run that succeeded; a failed one raises its own error in place of Dagster's wrapping."""
     if result.success:
         return result

@@ -1,28 +1,45 @@
-"""broker_account -> reconciliation -> orders -> live_ledger -> open_orders, live_positions, closing_reconciliation, one
-partition a deployment and trading session.
+"""broker_account -> reconciliation -> orders -> live_ledger -> open_orders, live_positions, closing_reconciliation:
+what the account of a book is, one partition a book and trading session, however many deployments trade in it.
 
 Only the session that is on may be materialised where the broker is asked: what an account was is not read later, and an
 order is never sent for a session that is over. What follows from the book alone can be made again for any session.
 """
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
-from ledger_pipeline.defs.partitions import live, live_parts, partitioned_check
+from ledger_pipeline.defs.content import Content
+from ledger_pipeline.defs.partitions import (
+    BOOKS,
+    SAME_SESSION,
+    SESSIONS,
+    account_key,
+    accounts,
+    add_partitions,
+    live,
+    live_parts,
+    partitioned_check,
+)
 from ledger_pipeline.defs.resources import TradingResource
+from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.tables import rows_table
 from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
+    from ledger_pipeline.ledger.book import Book
     from ledger_pipeline.trading.desk import Desk
 
 OWNERS = ["team:trading"]
+_ROOMS = {"broker_account": ("trading",), "reconciliation": ("trading", "ledger"),
+          "closing_reconciliation": ("trading", "ledger")}  # fmt: skip
 
 
 def live_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
-    """What all live assets share. stage: account, decide, order, ledger or attribute, from left to right."""
+    """What all assets of deployments share. stage: account, decide, order, ledger or attribute, from left to right."""
     return {
         "partitions_def": live,
         "group_name": stage,
@@ -32,6 +49,16 @@ def live_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, 
         "code_version": code_version(*rooms),
         **options,
     }
+
+
+def account_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
+    """What all assets of accounts share."""
+    return live_asset(stage, kind, *rooms, partitions_def=accounts, **options)
+
+
+def of_the_session(*assets: str) -> list[dg.AssetDep]:
+    """Dependencies on what other deployments, or the account, made in the same session."""
+    return [dg.AssetDep(asset, partition_mapping=SAME_SESSION) for asset in assets]
 
 
 def only_now(desk: "Desk", key: str, what: str) -> None:
@@ -45,30 +72,125 @@ def only_now(desk: "Desk", key: str, what: str) -> None:
         )
 
 
-@dg.asset(**live_asset("account", "json", "trading"))
-def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
-    """The account as the broker states it: cash, equity, what it may not do, and every holding."""
-    from ledger_pipeline.identity import hash_json
-    from ledger_pipeline.ledger.events import decimal_text, time_text
+def record_before(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
+    """Read and reconcile the account that a deployment is about to trade in, and record both for the account; stop when
+    there are breaks.
+    """
+    key = _known_account(context, desk)
+    _record(context, "broker_account", key, read_account(trading, desk))
+    reconciled = read_reconciliation(trading, desk, "reconciliation")
+    _record(context, "reconciliation", key, reconciled)
+    if not reconciled.checks["no_breaks"]["passed"]:
+        raise dg.Failure(
+            f"book and broker differ, nothing was sent: {reconciled.checks['no_breaks']['description']}; "
+            "`ledger-pipeline reconcile` explains each difference, and what to do.",
+            allow_retries=False,
+        )
+
+
+def record_after(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
+    """Reconcile once more after the orders of a deployment; a failure changes nothing about them and is logged."""
+    from ledger_pipeline.errors import LedgerPipelineError
+
+    try:
+        reconciled = read_reconciliation(trading, desk, "closing_reconciliation")
+    except LedgerPipelineError as error:
+        context.log.error(f"the orders are worked, and could not be reconciled afterwards: {error}")
+        return
+    _record(context, "closing_reconciliation", _known_account(context, desk), reconciled)
+
+
+def _record(context: dg.AssetExecutionContext, asset: str, key: str, content: Content) -> None:
+    """Record what became of an asset of the account in the run of a deployment."""
+    for event in content.events(asset, key, code_version(*_ROOMS[asset])):
+        context.log_event(event)
+
+
+def _known_account(context: dg.AssetExecutionContext, desk: "Desk") -> str:
+    """The partition of a desk's account, which is there from now on."""
+    book, session = desk.book.name, desk.session.isoformat()
+    add_partitions(context.instance, BOOKS, book)
+    add_partitions(context.instance, SESSIONS, session)
+    return str(account_key(book, session))
+
+
+def read_account(trading: TradingResource, desk: "Desk") -> Content:
+    """The account as the broker states it, kept as a file."""
+    from ledger_pipeline.ledger.events import time_text
     from ledger_pipeline.trading.views import account_row
 
-    with trading.desk(live_parts(context.partition_key)[0]) as desk:
-        only_now(desk, context.partition_key, "what the broker's account was then is in its materialisation")
-        account, positions = desk.broker.account(), desk.broker.positions()
-        told = account_row(account, positions)
-        path = trading.write(context.partition_key, "broker_account.json", told | {"read_at": time_text(desk.now)})
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(hash_json(told)),
-        metadata={
-            "dagster/row_count": len(positions),
-            "account": f"{desk.broker.environment} {account.number}",
-            "cash": decimal_text(account.cash),
-            "equity": told["equity"] or "not stated",
-            "blocked": ", ".join(account.blocked) or "no",
-            "holdings": dg.MetadataValue.md(rows_table(told["holdings"])),
+    row = account_row(desk.broker.account(), desk.broker.positions())
+    path = trading.account_path(desk.book.name, desk.session.isoformat(), "broker_account.json")
+    keep(path, row | {"read_at": time_text(desk.now)})
+    return account_content(row, path)
+
+
+def account_content(row: Mapping[str, Any], path: str) -> Content:
+    """An account as it was read and kept."""
+    from ledger_pipeline.identity import hash_json
+
+    stated = {name: value for name, value in row.items() if name != "read_at"}
+    return Content(
+        hash_json(stated),
+        {
+            "cash": row["cash"],
+            "equity": row["equity"] or "not stated",
+            "dagster/row_count": len(row["holdings"]),
+            "blocked": ", ".join(row["blocked"]) or "no",
+            "holdings": dg.MetadataValue.md(rows_table(row["holdings"])),
+            "account": row["account_number"],
             "path": dg.MetadataValue.path(path),
         },
     )
+
+
+def read_reconciliation(trading: TradingResource, desk: "Desk", name: str) -> Content:
+    """The book compared with the broker, kept as a file, with the check `no_breaks`."""
+    from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report
+
+    result = reconcile(desk.book, desk.broker)
+    path = trading.account_path(desk.book.name, desk.session.isoformat(), f"{name}.json")
+    keep(path, result.to_json())
+    return reconciliation_content(result.to_json(), f"```\n{report(result)}\n```", path)
+
+
+def reconciliation_content(result: Mapping[str, Any], report: str, path: str) -> Content:
+    """A reconciliation as it was made and kept. report: Markdown."""
+    broken = [row["break_id"] for row in result["breaks"]]
+    return Content(
+        result["digest"] or result["checked_at"],
+        {
+            "verdict": f"{len(broken)} breaks" if broken else "clean",
+            "report": dg.MetadataValue.md(report),
+            "counts": dg.MetadataValue.json(result["counts"]),
+            "checked_at": result["checked_at"],
+            "digest": result["digest"],
+            "path": dg.MetadataValue.path(path),
+        },
+        {
+            "no_breaks": {
+                "passed": result["clean"],
+                "description": "; ".join(broken) or "clean",
+                "metadata": {"report": dg.MetadataValue.md(report)},
+            }
+        },
+    )
+
+
+def keep(path: str, value: Any) -> None:
+    """Keep a JSON value as a file."""
+    from ledger_pipeline.files import location, write_json
+
+    write_json(location(path), value)
+
+
+@dg.asset(**account_asset("account", "json", *_ROOMS["broker_account"]))
+def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
+    """The account as the broker states it: cash, equity, what it may not do, and every holding."""
+    with trading.account(live_parts(context.partition_key)[0]) as desk:
+        only_now(desk, context.partition_key, "what the broker's account then was is in its materialisation")
+        label_run(context, book=desk.book.name, session=desk.session.isoformat())
+        return read_account(trading, desk).result()
 
 
 _NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; what trades waits for it."
@@ -76,8 +198,8 @@ _NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; wha
 
 @dg.asset(
     deps=[broker_account],
-    check_specs=[partitioned_check("reconciliation", "no_breaks", live, _NO_BREAKS, blocking=True)],
-    **live_asset("account", "json", "trading", "ledger"),
+    check_specs=[partitioned_check("reconciliation", "no_breaks", accounts, _NO_BREAKS, blocking=True)],
+    **account_asset("account", "json", *_ROOMS["reconciliation"]),
 )
 def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The book compared with the broker: orders, fills, positions at nine decimals, cash. Nothing is adjusted."""
@@ -86,46 +208,27 @@ def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) 
 
 def _reconciled(context: dg.AssetExecutionContext, trading: TradingResource, name: str) -> dg.MaterializeResult:
     """A reconciliation of the session that is on, with the check `no_breaks`."""
-    from ledger_pipeline.ledger.events import time_text
-    from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report
-
-    with trading.desk(live_parts(context.partition_key)[0]) as desk:
+    with trading.account(live_parts(context.partition_key)[0]) as desk:
         only_now(desk, context.partition_key, "its reconciliations are events of the book")
-        result = reconcile(desk.book, desk.broker)
-        path = trading.write(context.partition_key, f"{name}.json", result.to_json())
-        text = report(result)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(result.digest or time_text(result.checked_at)),
-        metadata={
-            "verdict": "clean" if result.clean else f"{len(result.breaks)} breaks",
-            "digest": result.digest,
-            "checked_at": time_text(result.checked_at),
-            "report": dg.MetadataValue.md(f"```\n{text}\n```"),
-            "counts": dg.MetadataValue.json(dict(result.counts)),
-            "path": dg.MetadataValue.path(path),
-        },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="no_breaks",
-                passed=result.clean,
-                description="clean" if result.clean else "; ".join(item.break_id for item in result.breaks),
-                metadata={"report": dg.MetadataValue.md(f"```\n{text}\n```")},
-            )
-        ],
-    )
+        return read_reconciliation(trading, desk, name).result()
 
 
 class LegsConfig(dg.Config):
-    """What to buy and sell in the session: legs as JSON objects (symbol, side, strategy, quantity or notional, and
-    optionally reasons, type, limit_price, time_in_force), and the policy whose decision they are.
-    """
+    """What to buy and sell in the session."""
 
-    legs: list[dict[str, Any]] = []
-    policy: str = "manual"
-    timeout: float = 300.0  # seconds to wait for fills; what is open then is followed by live_ledger
+    legs: list[dict[str, Any]] = Field(
+        default=[],
+        description="Legs as JSON objects: symbol, side (BUY or SELL), strategy, and quantity or notional (decimal "
+        'text); optionally reasons, type, limit_price, time_in_force. For example {"symbol": "VTI", "side": "BUY", '
+        '"strategy": "core", "notional": "676.00"}.',
+    )
+    policy: str = Field(default="manual", description="The name under which they are decided, once a session.")
+    timeout: float = Field(
+        default=300.0, description="Seconds to wait for fills; live_ledger follows what is open then."
+    )
 
 
-@dg.asset(deps=[reconciliation], **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}))
+@dg.asset(deps=[reconciliation], **account_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}))
 def session_orders(
     context: dg.AssetExecutionContext, config: LegsConfig, trading: TradingResource
 ) -> dg.MaterializeResult:
@@ -145,7 +248,7 @@ def session_orders(
         progress.report(0, 0, text)
 
     legs = [leg_from_json(row) for row in config.legs]
-    with trading.desk(live_parts(context.partition_key)[0]) as desk:
+    with trading.account(live_parts(context.partition_key)[0]) as desk:
         only_now(desk, context.partition_key, "a past session sends no order")
         done = execute(
             legs,
@@ -158,13 +261,13 @@ def session_orders(
             root=trading.root,
             on_progress=tell,
         )
-        told = done.to_json()
-        path = trading.write(context.partition_key, f"orders_{config.policy}.json", told)
+        path = trading.account_path(desk.book.name, desk.session.isoformat(), f"orders_{config.policy}.json")
+        keep(path, done.to_json())
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(hash_json(told)),
+        data_version=dg.DataVersion(hash_json(done.to_json())),
         metadata={
-            "dagster/row_count": len(done.orders),
             "status": done.status,
+            "dagster/row_count": len(done.orders),
             "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in done.notes) or "none"),
             "orders": dg.MetadataValue.md(rows_table([order_row(order) for order in done.orders])),
             "path": dg.MetadataValue.path(path),
@@ -173,83 +276,108 @@ def session_orders(
 
 
 @dg.asset(
-    deps=[session_orders, "dca_orders", "strategy_orders", reconciliation],
-    **live_asset("ledger", "parquet", "ledger", "trading"),
+    deps=[session_orders, *of_the_session("dca_orders", "strategy_orders"), reconciliation],
+    **account_asset("ledger", "parquet", "ledger", "trading"),
 )
 def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
     broker did since is read and appended first.
     """
+    from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.trading.reconciliation.ingest import collect
+    from ledger_pipeline.trading.sessions import NEW_YORK
+    from ledger_pipeline.trading.views import is_over
+
+    name, session = live_parts(context.partition_key)
+    label_run(context, book=name, session=session)
+    book, broker = trading.read_book(name), "not asked: the session is over"
+    appended: tuple = ()
+    if not is_over(book, date.fromisoformat(session)):
+        try:
+            with trading.account(name) as desk:
+                broker = f"{desk.broker.environment} {desk.book.state.account_id}"
+                if session == desk.session.isoformat():
+                    appended = collect(desk.book, desk.broker)
+                book = desk.book
+        except LedgerPipelineError as error:
+            if date.fromisoformat(session) >= datetime.now(NEW_YORK).date():
+                raise
+            broker = f"not asked: {error}"  # of a day that is past everywhere the book is all there is
+            context.log.warning(broker)
+    return ledger_content(trading, book, name, session, broker, len(appended)).result()
+
+
+def ledger_content(
+    trading: TradingResource, book: "Book", name: str, session: str, broker: str, appended: int
+) -> Content:
+    """The events of a session, kept as a file. broker: who was asked before; appended: what it had done since."""
     from ledger_pipeline.trading.views import kinds
 
-    deployment, session = live_parts(context.partition_key)
-    appended: tuple = ()
-    with trading.desk(deployment) as desk:
-        if session == desk.session.isoformat():
-            appended = collect(desk.book, desk.broker)
-        book = desk.book
-    path = trading.path(context.partition_key, "events.parquet")
+    path = trading.account_path(name, session, "events.parquet")
     count = book.export(path, "parquet", day=session)
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(book.head.hash),
-        metadata={
+    return Content(
+        book.head.hash,
+        {
             "dagster/row_count": count,
-            "book": book.place,
-            "head": book.head.hash,
-            "seq": book.head.seq,
-            "appended": len(appended),
+            "appended": appended,
             "events": dg.MetadataValue.md(rows_table(kinds(book.events(), session))),
+            "broker": broker,
+            "seq": book.head.seq,
+            "head": book.head.hash,
+            "book": book.place,
             "path": dg.MetadataValue.path(path),
         },
     )
 
 
-@dg.asset(deps=[live_ledger], **live_asset("ledger", "json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **account_asset("ledger", "json", "ledger", "trading"))
 def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The orders that were not settled at the end of the session, or are not now."""
+    book, session = live_parts(context.partition_key)
+    return open_orders_content(trading, trading.read_book(book), book, session).result()
+
+
+def open_orders_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
+    """The orders that were not settled, kept as a file."""
     from ledger_pipeline.trading.views import order_row, state_at
 
-    deployment, session = live_parts(context.partition_key)
-    state = state_at(trading.read_book(deployment), date.fromisoformat(session))
-    rows = [order_row(order) for order in state.unsettled_orders()]
-    return _of_book(trading, context.partition_key, "open_orders", rows, rows)
+    rows = [order_row(order) for order in state_at(book, date.fromisoformat(session)).unsettled_orders()]
+    return _rows_content(trading.account_path(name, session, "open_orders.json"), rows, rows)
 
 
-@dg.asset(deps=[live_ledger], **live_asset("ledger", "json", "ledger", "trading"))
+@dg.asset(deps=[live_ledger], **account_asset("ledger", "json", "ledger", "trading"))
 def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """What each strategy held at the end of the session, or holds now, and the cash."""
+    book, session = live_parts(context.partition_key)
+    return positions_content(trading, trading.read_book(book), book, session).result()
+
+
+def positions_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
+    """Positions by strategy, and the cash, kept as a file."""
     from ledger_pipeline.ledger.events import decimal_text
     from ledger_pipeline.trading.views import position_rows, state_at
 
-    deployment, session = live_parts(context.partition_key)
-    state = state_at(trading.read_book(deployment), date.fromisoformat(session))
-    rows = position_rows(state)
-    told = {"cash": decimal_text(state.cash), "positions": rows}
-    return _of_book(trading, context.partition_key, "live_positions", rows, told, cash=told["cash"])
+    state = state_at(book, date.fromisoformat(session))
+    rows, cash = position_rows(state), decimal_text(state.cash)
+    path = trading.account_path(name, session, "live_positions.json")
+    return _rows_content(path, rows, {"cash": cash, "positions": rows}, cash=cash)
 
 
-def _of_book(
-    trading: TradingResource, key: str, name: str, rows: list[dict[str, Any]], told: Any, **metadata: Any
-) -> dg.MaterializeResult:
-    """Rows that follow from the book alone, kept as a file."""
+def _rows_content(path: str, rows: list[dict[str, Any]], value: Any, **metadata: Any) -> Content:
     from ledger_pipeline.identity import hash_json
 
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(hash_json(told)),
-        metadata={
-            "dagster/row_count": len(rows),
-            "rows": dg.MetadataValue.md(rows_table(rows)),
-            "path": dg.MetadataValue.path(trading.write(key, f"{name}.json", told)),
-            **metadata,
-        },
+    keep(path, value)
+    table = dg.MetadataValue.md(rows_table(rows))
+    return Content(
+        hash_json(value),
+        {**metadata, "dagster/row_count": len(rows), "rows": table, "path": dg.MetadataValue.path(path)},
     )
 
 
 @dg.asset(
     deps=[live_ledger],
-    check_specs=[partitioned_check("closing_reconciliation", "no_breaks", live, _NO_BREAKS)],
-    **live_asset("ledger", "json", "trading", "ledger"),
+    check_specs=[partitioned_check("closing_reconciliation", "no_breaks", accounts, _NO_BREAKS)],
+    **account_asset("ledger", "json", *_ROOMS["closing_reconciliation"]),
 )
 def closing_reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The book compared with the broker once more, after the orders of the session."""

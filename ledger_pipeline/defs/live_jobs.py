@@ -3,13 +3,14 @@ somebody asks.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
+from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS, SESSIONS, account_key, add_partitions, live_key
 from ledger_pipeline.defs.resources import TradingResource
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ _NEW_YORK = "America/New_York"
 ASKED_AT = "ledger_pipeline/asked_at"  # the broker's time at which a schedule asked for a run
 ATTEMPTS = 20  # of one deployment in one session
 PAUSE, LONGEST_PAUSE = timedelta(minutes=5), timedelta(minutes=30)
-_BEFORE = ("broker_account", "reconciliation")
+_ACCOUNT = ("broker_account", "reconciliation")
 _BOOK = ("live_ledger", "open_orders", "live_positions")
+POLICY_STEPS = ("dca_plan", "dca_orders")
+STRATEGY_STEPS = ("live_snapshot", "strategy_decision", "strategy_orders")
 _ATTRIBUTION = ("trade_entries", "strategy_lots", "attribution_report", "strategy_performance")
-_AFTER = (*_BOOK, "closing_reconciliation", *_ATTRIBUTION)
 
 
 def _job(name: str, description: str, *assets: str) -> Any:
@@ -35,41 +37,43 @@ def _job(name: str, description: str, *assets: str) -> Any:
 reconcile_session = _job(
     "reconcile_session",
     "Compare the book with the broker, and read what the broker did. Sends nothing.",
-    *_BEFORE, *_BOOK,
+    *_ACCOUNT, *_BOOK,
 )  # fmt: skip
 collect_fills = _job("collect_fills", "Append what the broker did to the book. Sends nothing.", *_BOOK)
 attribute_session = _job(
     "attribute_session",
-    "Who owns which lot and what each strategy earned, from the book. Sends nothing.",
-    *_ATTRIBUTION,
-)
+    "The book of a session as tables: its events, what is open and held, who owns which lot and what each strategy "
+    "earned. Sends nothing.",
+    *_BOOK, *_ATTRIBUTION,
+)  # fmt: skip
 submit_orders = _job(
     "submit_orders",
     "Reconcile, then send the legs in the config of session_orders, once, and follow them to the end.",
-    *_BEFORE, "session_orders", *_BOOK,
+    *_ACCOUNT, "session_orders", *_BOOK,
 )  # fmt: skip
 trade_policy = _job(
     "trade_policy",
-    "One session of a policy: reconcile, plan, check, send once, follow, reconcile again, attribute.",
-    *_BEFORE, "dca_plan", "dca_orders", *_AFTER,
-)  # fmt: skip
+    "One session of a policy: reconcile the account, plan, check, send once, follow, reconcile again. The tables of "
+    "the account are made by attribute_session.",
+    *POLICY_STEPS,
+)
 trade_strategy = _job(
     "trade_strategy",
-    "One session of a promoted strategy: reconcile, seal its bars, decide, check, send once, follow, attribute.",
-    *_BEFORE, "live_snapshot", "strategy_decision", "strategy_orders", *_AFTER,
-)  # fmt: skip
+    "One session of a promoted strategy: seal its bars, reconcile the account, decide, check, send once, follow, "
+    "reconcile again. The tables of the account are made by attribute_session.",
+    *STRATEGY_STEPS,
+)
 
 
-def _desks(trading: TradingResource, context, names) -> Iterator[tuple[str, "Desk"]]:
-    """The desks of these partitions' names that can be opened; why one cannot is logged."""
+def _desks(context, name: str, opened: "Callable[[], AbstractContextManager[Desk]]") -> "Iterator[Desk]":
+    """The desk, if it can be opened; why it cannot is logged."""
     from ledger_pipeline.errors import LedgerPipelineError
 
-    for name in names:
-        try:
-            with trading.desk(name) as desk:
-                yield name, desk
-        except LedgerPipelineError as error:
-            context.log.warning(f"{name}: {error}")
+    try:
+        with opened() as desk:
+            yield desk
+    except LedgerPipelineError as error:
+        context.log.warning(f"{name}: {error}")
 
 
 def _books(trading: TradingResource) -> list[str]:
@@ -78,10 +82,9 @@ def _books(trading: TradingResource) -> list[str]:
     return list(books_of(trading.project))
 
 
-def _add(context, name: str, session: str) -> None:
-    for definition, key in ((DEPLOYMENTS, name), (SESSIONS, session)):
-        if not context.instance.has_dynamic_partition(definition, key):
-            context.instance.add_dynamic_partitions(definition, [key])
+def _add(context, definition: str, name: str, session: str) -> None:
+    add_partitions(context.instance, definition, name)
+    add_partitions(context.instance, SESSIONS, session)
 
 
 @dg.schedule(
@@ -106,11 +109,11 @@ def reconcile_around_sessions(
     if not books:
         return dg.SkipReason("there is no book yet; `ledger-pipeline book adopt` begins one")
     for name in books:
-        _add(context, name, session)
+        _add(context, BOOKS, name, session)
     return [
         dg.RunRequest(
             run_key=f"{name} {session} {due}",
-            partition_key=live_key(name, session),
+            partition_key=account_key(name, session),
             tags={"due": due.replace(" ", "_"), "book": name},
         )
         for name in books
@@ -141,14 +144,14 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
             made = _deployed(trading, context, name)
             if made is None or (made.policy is not None) != (kind == "policy"):
                 continue
-            for _, desk in _desks(trading, context, [name]):
+            for desk in _desks(context, name, lambda made=made: trading.desk(made.name)):
                 asked = due(trading.project, made, desk.book, desk.now, desk.session)
                 session, at = desk.session.isoformat(), desk.now.isoformat()
                 attempt, wait = _attempts(context.instance, name, session, desk.now) if asked.now else (0, asked.why)
                 if wait:
                     reasons.append(f"{name}: {wait}")
                     continue
-                _add(context, name, session)
+                _add(context, DEPLOYMENTS, name, session)
                 tags = {"deployment": name, "session": session, "book": desk.book.name, ASKED_AT: at, "why": asked.why}
                 found.append(
                     dg.RunRequest(
@@ -220,7 +223,7 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
         return dg.SkipReason(f"cannot ask: {error}")
     for name in books:
         try:
-            with trading.desk(name) as desk:
+            with trading.account(name) as desk:
                 state, session = desk.book.state, desk.session.isoformat()
                 news = list(news_events(state, read_news(state, desk.broker)))
         except LedgerPipelineError as error:
@@ -230,9 +233,9 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
             reasons.append(f"{name}: the book has everything that the broker did")
             continue
         told = [name, state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]]
-        _add(context, name, session)
+        _add(context, BOOKS, name, session)
         requests.append(
-            dg.RunRequest(run_key=hash_json(told), partition_key=live_key(name, session), tags={"book": name})
+            dg.RunRequest(run_key=hash_json(told), partition_key=account_key(name, session), tags={"book": name})
         )
     return dg.SensorResult(requests) if requests else dg.SkipReason("; ".join(reasons) or "there is no book yet")
 
@@ -242,11 +245,10 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
     name="attribute_fills",
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
-    description="Has the attribution made when fills, dividends or splits have arrived in a book.",
+    description="Has the tables of a session and the attribution made when something has arrived in a book.",
 )
 def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
-    """A run for every book with entries that were not attributed; the cursor holds the seq of each."""
-    from ledger_pipeline.attribution.entries import KINDS
+    """A run for every book with events that are in no table yet; the cursor holds the seq of each."""
     from ledger_pipeline.errors import LedgerPipelineError
 
     seen: dict[str, int] = json.loads(context.cursor or "{}")
@@ -257,16 +259,16 @@ def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResourc
         except LedgerPipelineError as error:
             context.log.warning(f"{name}: {error}")
             continue
-        fresh = list(book.events(seen.get(name, 0), KINDS))
+        fresh = [event for event in book.events(seen.get(name, 0)) if event.kind != "RECONCILED"]
         if not fresh:
             continue
         seen[name] = fresh[-1].seq
         session = max(event.occurred_at for event in fresh).date().isoformat()
-        _add(context, name, session)
-        key = live_key(name, session)
+        _add(context, BOOKS, name, session)
+        key = account_key(name, session)
         requests.append(dg.RunRequest(run_key=f"{name} {seen[name]}", partition_key=key, tags={"book": name}))
     if not requests:
-        return dg.SkipReason("nothing arrived that was not attributed")
+        return dg.SkipReason("nothing arrived that is in no table yet")
     return dg.SensorResult(requests, cursor=json.dumps(seen, sort_keys=True))
 
 
@@ -292,7 +294,8 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
             continue
         found += alerts(book, seen["seq"].get(name, 0))
         missing = []
-        for _, desk in _desks(trading, context, [name]):  # without its broker only the book is told of
+        # without its broker only the book is told of
+        for desk in _desks(context, name, lambda name=name: trading.account(name)):
             missing = missed_sessions(trading.project, book, desk.session, seen["missed"])
         found += missing
         seen["seq"][name] = book.state.seq

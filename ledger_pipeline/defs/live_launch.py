@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.execution.execution_result import ExecutionResult
 
 from ledger_pipeline import progress
-from ledger_pipeline.defs.launch import instance, materialize, succeeded
+from ledger_pipeline.defs.launch import instance, run_job, succeeded
+from ledger_pipeline.defs.live_jobs import POLICY_STEPS, STRATEGY_STEPS
+from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS
 from ledger_pipeline.errors import BreakError, LedgerPipelineError
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.trading.deployment.deployment import Deployment
 
 Tell = Callable[[str], None]
 
@@ -26,10 +32,10 @@ def reconcile_session(
     """Materialise broker_account and reconciliation of the session that is on and return {reconciliation, report}.
     Breaks are a result, not an error.
     """
-    from ledger_pipeline.trading.deployment.deployment import book_id
+    from ledger_pipeline.defs.live_jobs import reconcile_session as job
 
-    live = _Live(project, book_id(project, book), book, target, exchange_url)
-    result = live.materialize("broker_account", "reconciliation")
+    live = _Account(project, book, target, exchange_url)
+    result = live.run(job, select=("broker_account", "reconciliation"))
     if not result.get_asset_check_evaluations():
         succeeded(result)
     return {
@@ -52,12 +58,11 @@ def submit_orders(
     """Reconcile, send the legs, follow them for `timeout` seconds and return the execution. BreakError when the
     reconciliation is not clean: nothing is sent then.
     """
-    from ledger_pipeline.trading.deployment.deployment import book_id
+    from ledger_pipeline.defs.live_jobs import submit_orders as job
 
-    live = _Live(project, book_id(project, book), book, target, exchange_url)
+    live = _Account(project, book, target, exchange_url)
     config = {"session_orders": {"legs": list(legs), "policy": policy, "timeout": timeout}}
-    names = ("broker_account", "reconciliation", "session_orders", "live_ledger", "open_orders", "live_positions")
-    succeeded(live.materialize(*names, config=config, tell=tell))
+    succeeded(live.run(job, config=config, tell=tell))
     return live.kept(f"orders_{policy}.json")
 
 
@@ -68,12 +73,9 @@ def plan_deployment(
     """Reconcile, and materialise what a deployment would decide now; nothing of it is recorded. Returns the decision.
     BreakError when the reconciliation is not clean.
     """
-    live = _Live(project, name, book, target, exchange_url)
-    decide = live.decide
-    config = {decide: {"dry_run": True, "granularity": granularity or ""}}
-    before = ("live_snapshot",) if decide == "strategy_decision" else ()
-    result = live.materialize("broker_account", "reconciliation", *before, decide, config=config)
-    return live.decided(result)
+    live = _Deployed(project, name, book, target, exchange_url)
+    config = {live.decide: {"dry_run": True, "granularity": granularity or "as_scheduled"}}
+    return live.decided(live.run(live.job, select=live.steps[:-1], config=config))
 
 
 def trade_deployment(
@@ -88,38 +90,42 @@ def trade_deployment(
     exchange_url: str | None = None,
     tell: Tell = _silent,
 ) -> dict[str, Any]:
-    """One session of a deployment: reconcile, decide, check, send once, follow, reconcile again, attribute. Returns the
-    run record with `decision` beside it: {decision, run, failed_after}; run is None when nothing was to be sent,
-    failed_after says what failed once the orders were worked, which changes nothing about them.
+    """One session of a deployment: reconcile, decide, check, send once, follow, reconcile again; then the tables of its
+    account, in a run of their own. Returns {decision, run, failed_after}: the run record is None when nothing was to be
+    sent; failed_after says what failed once the orders were worked, which changes nothing about them.
 
     BreakError when the reconciliation is not clean; nothing is sent then.
     """
-    live = _Live(project, name, book, target, exchange_url)
-    decide = live.decide
-    sends = "dca_orders" if decide == "dca_plan" else "strategy_orders"
-    before = ("live_snapshot",) if decide == "strategy_decision" else ()
+    from ledger_pipeline.defs.live_jobs import attribute_session
+
+    live = _Deployed(project, name, book, target, exchange_url)
+    sends = live.steps[-1]
     config = {
-        decide: {"granularity": granularity or "", "again": again or ""},
+        live.decide: {"granularity": granularity or "as_scheduled", "again": again or ""},
         sends: {"timeout": timeout},
     }
-    after = (
-        "live_ledger", "open_orders", "live_positions", "closing_reconciliation", "trade_entries", "strategy_lots",
-        "attribution_report", "strategy_performance",
-    )  # fmt: skip
-    result = live.materialize(
-        "broker_account", "reconciliation", *before, decide, sends, *after, config=config, tell=tell
-    )
+    result = live.run(live.job, config=config, tell=tell)
     decided = live.decided(result)
     if decided["status"] == "BLOCKED":
         return {"decision": decided, "run": None, "failed_after": None}
     failed_after = None
     try:
         succeeded(result)
+        succeeded(_Account(project, live.book, target, exchange_url).run(attribute_session))
     except LedgerPipelineError as error:
         if not any(event.asset_key.path == [sends] for event in _materializations(result)):
             raise
         failed_after = str(error)
     return {"decision": decided, "run": live.kept(f"run_{name}.json"), "failed_after": failed_after}
+
+
+def record_sessions(project: Project, book: str, sessions: Sequence[str] = ()) -> None:
+    """Record sessions that are over from the book alone; see defs.past."""
+    from ledger_pipeline.defs.past import record_sessions as job
+
+    config = {"ops": {"record_past": {"config": {"book": book, "sessions": list(sessions)}}}}
+    with instance(project) as records:
+        succeeded(run_job(records, project, job, (), config=config))
 
 
 def schedulers(project: Project) -> list[dict[str, Any]]:
@@ -155,58 +161,108 @@ def schedulers(project: Project) -> list[dict[str, Any]]:
     return rows
 
 
-class _Live:
-    """The live assets of one partition: a deployment, or a book that is traded by hand, in the session that is on."""
+class _Session:
+    """The session that is on, of a deployment or of an account, and the runs of its jobs."""
 
-    def __init__(
-        self, project: Project, name: str, book: str | None, target: str | None, exchange_url: str | None
-    ) -> None:
+    definition: str  # of the partitions of the deployment, or of the account
+
+    def __init__(self, project: Project, book: str | None, target: str | None, exchange_url: str | None) -> None:
         from ledger_pipeline.defs.resources import TradingResource
 
-        self.project, self.name = project, name
-        self.trading = TradingResource(
-            root=str(project.root), book=book or "", target=target or "", exchange_url=exchange_url or ""
-        )
-        with self.trading.desk(name) as desk:
-            self.session = desk.session.isoformat()
+        self.project = project
+        given = {"book": book, "target": target, "exchange_url": exchange_url}
+        self.given = {name: value for name, value in given.items() if value}
+        self.trading = TradingResource(root=str(project.root), **self.given)
+        self.name = ""
+        self.session = ""
 
-    @property
-    def key(self) -> dg.MultiPartitionKey:
-        """The partition."""
-        from ledger_pipeline.defs.partitions import live_key
-
-        return live_key(self.name, self.session)
-
-    @property
-    def decide(self) -> str:
-        """The asset that decides."""
-        made = self.trading.deployment(self.name)
-        return "dca_plan" if made is not None and made.policy else "strategy_decision"
-
-    def materialize(
-        self, *names: str, config: dict[str, dict[str, Any]] | None = None, tell: Tell = _silent
-    ) -> dg.ExecuteInProcessResult:
-        """Materialise assets by name; the result may be that of a run that failed."""
-        from ledger_pipeline.defs.deployments import follow_deployments
-        from ledger_pipeline.defs.partitions import SESSIONS
+    def run(
+        self,
+        job: Any,
+        *,
+        select: Sequence[str] = (),
+        config: dict[str, dict[str, Any]] | None = None,
+        tell: Tell = _silent,
+    ) -> ExecutionResult:
+        """Run a job for the session; the result may be that of a run that failed."""
+        from ledger_pipeline.defs.partitions import SESSIONS, add_partitions
 
         progress.listen(lambda done, total, what: tell(what))
         try:
             with instance(self.project) as records:
-                records.add_dynamic_partitions(SESSIONS, [self.session])
-                follow_deployments(self.project, records, self.name)
-                return materialize(
+                add_partitions(records, SESSIONS, self.session)
+                add_partitions(records, self.definition, self.name)
+                return run_job(
                     records,
                     self.project,
-                    list(_assets(names)),
-                    partition_key=self.key,
-                    config={"ops": {name: {"config": given} for name, given in (config or {}).items()}},
-                    trading=self.trading,
+                    job,
+                    _assets_of(job),
+                    select=select,
+                    partition_key=f"{self.name}|{self.session}",
+                    config={
+                        "ops": {name: {"config": given} for name, given in (config or {}).items()},
+                        "resources": {"trading": {"config": {"root": str(self.project.root)} | self.given}},
+                    },
                 )
         finally:
             progress.listen(None)
 
-    def decided(self, result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+
+class _Account(_Session):
+    """The account of a book."""
+
+    definition = BOOKS
+
+    def __init__(self, project: Project, book: str | None, target: str | None, exchange_url: str | None) -> None:
+        from ledger_pipeline.trading.deployment.deployment import book_id
+
+        super().__init__(project, book, target, exchange_url)
+        self.name = book_id(project, book)
+        with self.trading.account(self.name) as desk:
+            self.session = desk.session.isoformat()
+
+    def kept(self, name: str) -> Any:
+        """A file that the assets wrote."""
+        return _read(self.trading.account_path(self.name, self.session, name))
+
+
+class _Deployed(_Session):
+    """A deployment."""
+
+    definition = DEPLOYMENTS
+
+    def __init__(
+        self, project: Project, name: str, book: str | None, target: str | None, exchange_url: str | None
+    ) -> None:
+        super().__init__(project, book, target, exchange_url)
+        self.name = name
+        self.deployment: Deployment = self.trading.deployment(name)
+        with self.trading.desk(name) as desk:
+            self.session = desk.session.isoformat()
+
+    @property
+    def book(self) -> str | None:
+        """The book that it trades in."""
+        return self.deployment.book
+
+    @property
+    def job(self) -> Any:
+        """The job that trades it."""
+        from ledger_pipeline.defs import live_jobs
+
+        return live_jobs.trade_policy if self.deployment.policy else live_jobs.trade_strategy
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The assets of the job, in their order."""
+        return POLICY_STEPS if self.deployment.policy else STRATEGY_STEPS
+
+    @property
+    def decide(self) -> str:
+        """The asset that decides."""
+        return self.steps[-2]
+
+    def decided(self, result: ExecutionResult) -> dict[str, Any]:
         """The decision that a run made; what kept it from one is raised."""
         for check in result.get_asset_check_evaluations():
             if check.check_name == "no_breaks" and not check.passed and check.asset_key.path == ["reconciliation"]:
@@ -226,25 +282,29 @@ class _Live:
 
     def kept(self, name: str) -> Any:
         """A file that the assets wrote."""
-        from pathlib import Path
-
-        return json.loads(Path(self.trading.path(str(self.key), name)).read_text(encoding="utf-8"))
+        return _read(self.trading.path(self.name, self.session, name))
 
 
-def _assets(names: Iterable[str]) -> Iterable[Any]:
-    """The live assets by name."""
+def _read(path: str) -> Any:
+    from pathlib import Path
+
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _assets_of(job: Any) -> list[Any]:
+    """The live assets that a job selects."""
     from ledger_pipeline.defs import attribution, deployments, live
 
-    for name in names:
-        module = next(one for one in (live, deployments, attribution) if hasattr(one, name))
-        yield getattr(module, name)
+    wanted = sorted(key.to_user_string() for key in job.selection.selected_keys)
+    modules = (live, deployments, attribution)
+    return [next(vars(module)[name] for module in modules if name in vars(module)) for name in wanted]
 
 
-def _materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
+def _materializations(result: ExecutionResult) -> list[dg.AssetMaterialization]:
     return [
         event.step_materialization_data.materialization for event in result.all_events if event.is_step_materialization
     ]
 
 
-def _metadata(result: dg.ExecuteInProcessResult, asset: str, name: str) -> Any:
+def _metadata(result: ExecutionResult, asset: str, name: str) -> Any:
     return result.asset_materializations_for_node(asset)[0].metadata[name].value

@@ -1,5 +1,5 @@
-"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them; a key a deployment, a key a trading
-session, and what is traded for every pair of those.
+"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them; a key a trading session, and with it
+a key a deployment for what is decided and sent, a key a book for what the whole account is.
 """
 
 import warnings
@@ -16,12 +16,20 @@ SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
 SESSIONS = "sessions"
 DEPLOYMENTS = "deployments"
+BOOKS = "books"
 
 snapshots = dg.DynamicPartitionsDefinition(name=SNAPSHOTS)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENTS)
 trading_sessions = dg.DynamicPartitionsDefinition(name=SESSIONS)  # ISO dates in New York, added as they come
-deployments = dg.DynamicPartitionsDefinition(name=DEPLOYMENTS)  # and the ids of books, for what is traded by hand
+deployments = dg.DynamicPartitionsDefinition(name=DEPLOYMENTS)  # deployment files, and policies that were traded
+books = dg.DynamicPartitionsDefinition(name=BOOKS)  # the ids of books that are traded
 live = dg.MultiPartitionsDefinition({"deployment": deployments, "session": trading_sessions})
+accounts = dg.MultiPartitionsDefinition({"book": books, "session": trading_sessions})
+with warnings.catch_warnings():  # Dagster says at each that the class is in beta
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    SAME_SESSION = dg.MultiPartitionMapping(
+        {"session": dg.DimensionPartitionMapping("session", dg.IdentityPartitionMapping())}
+    )
 runs = dg.MultiPartitionsDefinition({"snapshot": snapshots, "experiment": experiments})
 
 
@@ -39,14 +47,26 @@ def parts(key: str) -> tuple[str, str]:
 
 
 def live_key(deployment: str, session: str) -> dg.MultiPartitionKey:
-    """The partition key of what a deployment trades in a session; a book's id stands for what is traded by hand."""
+    """The partition key of what a deployment decides and sends in a session."""
     return dg.MultiPartitionKey({"deployment": deployment, "session": session})
 
 
+def account_key(book: str, session: str) -> dg.MultiPartitionKey:
+    """The partition key of what an account is in a session, by the id of its book."""
+    return dg.MultiPartitionKey({"book": book, "session": session})
+
+
 def live_parts(key: str) -> tuple[str, str]:
-    """(deployment, session) of a live partition key."""
-    deployment, session = str(key).split("|")
-    return deployment, session
+    """(deployment or book, session) of the partition key of either."""
+    name, session = str(key).split("|")
+    return name, session
+
+
+def add_partitions(instance: dg.DagsterInstance, definition: str, *keys: str) -> None:
+    """Add the keys that a dynamic partitions definition does not have."""
+    missing = [key for key in dict.fromkeys(keys) if not instance.has_dynamic_partition(definition, key)]
+    if missing:
+        instance.add_dynamic_partitions(definition, missing)
 
 
 def asked_keys(context: dg.AssetExecutionContext, definition: dg.PartitionsDefinition) -> list[str]:

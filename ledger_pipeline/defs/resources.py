@@ -2,7 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -50,65 +50,60 @@ class TradingResource(dg.ConfigurableResource):
         """The project at the root."""
         return find_project(self.root)
 
-    def deployment(self, name: str) -> "Deployment | None":
-        """The deployment of a partition's name; None when the name is that of a book, which is traded by hand."""
-        from ledger_pipeline.trading.deployment.deployment import deployment_names, find_deployment
+    def deployment(self, name: str) -> "Deployment":
+        """The deployment of a name: its file, or a policy that is traded without one. NotFoundError, InputError."""
+        from ledger_pipeline.trading.deployment.deployment import find_deployment
 
-        known = name in deployment_names(self.project)
-        return find_deployment(self.project, name, self.book or None) if known else None
+        return find_deployment(self.project, name, self.book or None)
 
-    def place(self, name: str) -> tuple[str | None, str | None]:
-        """The book of a partition's name (an id, path or URL, None for the default one), and its mode if one is set."""
+    def place(self, book: str) -> tuple[str | None, str | None]:
+        """Where the book of an id is (an id, path or URL, None for the default one), and its mode if one is set."""
         from ledger_pipeline.trading.deployment.deployment import book_id, books_of
 
-        made = self.deployment(name)
-        if made is not None:
-            return made.book, made.mode
-        known = books_of(self.project).get(name)
+        known = books_of(self.project).get(book)
         if known is not None:
             return known.book, known.mode
         given = self.book or None
-        return (given if book_id(self.project, given) == name else name), None
+        return (given if book_id(self.project, given) == book else book), None
 
-    def desk(self, name: str) -> "AbstractContextManager[Desk]":
-        """The book of a partition's name and its broker, to be closed; see trading.desk.open_desk."""
+    def desk(self, deployment: str) -> "AbstractContextManager[Desk]":
+        """The book of a deployment and its broker, to be closed; see trading.desk.open_desk."""
+        made = self.deployment(deployment)
+        return self._open(made.book, made.mode, made.feed)
+
+    def account(self, book: str) -> "AbstractContextManager[Desk]":
+        """The book of an id and its broker, to be closed; see trading.desk.open_desk."""
+        return self._open(*self.place(book), "iex")
+
+    def _open(self, book: str | None, mode: str | None, feed: str) -> "AbstractContextManager[Desk]":
         from ledger_pipeline.trading.desk import open_desk
 
-        book, mode = self.place(name)
-        made = self.deployment(name)
         return open_desk(
             self.project,
             book,
             target=mode or self.target or None,
             exchange_url=self.exchange_url or None,
             deployment_mode=mode,
-            feed="iex" if made is None else made.feed,
+            feed=feed,
         )
 
-    def read_book(self, name: str) -> "Book":
-        """The book alone, to be read."""
+    def read_book(self, book: str) -> "Book":
+        """The book of an id alone, to be read."""
         from ledger_pipeline.trading.desk import read_book
 
-        return read_book(self.project, self.place(name)[0])
+        return read_book(self.project, self.place(book)[0])
 
-    def path(self, key: str, name: str) -> str:
-        """Where a file of a live partition is kept: data/live/<book>/<session>/<deployment>/<name>, without deployment
-        for what is traded by hand. No two partitions share a file.
-        """
-        from ledger_pipeline.defs.partitions import live_parts
+    def account_path(self, book: str, session: str, name: str) -> str:
+        """Where a file about an account in a session is kept: data/live/<book>/<session>/<name>."""
         from ledger_pipeline.trading.desk import session_file
 
-        deployment, session = live_parts(key)
-        owner = deployment if self.deployment(deployment) is not None else ""
-        return str(session_file(self.project, self.place(deployment)[0], session, name, owner))
+        return str(session_file(self.project, self.place(book)[0], session, name))
 
-    def write(self, key: str, name: str, value: Any) -> str:
-        """Keep a JSON value as a file of a live partition and return its path."""
-        from ledger_pipeline.files import location, write_json
+    def path(self, deployment: str, session: str, name: str) -> str:
+        """Where a file about a deployment in a session is kept: data/live/<book>/<session>/<deployment>/<name>."""
+        from ledger_pipeline.trading.desk import session_file
 
-        path = self.path(key, name)
-        write_json(location(path), value)
-        return path
+        return str(session_file(self.project, self.deployment(deployment).book, session, name, deployment))
 
 
 def resources(project: Project) -> dict[str, dg.ConfigurableResource]:

@@ -13,6 +13,7 @@ import dagster as dg
 
 from ledger_pipeline.defs.partitions import asked_keys, partitioned_check, parts, runs
 from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.versions import code_version, latest_version, version_tags
 
 SEED_TAG, RISK_FREE_TAG = "ledger_pipeline/seed", "ledger_pipeline/risk_free"
@@ -149,8 +150,10 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free))
     catalogue = Catalogue(project.project.strategies)
     keys = asked_keys(context, runs)
+    label_run(context, snapshot=[parts(key)[0] for key in keys], experiment=[parts(key)[1] for key in keys])
     failed: dict[str, dict[str, str]] = {}
     finished: set[str] = set()
+    strategies: list[str] = []  # the hashes of what was run
 
     def fail(
         key: str, error: Exception, evaluated: Sequence[dg.AssetCheckEvaluation] = ()
@@ -205,8 +208,10 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
                     )
                     inputs[asset] = latest_version(context.instance, asset, key)
                 finished.add(key)
+                strategies.append(item.experiment.source.hash)
                 context.log.info(f"{len(finished)} of {len(keys)} runs are made: {key}")
     progress.report(len(keys), len(keys), "done")
+    label_run(context, strategy_hash=strategies)
     if failed:
         first = next(iter(failed.items()))
         raise dg.Failure(

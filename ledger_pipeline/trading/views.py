@@ -27,6 +27,12 @@ def state_at(book: Book, session: date) -> BookState:
     return state
 
 
+def is_over(book: Book, session: date) -> bool:
+    """Whether the book knows that a session is over: it has an event of a later day. Nobody need be asked then."""
+    end = end_of(session)
+    return any(event.occurred_at >= end for event in book.events())
+
+
 def account_row(account: Account, positions: Sequence[Position]) -> dict[str, Any]:
     """The account and its holdings as the broker states them."""
     return {

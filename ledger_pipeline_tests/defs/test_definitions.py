@@ -17,7 +17,7 @@ from ledger_pipeline_tests.projects import CHECKOUT, environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)
 RUNS = "experiment x snapshot"
-LIVE = "deployment x session"
+LIVE, ACCOUNT = "deployment x session", "book x session"
 GUARDED = ",".join(sorted(f"{name}!" for name in ("decided", *GUARDRAILS)))
 GRAPH = f"""
 raw_bars          | market   | parquet,python | snapshots   |                            | data_quality!
@@ -34,22 +34,22 @@ comparison_report | reports  | html           | snapshots   | equity,metrics    
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployment        | decide   | json,yaml      | deployments | run_ledger                 |
-broker_account    | account  | json           | {LIVE}      |                            |
-reconciliation    | account  | json           | {LIVE}      | broker_account             | no_breaks!
-session_orders    | order    | json           | {LIVE}      | reconciliation             |
+broker_account    | account  | json           | {ACCOUNT}      |                            |
+reconciliation    | account  | json           | {ACCOUNT}      | broker_account             | no_breaks!
+session_orders    | order    | json           | {ACCOUNT}      | reconciliation             |
 dca_plan          | decide    | json          | {LIVE}      | deployment,reconciliation  | {GUARDED}
 dca_orders        | order     | json          | {LIVE}      | dca_plan                   |
 live_snapshot     | decide    | parquet       | {LIVE}      | deployment,reconciliation  | live_quality!
 strategy_decision | decide    | json          | {LIVE}      | deployment,live_snapshot,reconciliation | {GUARDED}
 strategy_orders   | order     | json          | {LIVE}      | strategy_decision          |
-live_ledger       | ledger   | parquet        | {LIVE}      | dca_orders,reconciliation,session_orders,strategy_orders |
-open_orders       | ledger   | json           | {LIVE}      | live_ledger                |
-live_positions    | ledger   | json           | {LIVE}      | live_ledger                |
-closing_reconciliation | ledger | json          | {LIVE}      | live_ledger                | no_breaks
-trade_entries     | attribute | parquet     | {LIVE}      | live_ledger                |
-strategy_lots     | attribute | parquet     | {LIVE}      | trade_entries              | adds_up!,attributed
-attribution_report | attribute | json       | {LIVE}      | closing_reconciliation,strategy_lots | equals_the_broker
-strategy_performance | attribute | json     | {LIVE}      | strategy_lots              |
+live_ledger       | ledger   | parquet        | {ACCOUNT}      | dca_orders,reconciliation,session_orders,strategy_orders |
+open_orders       | ledger   | json           | {ACCOUNT}      | live_ledger                |
+live_positions    | ledger   | json           | {ACCOUNT}      | live_ledger                |
+closing_reconciliation | ledger | json          | {ACCOUNT}      | live_ledger                | no_breaks
+trade_entries     | attribute | parquet     | {ACCOUNT}      | live_ledger                |
+strategy_lots     | attribute | parquet     | {ACCOUNT}      | trade_entries              | adds_up!,attributed
+attribution_report | attribute | json       | {ACCOUNT}      | closing_reconciliation,strategy_lots | equals_the_broker
+strategy_performance | attribute | json     | {ACCOUNT}      | strategy_lots              |
 trading_status    | ledger   | json           |             | deployment,live_ledger     | on_time
 """
 
@@ -148,6 +148,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
     assert {"trade_policy", "trade_strategy", "attribute_session"} <= jobs
+    assert {"import_snapshot", "report", "compare", "compact"} <= jobs
     assert set(loaded.resources) == {"project", "duckdb", "trading"}
     assert loaded.executor is dg.in_process_executor
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 
 from ledger_pipeline.definitions import defs
-from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files, follow_deployments
+from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import ATTEMPTS, alert, attribute_fills, trade_policies, trade_strategies
-from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
+from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS, SESSIONS, account_key, live_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.promote import deploy_policy
@@ -25,10 +26,11 @@ from ledger_pipeline_tests.trading.deployment.test_policy_session import CORE, w
 from ledger_pipeline_tests.trading.deployment.test_strategy_session import Studio, studio  # noqa: F401
 
 SESSION, BEFORE = "2026-01-05", "2026-01-02"
-KEY = f"core|{SESSION}"
+KEY, ACCOUNT = f"core|{SESSION}", f"local|{SESSION}"
+DECIDED = ("dca_plan", "dca_orders")
 CHAIN = (
-    "broker_account", "reconciliation", "dca_plan", "dca_orders", "live_ledger", "open_orders", "live_positions",
-    "closing_reconciliation", "trade_entries", "strategy_lots", "attribution_report", "strategy_performance",
+    "broker_account", "reconciliation", "closing_reconciliation", "live_ledger", "open_orders", "live_positions",
+    "trade_entries", "strategy_lots", "attribution_report", "strategy_performance",
 )  # fmt: skip
 NOT_ASKED = ("concentration", "monthly_spend", "order_count")  # the policy sets no such limits
 NEW_YORK = ZoneInfo("America/New_York")
@@ -40,7 +42,8 @@ def records(traded: Project) -> Iterator[dg.DagsterInstance]:
     write(traded)
     deploy_policy(traded, "core")
     with instance(traded) as one:
-        follow_deployments(traded, one, "local")
+        one.add_dynamic_partitions(DEPLOYMENTS, ["core"])
+        one.add_dynamic_partitions(BOOKS, ["local"])
         one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])
         yield one
 
@@ -55,9 +58,14 @@ def kinds(project: Project) -> list[str]:
 
 def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served) -> None:
     assert trade(records, traded).success and len(served.sent()) == 2
-    told = {asset: metadata(records, asset, KEY) for asset in CHAIN}
-    for asset in CHAIN:
-        assert materialized(records, asset) == {KEY} and version(records, asset, KEY)
+    assert run_job(records, traded, "attribute_session", partition_key=account_key("local", SESSION)).success
+    told = {}
+    for key, assets in ((KEY, DECIDED), (ACCOUNT, CHAIN)):
+        for asset in assets:
+            assert materialized(records, asset) == {key} and version(records, asset, key)
+            told[asset] = metadata(records, asset, key)
+    files = [told[asset]["path"] for asset in (*DECIDED, *CHAIN)]
+    assert len(set(files)) == len(files)
     plan = told["dca_plan"]
     assert (plan["status"], plan["dagster/row_count"], plan["decision"]) == ("PLANNED", 2, "core.2026-01-05")
     assert version(records, "dca_plan", KEY) == plan["plan_hash"] and "$7,000.00" in plan["legs"]
@@ -73,8 +81,8 @@ def test_one_run_is_one_lineage_from_plan_to_attribution(records, traded, served
         ("strategy_lots", "adds_up"), ("strategy_lots", "attributed"), ("attribution_report", "equals_the_broker"),
         ("closing_reconciliation", "no_breaks"),
     ):  # fmt: skip
-        assert checks(records, asset, name) == {KEY: True}
-    report = json.loads((traded.data / "live" / "local" / SESSION / "core" / "attribution_report.json").read_text())
+        assert checks(records, asset, name) == {ACCOUNT: True}
+    report = json.loads((traded.data / "live" / "local" / SESSION / "attribution_report.json").read_text())
     assert report["VTI"]["quantity"] == "28" and report["VTI"]["agrees"] is True
     run = json.loads((traded.data / "live" / "local" / SESSION / "core" / "run_core.json").read_text())
     assert run["status"] == "FILLED" and run["plan_hash"] == plan["plan_hash"]
@@ -117,12 +125,11 @@ def test_a_break_stops_the_plan(records, traded, served) -> None:
 def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, served) -> None:
     config = {"ops": {"dca_plan": {"config": {"dry_run": True}}}}
     assert not trade(records, traded, run_config=config).success  # shown only: it is not to be sent
-    from ledger_pipeline.defs import attribution, deployments, live
+    from ledger_pipeline.defs import deployments
 
     def alone(*names: str) -> bool:
-        made = [getattr(next(m for m in (live, deployments, attribution) if hasattr(m, name)), name) for name in CHAIN]
         return dg.materialize(
-            made, selection=list(names), instance=records, resources=resources(traded),
+            [getattr(deployments, name) for name in DECIDED], selection=list(names), instance=records, resources=resources(traded),
             partition_key=live_key("core", SESSION), raise_on_error=False,
         ).success  # fmt: skip
 
@@ -135,15 +142,36 @@ def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, ser
     assert alone("dca_plan", "dca_orders") and len(served.sent()) == 2
 
 
-def test_a_book_traded_by_hand_has_no_plan(records, traded, served) -> None:
+def test_the_account_is_one_however_many_deployments_trade_in_it(records, traded, served) -> None:
+    write(traded, name="more")
+    deploy_policy(traded, "more", capital=Decimal(2000))
+    records.add_dynamic_partitions(DEPLOYMENTS, ["more"])
+    assert trade(records, traded).success and trade(records, traded, name="more").success
+    assert materialized(records, "dca_plan") == {KEY, f"more|{SESSION}"}
+    for asset in ("broker_account", "reconciliation", "closing_reconciliation"):
+        assert materialized(records, asset) == {ACCOUNT}
+    assert metadata(records, "broker_account", ACCOUNT)["cash"] != "10000"  # as the second found it
+
+
+def test_a_book_is_no_deployment(records, traded, served) -> None:
+    records.add_dynamic_partitions(DEPLOYMENTS, ["local"])
     assert not trade(records, traded, name="local").success and served.sent() == []
+
+
+def test_the_tables_of_a_past_session_are_made_without_a_broker(records, traded, served, monkeypatch) -> None:
+    assert trade(records, traded).success
+    monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", "http://127.0.0.1:9")
+    assert run_job(records, traded, "attribute_session", partition_key=account_key("local", SESSION)).success
+    told = metadata(records, "live_ledger", ACCOUNT)
+    assert told["broker"].startswith("not asked") and told["appended"] == 0
+    assert metadata(records, "strategy_performance", ACCOUNT)["dagster/row_count"] == 1
 
 
 def test_a_promoted_strategy_is_one_lineage_too(studio: Studio) -> None:  # noqa: F811
     studio.deploy("keep")
     studio.served.admin.until("open")
     with instance(studio.project) as records:
-        follow_deployments(studio.project, records)
+        records.add_dynamic_partitions(DEPLOYMENTS, ["keep"])
         records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
         key = live_key("keep", "2026-01-06")
         for _ in range(2):
@@ -152,7 +180,9 @@ def test_a_promoted_strategy_is_one_lineage_too(studio: Studio) -> None:  # noqa
         told = metadata(records, "live_snapshot", str(key))
         assert told["pulse"] == "2026-01-05" and told["snapshot_hash"] == version(records, "live_snapshot", str(key))
         assert metadata(records, "strategy_orders", str(key))["status"] == "DONE"
-        assert checks(records, "attribution_report", "equals_the_broker") == {str(key): True}
+        account = account_key("local", "2026-01-06")
+        assert run_job(records, studio.project, "attribute_session", partition_key=account).success
+        assert checks(records, "attribution_report", "equals_the_broker") == {str(account): True}
         studio.served.admin.by(600)
         request = tick(records, studio.project, trade_strategies, "2026-01-06 09:40")
         assert isinstance(request, dg.SkipReason) and "decided already" in request.skip_message
@@ -166,7 +196,7 @@ def test_bars_that_block_are_told_in_the_book_and_by_the_check(studio: Studio) -
     studio.deploy("keep", snapshot=lp.seal(halved, snapshot_id="halved", root=studio.project.snapshots))
     studio.served.admin.until("open")
     with instance(studio.project) as records:
-        follow_deployments(studio.project, records)
+        records.add_dynamic_partitions(DEPLOYMENTS, ["keep"])
         records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
         key = live_key("keep", "2026-01-06")
         assert not run_job(records, studio.project, "trade_strategy", partition_key=key).success
@@ -355,8 +385,8 @@ def test_attribution_starts_when_fills_arrive(records, traded, served) -> None:
     found = ask(cursor)
     (request,) = found.run_requests
     assert request.partition_key == f"local|{SESSION}"
-    assert run_job(records, traded, "attribute_session", partition_key=live_key("local", SESSION)).success
-    assert metadata(records, "strategy_performance", f"local|{SESSION}")["dagster/row_count"] == 1
+    assert run_job(records, traded, "attribute_session", partition_key=account_key("local", SESSION)).success
+    assert metadata(records, "strategy_performance", ACCOUNT)["dagster/row_count"] == 1
     assert isinstance(ask(found.cursor), dg.SkipReason)
 
 
@@ -385,15 +415,21 @@ def test_the_partitions_follow_the_files(traded) -> None:
                 dg.build_sensor_context(instance=records, resources=resources(traded), cursor=cursor)
             )
 
+        nothing = ask(None)  # four policies lie there, and nobody deployed them
+        assert nothing.dynamic_partitions_requests == [] and nothing.asset_events == []
+        write(traded)
+        deploy_policy(traded, "core")
         first = ask(None)
         (request,) = first.dynamic_partitions_requests
-        assert set(request.partition_keys) == {"aggressive", "balanced", "conservative", "core"}
+        assert set(request.partition_keys) == {"core"}
         assert {event.partition for event in first.asset_events} == set(request.partition_keys)
         records.add_dynamic_partitions(DEPLOYMENTS, request.partition_keys)
         assert ask(first.cursor).skip_reason is not None
         write(traded, targets=[{"symbol": "VTI", "targetWeight": 1}])
         event, _ = ask(first.cursor).asset_events
         assert event.partition == "core" and CORE["targets"] != 1
+        records.add_dynamic_partitions(DEPLOYMENTS, ["balanced"])  # a policy that somebody traded by its name
+        assert {event.partition for event in ask(first.cursor).asset_events} == {"core", "balanced"}
 
 
 def trade_policy_job() -> dg.JobDefinition:

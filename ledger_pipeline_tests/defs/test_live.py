@@ -22,7 +22,7 @@ from ledger_pipeline.definitions import defs
 from ledger_pipeline.defs import live
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
-from ledger_pipeline.defs.partitions import DEPLOYMENTS, SESSIONS, live_key
+from ledger_pipeline.defs.partitions import BOOKS, SESSIONS, account_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.desk import open_desk, read_book, session_file
@@ -43,7 +43,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 def records(traded: Project) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of the project, with the partitions of two sessions."""
     with instance(traded) as one:
-        one.add_dynamic_partitions(DEPLOYMENTS, ["local"])
+        one.add_dynamic_partitions(BOOKS, ["local"])
         one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])
         yield one
 
@@ -63,7 +63,7 @@ def submit(
     """A run of the job submit_orders."""
     run_config = config(*(legs or (BUY,)), **options.pop("settings", {}))
     return run_job(
-        records, project, "submit_orders", partition_key=live_key("local", session), run_config=run_config, **options
+        records, project, "submit_orders", partition_key=account_key("local", session), run_config=run_config, **options
     )
 
 
@@ -128,14 +128,14 @@ def test_an_order_that_is_open_is_shown_and_its_later_fill_taken_in(records, tra
     assert (waiting["symbol"], waiting["status"]) == ("VTI", "OPEN")
     served.admin.settings(matching="auto")
     served.admin.by(1)
-    assert run_job(records, traded, "collect_fills", partition_key=live_key("local", SESSION)).success
+    assert run_job(records, traded, "collect_fills", partition_key=account_key("local", SESSION)).success
     assert metadata(records, "live_ledger", KEY)["appended"] == 1
     assert json.loads(session_file(traded, None, SESSION, "open_orders.json").read_text()) == []
     assert posts(served) == 1
 
 
 def test_the_job_that_reconciles_sends_nothing(records, traded, served) -> None:
-    assert run_job(records, traded, "reconcile_session", partition_key=live_key("local", SESSION)).success
+    assert run_job(records, traded, "reconcile_session", partition_key=account_key("local", SESSION)).success
     assert materialized(records, "session_orders") == set() and posts(served) == 0
     assert kinds(traded)[-1] == "RECONCILED"
 
@@ -182,7 +182,7 @@ def test_other_legs_for_the_same_decision_are_refused(records, traded, served) -
 
 
 TAGS = {
-    "dagster/partition": KEY, "dagster/partition/deployment": "local", "dagster/partition/session": SESSION,
+    "dagster/partition": KEY, "dagster/partition/book": "local", "dagster/partition/session": SESSION,
 }  # fmt: skip
 
 
@@ -250,7 +250,7 @@ def test_session_orders_alone_refuses_a_past_session(records, traded, served) ->
         made = [getattr(live, asset) for asset in ASSETS]
         return dg.materialize(
             made, selection=["session_orders"], instance=records, resources=resources(traded),
-            partition_key=live_key("local", session),
+            partition_key=account_key("local", session),
             run_config=config(BUY), raise_on_error=False,
         )  # fmt: skip
 
@@ -284,9 +284,9 @@ def test_what_follows_from_the_book_is_made_again_for_a_past_session(records, tr
     served.admin.price("VTI", 250)  # the guardrails of `core` hold for orders by hand: yesterday's price is too old
     assert submit(records, traded, session="2026-01-06").success and posts(served) == 2
     before = version(records, "live_positions", KEY)
-    (said,) = failures(run_job(records, traded, "reconcile_session", partition_key=live_key("local", SESSION)))
+    (said,) = failures(run_job(records, traded, "reconcile_session", partition_key=account_key("local", SESSION)))
     assert "its materialisation" in said
-    assert run_job(records, traded, "collect_fills", partition_key=live_key("local", SESSION)).success
+    assert run_job(records, traded, "collect_fills", partition_key=account_key("local", SESSION)).success
     assert version(records, "live_positions", KEY) == before  # what it held then, not what it holds now
     assert metadata(records, "live_ledger", KEY)["appended"] == 0
     assert json.loads(session_file(traded, None, SESSION, "live_positions.json").read_text())["cash"] == "9324"
