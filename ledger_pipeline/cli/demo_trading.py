@@ -31,7 +31,7 @@ POLICY = {
     "targets": [{"symbol": "AAPL", "targetWeight": 0.6}, {"symbol": "IBM", "targetWeight": 0.4}],
     "maxInvestAmountUsd": 250,
     "drift": {"kind": "band", "maxAbsPct": 0.5},
-    "schedule": {"every": "week", "nth": 1, "minutesAfterOpen": 10},
+    "schedule": {"every": "session", "minutesAfterOpen": 10},
     "guardrails": {"warnOnly": ["large_order", "position_limit", "concentration"]},
 }  # fmt: skip
 DEPLOYED = (*PROMOTED, SAVER)
@@ -75,9 +75,9 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                 if session.month != month:
                     _ask(admin, "/admin/activities", {"type": "CSD", "amount": DEPOSIT})
                     month = session.month
+                read_account(trading, desk)
+                clean &= bool(read_reconciliation(trading, desk, "reconciliation").checks["no_breaks"]["passed"])
                 if number < SESSIONS:
-                    read_account(trading, desk)
-                    clean &= bool(read_reconciliation(trading, desk, "reconciliation").checks["no_breaks"]["passed"])
                     for deployment in deployments:
                         made = plan_session(project, desk, deployment).decision
                         if made.status == "PLANNED":
@@ -85,6 +85,8 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                         elif made.status == "BLOCKED":
                             tell(f"{session} {deployment.name} blocked: {'; '.join(made.reasons)}")
             if number == SESSIONS:
+                tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
+                record_sessions(project, BOOK, past)
                 for name in DEPLOYED:
                     trade_deployment(project, name, exchange_url=url)
             else:
@@ -96,8 +98,6 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
             made = attribution_at(desk.book)
             symbols = sorted({symbol for _, symbol in desk.book.state.positions})
             prices = {name: trade.price for name, trade in desk.broker.latest_trades(symbols).items()}
-    tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
-    record_sessions(project, BOOK, past)
     book = read_book(project, BOOK)
     return {
         "book": book.place,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ledger_pipeline.defs.content import Content
 from ledger_pipeline.defs.live import account_asset, keep
-from ledger_pipeline.defs.partitions import accounts, live_parts, partitioned_check
+from ledger_pipeline.defs.partitions import account_sessions, live_parts, partitioned_check
 from ledger_pipeline.defs.resources import TradingResource
 from ledger_pipeline.defs.tables import rows_table
 
@@ -95,11 +95,13 @@ def entries_content(attribution: "Attribution", path: str) -> Content:
         partitioned_check(
             "strategy_lots",
             "adds_up",
-            accounts,
+            account_sessions,
             "Lots, parts and entries add up to each other, exactly.",
             blocking=True,
         ),
-        partitioned_check("strategy_lots", "attributed", accounts, "Of every sale it is known whose shares were sold."),
+        partitioned_check(
+            "strategy_lots", "attributed", account_sessions, "Of every sale it is known whose shares were sold."
+        ),
     ],
     **account_asset("attribute", "parquet", "attribution", "ledger"),
 )
@@ -141,7 +143,10 @@ def lots_content(attribution: "Attribution", path: str) -> Content:
     deps=[strategy_lots, "closing_reconciliation"],
     check_specs=[
         partitioned_check(
-            "attribution_report", "equals_the_broker", accounts, "Shares by strategy add up to the broker's, exactly."
+            "attribution_report",
+            "equals_the_broker",
+            account_sessions,
+            "Shares by strategy add up to the broker's, exactly.",
         )
     ],
     **account_asset("attribute", "json", "attribution", "trading"),

@@ -1,404 +1,35 @@
-"""deployment -> dca_plan -> dca_orders, and deployment -> live_snapshot -> strategy_decision -> strategy_orders.
-
-A policy is planned with the account, a promoted strategy decides on the sealed bars of the session; both are checked by
-the same guardrails before anything is sent. What is decided stands in the book, so making a partition again decides
-nothing twice; a session that is not on is never decided.
-"""
-
-from datetime import date
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+"""What trades by itself, as files that the user wrote: deployed policies and deployed strategies."""
 
 import dagster as dg
-from pydantic import Field
 
-from ledger_pipeline.defs.content import Content
-from ledger_pipeline.defs.live import (
-    OWNERS,
-    keep,
-    live_asset,
-    of_the_session,
-    only_now,
-    record_after,
-    record_before,
-)
-from ledger_pipeline.defs.partitions import (
-    DEPLOYMENTS,
-    deployments,
-    live,
-    live_parts,
-    partitioned_check,
-)
-from ledger_pipeline.defs.resources import ProjectResource, TradingResource
-from ledger_pipeline.defs.run_tags import label_run
-from ledger_pipeline.defs.tables import rows_table
+from ledger_pipeline.defs.live import OWNERS
+from ledger_pipeline.defs.partitions import POLICIES, STRATEGIES, policies, strategies
+from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.versions import written
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+ASSETS = {POLICIES: "deployed_policy", STRATEGIES: "deployed_strategy"}
 
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.market.snapshot import Snapshot
-    from ledger_pipeline.trading.deployment.decision import Decision
-    from ledger_pipeline.trading.deployment.deployment import Deployment
-
-# The names of trading.policy.GUARDRAILS, written out: loading the graph reads no policy.
-GUARDRAILS = (
-    "position_limit", "concentration", "daily_spend", "monthly_spend", "large_order", "order_count", "buying_power",
-    "price_collar", "stale_price", "market_closed", "allow_list",
-)  # fmt: skip
-NOT_ASKED = "not asked: nothing is sent, or the limit is off"
-_PAST = "a past session is never decided, and sends no order"
-
-deployment = dg.AssetSpec(
-    "deployment",
-    partitions_def=deployments,
-    deps=[dg.AssetDep("run_ledger", partition_mapping=dg.AllPartitionMapping())],
+deployed_policy = dg.AssetSpec(
+    "deployed_policy",
+    partitions_def=policies,
     group_name="decide",
     kinds={"yaml", "json"},
     owners=OWNERS,
     tags={"layer": "written"},
-    description="What trades by itself: strategies/deployments/<name>.yaml, or a policy. A promoted one pins the "
-    "run it was researched with. The data version is the hash of all that decides.",
+    description="A policy that trades by itself: strategies/deployments/<name>.yaml and the policy that it names. The "
+    "data version is the hash of all that decides.",
 )
-
-
-def _checks(asset: str) -> list[dg.AssetCheckSpec]:
-    told = "Asked of the whole decision before it is sent, and of each order again; what cannot be computed blocks."
-    decided = partitioned_check(asset, "decided", live, "Nothing kept it from being decided.", blocking=True)
-    return [decided, *(partitioned_check(asset, name, live, told, blocking=True) for name in GUARDRAILS)]
-
-
-class Granularity(StrEnum):
-    """How often something decides: as its schedule says, or a word of trading.deployment.decision.GRANULARITIES."""
-
-    as_scheduled = ""
-    hourly = "hourly"
-    daily = "daily"
-    weekly = "weekly"
-    monthly = "monthly"
-    quarterly = "quarterly"
-
-
-class DecisionConfig(dg.Config):
-    """What a person may say of a decision."""
-
-    granularity: Granularity = Field(default=Granularity.as_scheduled, description="How often it decides.")
-    again: str = Field(default="", description="A reason to decide once more in a period that is used up.")
-    dry_run: bool = Field(default=False, description="Only show what would be decided; nothing is recorded or sent.")
-
-
-class OrdersConfig(dg.Config):
-    """How long orders are followed."""
-
-    timeout: float = Field(
-        default=300.0, description="Seconds to wait for fills; live_ledger follows what is open then."
-    )
-
-
-@dg.asset(
-    deps=[*of_the_session("reconciliation"), deployment],
-    check_specs=_checks("dca_plan"),
-    **live_asset("decide", "json", "trading"),
+deployed_strategy = dg.AssetSpec(
+    "deployed_strategy",
+    partitions_def=strategies,
+    deps=[dg.AssetDep("run_ledger", partition_mapping=dg.AllPartitionMapping())],
+    group_name="decide",
+    kinds={"yaml"},
+    owners=OWNERS,
+    tags={"layer": "written"},
+    description="A promoted strategy that trades by itself: strategies/deployments/<name>.yaml pins the run that it "
+    "was researched with. The data version is the hash of all that decides.",
 )
-def dca_plan(
-    context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource
-) -> dg.MaterializeResult:
-    """What the policy buys with the cash of the account, and why: amounts, weights, reasons, and what the guardrails
-    say of it. Recorded in the book when it is nothing, and with its orders when it is something.
-    """
-    return _decide(context, config, trading, "policy")
-
-
-@dg.asset(
-    deps=[dca_plan],
-    **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}),
-)
-def dca_orders(
-    context: dg.AssetExecutionContext, config: OrdersConfig, trading: TradingResource
-) -> dg.MaterializeResult:
-    """The legs of the plan as orders, each sent at most once whatever happens, and followed until its fills add up."""
-    return _work(context, config, trading)
-
-
-@dg.asset(
-    deps=[*of_the_session("reconciliation"), deployment],
-    check_specs=[
-        partitioned_check(
-            "live_snapshot", "live_quality", live, "New bars, not restated, without errors or jumps.", blocking=True
-        )
-    ],
-    **live_asset("decide", "parquet", "market", "trading"),
-)
-def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
-    """The bars up to the last session that is over, checked and sealed: what a promoted strategy decides on."""
-    from ledger_pipeline.trading.deployment.decision import Decision
-    from ledger_pipeline.trading.deployment.session import seal_session
-
-    made, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
-    if _over(trading, made, session):
-        return sealed_content(trading, made, session).result()
-    with trading.desk(made.name) as desk:
-        only_now(desk, context.partition_key, _PAST)
-        label_run(context, deployment=made.name, session=session, book=desk.book.name)
-        bars = seal_session(trading.project, desk, made)
-    if isinstance(bars, Decision):
-        text = "; ".join(bars.reasons)
-        return Content("blocked", {"blocked": text}, {"live_quality": {"passed": False, "description": text}}).result()
-    return _bars_content(bars.snapshot, bars.pulse.isoformat()).result()
-
-
-def sealed_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
-    """The bars that a strategy decided on in a session that is over. dg.Failure when none were sealed."""
-    from ledger_pipeline.errors import NotFoundError
-    from ledger_pipeline.market.snapshot import open_snapshot
-    from ledger_pipeline.trading.deployment.bars import live_id
-
-    try:
-        snapshot = open_snapshot(live_id(made.name, date.fromisoformat(session)), root=trading.project.live_snapshots)
-    except NotFoundError:
-        raise dg.Failure(
-            f"no bars were sealed for {made.name} in session {session}, which is over; {_PAST}.", allow_retries=False
-        ) from None
-    return _bars_content(snapshot, str(snapshot.manifest["last"])[:10])
-
-
-def _bars_content(snapshot: "Snapshot", pulse: str) -> Content:
-    return Content(
-        snapshot.hash,
-        {
-            "pulse": pulse,
-            "dagster/row_count": snapshot.manifest["rows"]["bars"],
-            "source": dg.MetadataValue.json(snapshot.manifest["source"]),
-            "snapshot_hash": snapshot.hash,
-            "path": dg.MetadataValue.path(str(snapshot.path)),
-        },
-        {"live_quality": {"passed": True, "description": "sealed"}},
-    )
-
-
-@dg.asset(
-    deps=[live_snapshot, *of_the_session("reconciliation"), deployment],
-    check_specs=_checks("strategy_decision"),
-    **live_asset("decide", "json", "trading", "simulation", "strategy", "features"),
-)
-def strategy_decision(
-    context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource
-) -> dg.MaterializeResult:
-    """What the promoted strategy decides on the sealed bars: targets, the difference from its own lots, and what the
-    guardrails say of it.
-    """
-    return _decide(context, config, trading, "strategy")
-
-
-@dg.asset(
-    deps=[strategy_decision],
-    **live_asset("order", "json", "trading", op_tags={"dagster/max_retries": "0"}),
-)
-def strategy_orders(
-    context: dg.AssetExecutionContext, config: OrdersConfig, trading: TradingResource
-) -> dg.MaterializeResult:
-    """The legs of the decision as orders, each sent at most once whatever happens, and followed until its fills add
-    up.
-    """
-    return _work(context, config, trading)
-
-
-def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kind: str) -> "Deployment":
-    """The deployment of the partition; it must be of the kind (policy or strategy) that the asset is for."""
-    from ledger_pipeline.errors import InputError
-
-    made = trading.deployment(live_parts(context.partition_key)[0])
-    if (made.policy is not None) != (kind == "policy"):
-        raise InputError(
-            f"{made.name!r} is {made.what}, not a deployed {kind}; materialise the assets that are for it."
-        )
-    return made
-
-
-def _over(trading: TradingResource, made: "Deployment", session: str) -> bool:
-    """Whether the book of a deployment knows that a session is over; nothing is asked of the broker then."""
-    from ledger_pipeline.errors import NotFoundError
-    from ledger_pipeline.trading.desk import read_book
-    from ledger_pipeline.trading.views import is_over
-
-    try:
-        return is_over(read_book(trading.project, made.book), date.fromisoformat(session))
-    except NotFoundError:
-        return False  # what opens the book says how it begins
-
-
-def _decide(
-    context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource, kind: str
-) -> dg.MaterializeResult:
-    from ledger_pipeline.trading.deployment.session import plan_session
-
-    made, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
-    if _over(trading, made, session):
-        return decided_content(trading, made, session).result()
-    with trading.desk(made.name) as desk:
-        only_now(desk, context.partition_key, _PAST)
-        label_run(context, deployment=made.name, session=session, book=desk.book.name)
-        record_before(context, trading, desk)
-        planned = plan_session(
-            trading.project, desk, made, granularity=config.granularity.value or None, again=config.again or None,
-            dry_run=config.dry_run,
-        )  # fmt: skip
-    path = trading.path(made.name, session, f"decision_{made.name}.json")
-    more = {"dry_run": config.dry_run, "resumed": planned.resumed, "settled": planned.settled}
-    keep(path, planned.decision.to_json() | more)
-    return _decision_content(planned.decision, path, settled=planned.settled).result()
-
-
-def recorded_decision(trading: TradingResource, made: "Deployment", session: str) -> "tuple[Book, Decision]":
-    """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
-    from ledger_pipeline.trading.deployment.decision import decided_events, from_json
-    from ledger_pipeline.trading.desk import read_book
-
-    book = read_book(trading.project, made.book)
-    told = [
-        event.payload["decision"]
-        for key, event in decided_events(book)
-        if key.deployment == made.name and key.session.isoformat() == session and "decision" in event.payload
-    ]
-    if not told:
-        raise dg.Failure(
-            f"{made.name} decided nothing in session {session}, which is over; {_PAST}.", allow_retries=False
-        )
-    return book, from_json(told[-1])
-
-
-def decided_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
-    """What was decided in a session that is over, from the book alone."""
-    _, decided = recorded_decision(trading, made, session)
-    path = trading.path(made.name, session, f"decision_{made.name}.json")
-    keep(path, decided.to_json() | {"dry_run": False, "resumed": True, "settled": True})
-    return _decision_content(decided, path, settled=True)
-
-
-def _decision_content(decided: "Decision", path: str, *, settled: bool) -> Content:
-    from ledger_pipeline.trading.deployment.views import decision_rows
-
-    rows = [{"guardrail": v.guardrail, "passed": v.passed, "says": v.sentence} for v in decided.verdicts]
-    return Content(
-        decided.hash or decided.status,
-        {
-            "status": f"{decided.status}, done already" if settled else decided.status,
-            "dagster/row_count": len(decided.legs),
-            "why": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.reasons) or "none"),
-            "legs": dg.MetadataValue.md(rows_table(decision_rows(decided))),
-            "guardrails": dg.MetadataValue.md(rows_table(rows)),
-            "notes": dg.MetadataValue.md("\n".join(f"- {text}" for text in decided.notes) or "none"),
-            **_picture(decided),
-            "decision": decided.key.id,
-            "run_key": decided.run_key,
-            "plan_hash": decided.hash,
-            "path": dg.MetadataValue.path(path),
-        },
-        _verdicts(decided),
-    )
-
-
-def _picture(decided: "Decision") -> dict[str, Any]:
-    """The weights of a plan, drawn."""
-    from ledger_pipeline.analytics.plots import grouped_bars, markdown_image
-    from ledger_pipeline.trading.deployment.views import weight_series
-
-    labels, series = weight_series(decided)
-    if not labels:
-        return {}
-    figure = grouped_bars(labels, series, f"Weights of {decided.key.id}", "% of cash and holdings")
-    return {"weights": dg.MetadataValue.md(markdown_image(figure, "Weights now, wanted and afterwards"))}
-
-
-def _verdicts(decided: "Decision") -> dict[str, dict[str, Any]]:
-    """The checks: whether it was decided, and each guardrail; one that only warns does not block."""
-    results: dict[str, dict[str, Any]] = {
-        "decided": {
-            "passed": decided.status != "BLOCKED" or bool(decided.verdicts),
-            "description": "; ".join(decided.reasons) or decided.status,
-        }
-    }
-    for name in GUARDRAILS:
-        mine = [verdict for verdict in decided.verdicts if verdict.guardrail == name]
-        failed = [verdict for verdict in mine if not verdict.passed]
-        blocks = any(verdict.blocks for verdict in mine)
-        results[name] = {
-            "passed": bool(mine) and not failed,  # what was not asked has passed nothing
-            "severity": dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            "description": "; ".join(verdict.sentence for verdict in failed or mine) or NOT_ASKED,
-        }
-    return results
-
-
-def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: TradingResource) -> dg.MaterializeResult:
-    import json
-    from pathlib import Path
-
-    from ledger_pipeline import progress
-    from ledger_pipeline.errors import RefusedError
-    from ledger_pipeline.trading.deployment.decision import from_json, record
-    from ledger_pipeline.trading.deployment.session import verified, work_session
-    from ledger_pipeline.trading.views import order_row
-
-    def tell(text: str) -> None:
-        context.log.info(text)
-        progress.report(0, 0, text)
-
-    name, session = live_parts(context.partition_key)
-    made = trading.deployment(name)
-    if _over(trading, made, session):
-        return worked_content(trading, made, session).result()
-    told = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
-    if told.get("dry_run"):
-        raise RefusedError(
-            f"the decision of {context.partition_key} was made to be shown only; decide again, then send."
-        )
-    decided = from_json(told)
-    with trading.desk(name) as desk:
-        only_now(desk, context.partition_key, _PAST)
-        if decided.status == "PLANNED" and decided.legs:
-            done = work_session(
-                trading.project, desk, made, verified(trading.project, desk, decided), timeout=config.timeout,
-                on_progress=tell,
-            )  # fmt: skip
-            status, notes, orders = done.status, done.notes, [order_row(order) for order in done.orders]
-        else:
-            status, notes, orders = "NO_ACTION", decided.reasons, []
-        kept = record(desk.book, decided.key) | {"outcome": status, "notes_of_orders": list(notes)}
-        path = trading.path(name, session, f"run_{name}.json")
-        keep(path, kept)
-        record_after(context, trading, desk)
-    return _orders_content(decided.key.id, status, notes, orders, path).result()
-
-
-def worked_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
-    """What became of the decision of a session that is over, from the book alone."""
-    from ledger_pipeline.trading.deployment.decision import record
-
-    book, decided = recorded_decision(trading, made, session)
-    kept = record(book, decided.key)
-    path = trading.path(made.name, session, f"run_{made.name}.json")
-    keep(path, kept | {"outcome": kept["status"], "notes_of_orders": []})
-    return _orders_content(decided.key.id, kept["status"], kept["why"], kept["execution"]["orders"], path)
-
-
-def _orders_content(
-    decision: str, status: str, notes: "Sequence[str]", orders: list[dict[str, Any]], path: str
-) -> Content:
-    from ledger_pipeline.identity import hash_json
-
-    return Content(
-        hash_json([status, orders]),
-        {
-            "status": status,
-            "dagster/row_count": len(orders),
-            "orders": dg.MetadataValue.md(rows_table(orders)),
-            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none"),
-            "decision": decision,
-            "path": dg.MetadataValue.path(path),
-        },
-    )
 
 
 @dg.sensor(
@@ -414,37 +45,42 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     import json
 
     from ledger_pipeline.errors import LedgerPipelineError
-    from ledger_pipeline.trading.deployment.deployment import deployment_names, describe, scheduled_names
+    from ledger_pipeline.trading.deployment.deployment import (
+        deployment_names,
+        describe,
+        find_deployment,
+        scheduled_names,
+    )
 
     known: dict[str, str] = json.loads(context.cursor or "{}")
-    traded = set(context.instance.get_dynamic_partitions(DEPLOYMENTS))
-    names = dict.fromkeys(
-        [*scheduled_names(project.project), *(name for name in deployment_names(project.project) if name in traded)]
-    )
-    new = [name for name in names if name not in traded]
+    traded = {name: set(context.instance.get_dynamic_partitions(name)) for name in (POLICIES, STRATEGIES)}
+    written_down = scheduled_names(project.project)
+    by_hand = [name for name in deployment_names(project.project) if name in traded[POLICIES]]
+    new: dict[str, list[str]] = {POLICIES: [], STRATEGIES: []}
     changed = []
-    for name in names:
+    for name in dict.fromkeys([*written_down, *by_hand]):
         try:
+            kind = POLICIES if find_deployment(project.project, name).policy else STRATEGIES
             told = describe(project.project, name)
         except LedgerPipelineError as error:
             context.log.error(f"deployment {name}: {error}")
             continue
+        if name not in traded[kind]:
+            new[kind].append(name)
         if known.get(name) != told["hash"]:
             known[name] = told["hash"]
             metadata = {"what": told["what"], "told": dg.MetadataValue.json(told)}
-            changed += written("deployment", name, told["hash"], metadata)
+            changed += written(ASSETS[kind], name, told["hash"], metadata)
+    asked = [definition.build_add_request(new[definition.name]) for definition in (policies, strategies)]
     return dg.SensorResult(
         asset_events=changed,
         cursor=json.dumps(known, sort_keys=True),
-        dynamic_partitions_requests=[deployments.build_add_request(new)] if new else [],
-        skip_reason=None if changed or new else dg.SkipReason("the partitions are equal to the files"),
+        dynamic_partitions_requests=[request for request in asked if request.partition_keys],
+        skip_reason=None if changed or any(new.values()) else dg.SkipReason("the partitions are equal to the files"),
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The external asset; everything else is found by itself."""
-    return dg.Definitions(
-        assets=[deployment, dca_plan, dca_orders, live_snapshot, strategy_decision, strategy_orders],
-        sensors=[deployments_follow_files],
-    )
+    """The external assets and what follows their files."""
+    return dg.Definitions(assets=[deployed_policy, deployed_strategy], sensors=[deployments_follow_files])

@@ -18,9 +18,8 @@ from ledger_pipeline.defs.partitions import (
     SAME_SESSION,
     SESSIONS,
     account_key,
-    accounts,
+    account_sessions,
     add_partitions,
-    live,
     live_parts,
     partitioned_check,
 )
@@ -39,9 +38,8 @@ _ROOMS = {"broker_account": ("trading",), "reconciliation": ("trading", "ledger"
 
 
 def live_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
-    """What all assets of deployments share. stage: account, decide, order, ledger or attribute, from left to right."""
+    """What all live assets share. stage: account, decide, order, ledger or attribute, from left to right."""
     return {
-        "partitions_def": live,
         "group_name": stage,
         "kinds": {kind},
         "owners": OWNERS,
@@ -53,7 +51,7 @@ def live_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, 
 
 def account_asset(stage: str, kind: str, *rooms: str, **options: Any) -> dict[str, Any]:
     """What all assets of accounts share."""
-    return live_asset(stage, kind, *rooms, partitions_def=accounts, **options)
+    return live_asset(stage, kind, *rooms, partitions_def=account_sessions, **options)
 
 
 def of_the_session(*assets: str) -> list[dg.AssetDep]:
@@ -122,10 +120,10 @@ def read_account(trading: TradingResource, desk: "Desk") -> Content:
     row = account_row(desk.broker.account(), desk.broker.positions())
     path = trading.account_path(desk.book.name, desk.session.isoformat(), "broker_account.json")
     keep(path, row | {"read_at": time_text(desk.now)})
-    return account_content(row, path)
+    return account_content(row, desk.broker.environment, path)
 
 
-def account_content(row: Mapping[str, Any], path: str) -> Content:
+def account_content(row: Mapping[str, Any], environment: str, path: str) -> Content:
     """An account as it was read and kept."""
     from ledger_pipeline.identity import hash_json
 
@@ -138,7 +136,7 @@ def account_content(row: Mapping[str, Any], path: str) -> Content:
             "dagster/row_count": len(row["holdings"]),
             "blocked": ", ".join(row["blocked"]) or "no",
             "holdings": dg.MetadataValue.md(rows_table(row["holdings"])),
-            "account": row["account_number"],
+            "account": f"{environment} {row['account_number']}",
             "path": dg.MetadataValue.path(path),
         },
     )
@@ -198,7 +196,7 @@ _NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; wha
 
 @dg.asset(
     deps=[broker_account],
-    check_specs=[partitioned_check("reconciliation", "no_breaks", accounts, _NO_BREAKS, blocking=True)],
+    check_specs=[partitioned_check("reconciliation", "no_breaks", account_sessions, _NO_BREAKS, blocking=True)],
     **account_asset("account", "json", *_ROOMS["reconciliation"]),
 )
 def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
@@ -376,7 +374,7 @@ def _rows_content(path: str, rows: list[dict[str, Any]], value: Any, **metadata:
 
 @dg.asset(
     deps=[live_ledger],
-    check_specs=[partitioned_check("closing_reconciliation", "no_breaks", accounts, _NO_BREAKS)],
+    check_specs=[partitioned_check("closing_reconciliation", "no_breaks", account_sessions, _NO_BREAKS)],
     **account_asset("ledger", "json", *_ROOMS["closing_reconciliation"]),
 )
 def closing_reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS, SESSIONS, account_key, add_partitions, live_key
+from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, STRATEGIES, account_key, add_partitions, live_key
 from ledger_pipeline.defs.resources import TradingResource
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
                 if wait:
                     reasons.append(f"{name}: {wait}")
                     continue
-                _add(context, DEPLOYMENTS, name, session)
+                _add(context, POLICIES if kind == "policy" else STRATEGIES, name, session)
                 tags = {"deployment": name, "session": session, "book": desk.book.name, ASKED_AT: at, "why": asked.why}
                 found.append(
                     dg.RunRequest(

@@ -12,7 +12,7 @@ from dagster._core.execution.execution_result import ExecutionResult
 from ledger_pipeline import progress
 from ledger_pipeline.defs.launch import instance, run_job, succeeded
 from ledger_pipeline.defs.live_jobs import POLICY_STEPS, STRATEGY_STEPS
-from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS
+from ledger_pipeline.defs.partitions import BOOKS, POLICIES, STRATEGIES
 from ledger_pipeline.errors import BreakError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
@@ -164,7 +164,7 @@ def schedulers(project: Project) -> list[dict[str, Any]]:
 class _Session:
     """The session that is on, of a deployment or of an account, and the runs of its jobs."""
 
-    definition: str  # of the partitions of the deployment, or of the account
+    definition: str  # the partitions of policies, strategies or accounts
 
     def __init__(self, project: Project, book: str | None, target: str | None, exchange_url: str | None) -> None:
         from ledger_pipeline.defs.resources import TradingResource
@@ -229,14 +229,13 @@ class _Account(_Session):
 class _Deployed(_Session):
     """A deployment."""
 
-    definition = DEPLOYMENTS
-
     def __init__(
         self, project: Project, name: str, book: str | None, target: str | None, exchange_url: str | None
     ) -> None:
         super().__init__(project, book, target, exchange_url)
         self.name = name
         self.deployment: Deployment = self.trading.deployment(name)
+        self.definition = POLICIES if self.deployment.policy else STRATEGIES
         with self.trading.desk(name) as desk:
             self.session = desk.session.isoformat()
 
@@ -293,10 +292,10 @@ def _read(path: str) -> Any:
 
 def _assets_of(job: Any) -> list[Any]:
     """The live assets that a job selects."""
-    from ledger_pipeline.defs import attribution, deployments, live
+    from ledger_pipeline.defs import attribution, decisions, live
 
     wanted = sorted(key.to_user_string() for key in job.selection.selected_keys)
-    modules = (live, deployments, attribution)
+    modules = (live, decisions, attribution)
     return [next(vars(module)[name] for module in modules if name in vars(module)) for name in wanted]
 
 

@@ -15,16 +15,19 @@ from dagster._core.storage.tags import (
 SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
 SESSIONS = "sessions"
-DEPLOYMENTS = "deployments"
+POLICIES = "policies"
+STRATEGIES = "strategies"
 BOOKS = "books"
 
 snapshots = dg.DynamicPartitionsDefinition(name=SNAPSHOTS)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENTS)
 trading_sessions = dg.DynamicPartitionsDefinition(name=SESSIONS)  # ISO dates in New York, added as they come
-deployments = dg.DynamicPartitionsDefinition(name=DEPLOYMENTS)  # deployment files, and policies that were traded
+policies = dg.DynamicPartitionsDefinition(name=POLICIES)  # deployed ones, and those that were traded by their name
+strategies = dg.DynamicPartitionsDefinition(name=STRATEGIES)  # promoted ones
 books = dg.DynamicPartitionsDefinition(name=BOOKS)  # the ids of books that are traded
-live = dg.MultiPartitionsDefinition({"deployment": deployments, "session": trading_sessions})
-accounts = dg.MultiPartitionsDefinition({"book": books, "session": trading_sessions})
+policy_sessions = dg.MultiPartitionsDefinition({"deployment": policies, "session": trading_sessions})
+strategy_sessions = dg.MultiPartitionsDefinition({"deployment": strategies, "session": trading_sessions})
+account_sessions = dg.MultiPartitionsDefinition({"book": books, "session": trading_sessions})
 with warnings.catch_warnings():  # Dagster says at each that the class is in beta
     warnings.simplefilter("ignore", dg.BetaWarning)
     SAME_SESSION = dg.MultiPartitionMapping(

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
-from ledger_pipeline.defs import attribution, deployments, live
+from ledger_pipeline.defs import attribution, decisions, live
 from ledger_pipeline.defs.content import Content
-from ledger_pipeline.defs.deployments import NOT_ASKED
+from ledger_pipeline.defs.decisions import NOT_ASKED
 from ledger_pipeline.defs.partitions import (
     BOOKS,
-    DEPLOYMENTS,
+    POLICIES,
     SESSIONS,
+    STRATEGIES,
     account_key,
     add_partitions,
     live_key,
@@ -61,7 +62,8 @@ def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading:
     label_run(context, book=config.book, session=sessions)
     add_partitions(context.instance, SESSIONS, *sessions)
     add_partitions(context.instance, BOOKS, config.book)
-    add_partitions(context.instance, DEPLOYMENTS, *(made.name for made in traded))
+    for made in traded:
+        add_partitions(context.instance, POLICIES if made.policy else STRATEGIES, made.name)
     for number, session in enumerate(sessions):
         progress.report(number, len(sessions), session)
         if not _is_over(book, session):
@@ -98,12 +100,12 @@ def _is_over(book: "Book", session: str) -> bool:
 
 
 def _of_deployment(trading: TradingResource, made: "Deployment", session: str) -> dict[str, Content]:
-    decided = _asked(deployments.decided_content(trading, made, session))
-    orders = deployments.worked_content(trading, made, session)
+    decided = _asked(decisions.decided_content(trading, made, session))
+    orders = decisions.worked_content(trading, made, session)
     if made.policy:
         return {"dca_plan": decided, "dca_orders": orders}
     try:
-        bars = {"live_snapshot": deployments.sealed_content(trading, made, session)}
+        bars = {"live_snapshot": decisions.sealed_content(trading, made, session)}
     except dg.Failure:
         bars = {}  # it was blocked before there were any
     return {**bars, "strategy_decision": decided, "strategy_orders": orders}
@@ -124,7 +126,8 @@ def _of_account(trading: TradingResource, book: "Book", name: str, session: str,
     contents = {}
     account, reconciled = Path(path("broker_account.json")), Path(path("reconciliation.json"))
     if account.is_file():
-        contents["broker_account"] = live.account_content(json.loads(account.read_text("utf-8")), str(account))
+        row = json.loads(account.read_text("utf-8"))
+        contents["broker_account"] = live.account_content(row, book.state.environment or "", str(account))
     if reconciled.is_file():
         result = json.loads(reconciled.read_text("utf-8"))
         table = rows_table(result["compared"])
@@ -144,6 +147,6 @@ def _of_account(trading: TradingResource, book: "Book", name: str, session: str,
 
 
 def _code_version(asset: str) -> str:
-    module = next(module for module in (live, deployments, attribution) if asset in vars(module))
+    module = next(module for module in (live, decisions, attribution) if asset in vars(module))
     (code,) = set(vars(module)[asset].code_versions_by_key.values())
     return str(code)

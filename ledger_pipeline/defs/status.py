@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dg.asset(
-    deps=["deployment", "live_ledger"],
+    deps=["deployed_policy", "deployed_strategy", "live_ledger"],
     group_name="ledger",
     kinds={"json"},
     owners=OWNERS,

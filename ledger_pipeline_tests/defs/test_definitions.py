@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ledger_pipeline.definitions import defs
-from ledger_pipeline.defs import deployments
+from ledger_pipeline.defs import decisions
 from ledger_pipeline.trading.planning.policy import GUARDRAILS
 from ledger_pipeline_tests.projects import CHECKOUT, environment
 
@@ -33,14 +33,15 @@ metrics           | results  | json           | {RUNS}      | equity,fills,trade
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
-deployment        | decide   | json,yaml      | deployments | run_ledger                 |
+deployed_policy   | decide   | json,yaml      | policies    |                            |
+deployed_strategy | decide   | yaml           | strategies  | run_ledger                 |
 broker_account    | account  | json           | {ACCOUNT}      |                            |
 reconciliation    | account  | json           | {ACCOUNT}      | broker_account             | no_breaks!
 session_orders    | order    | json           | {ACCOUNT}      | reconciliation             |
-dca_plan          | decide    | json          | {LIVE}      | deployment,reconciliation  | {GUARDED}
+dca_plan          | decide    | json          | {LIVE}      | deployed_policy,reconciliation | {GUARDED}
 dca_orders        | order     | json          | {LIVE}      | dca_plan                   |
-live_snapshot     | decide    | parquet       | {LIVE}      | deployment,reconciliation  | live_quality!
-strategy_decision | decide    | json          | {LIVE}      | deployment,live_snapshot,reconciliation | {GUARDED}
+live_snapshot     | decide    | parquet       | {LIVE}      | deployed_strategy,reconciliation | live_quality!
+strategy_decision | decide    | json          | {LIVE}      | deployed_strategy,live_snapshot,reconciliation | {GUARDED}
 strategy_orders   | order     | json          | {LIVE}      | strategy_decision          |
 live_ledger       | ledger   | parquet        | {ACCOUNT}      | dca_orders,reconciliation,session_orders,strategy_orders |
 open_orders       | ledger   | json           | {ACCOUNT}      | live_ledger                |
@@ -50,7 +51,7 @@ trade_entries     | attribute | parquet     | {ACCOUNT}      | live_ledger      
 strategy_lots     | attribute | parquet     | {ACCOUNT}      | trade_entries              | adds_up!,attributed
 attribution_report | attribute | json       | {ACCOUNT}      | closing_reconciliation,strategy_lots | equals_the_broker
 strategy_performance | attribute | json     | {ACCOUNT}      | strategy_lots              |
-trading_status    | ledger   | json           |             | deployment,live_ledger     | on_time
+trading_status    | ledger   | json           |             | deployed_policy,deployed_strategy,live_ledger | on_time
 """
 
 LOADING = """
@@ -101,7 +102,7 @@ def test_the_graph_is_this_one(graph) -> None:
 
 
 def test_the_checks_are_the_guardrails_of_policies() -> None:
-    assert deployments.GUARDRAILS == GUARDRAILS
+    assert decisions.GUARDRAILS == GUARDRAILS
 
 
 def test_the_graph_is_one(graph) -> None:

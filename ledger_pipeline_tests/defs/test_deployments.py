@@ -12,10 +12,11 @@ import dagster as dg
 import pytest
 
 from ledger_pipeline.definitions import defs
-from ledger_pipeline.defs.deployments import GUARDRAILS, deployments_follow_files
+from ledger_pipeline.defs.decisions import GUARDRAILS
+from ledger_pipeline.defs.deployments import deployments_follow_files
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import ATTEMPTS, alert, attribute_fills, trade_policies, trade_strategies
-from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS, SESSIONS, account_key, live_key
+from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, STRATEGIES, account_key, live_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.promote import deploy_policy
@@ -42,7 +43,7 @@ def records(traded: Project) -> Iterator[dg.DagsterInstance]:
     write(traded)
     deploy_policy(traded, "core")
     with instance(traded) as one:
-        one.add_dynamic_partitions(DEPLOYMENTS, ["core"])
+        one.add_dynamic_partitions(POLICIES, ["core"])
         one.add_dynamic_partitions(BOOKS, ["local"])
         one.add_dynamic_partitions(SESSIONS, [BEFORE, SESSION])
         yield one
@@ -125,11 +126,11 @@ def test_a_break_stops_the_plan(records, traded, served) -> None:
 def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, served) -> None:
     config = {"ops": {"dca_plan": {"config": {"dry_run": True}}}}
     assert not trade(records, traded, run_config=config).success  # shown only: it is not to be sent
-    from ledger_pipeline.defs import deployments
+    from ledger_pipeline.defs import decisions
 
     def alone(*names: str) -> bool:
         return dg.materialize(
-            [getattr(deployments, name) for name in DECIDED], selection=list(names), instance=records, resources=resources(traded),
+            [getattr(decisions, name) for name in DECIDED], selection=list(names), instance=records, resources=resources(traded),
             partition_key=live_key("core", SESSION), raise_on_error=False,
         ).success  # fmt: skip
 
@@ -145,7 +146,7 @@ def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, ser
 def test_the_account_is_one_however_many_deployments_trade_in_it(records, traded, served) -> None:
     write(traded, name="more")
     deploy_policy(traded, "more", capital=Decimal(2000))
-    records.add_dynamic_partitions(DEPLOYMENTS, ["more"])
+    records.add_dynamic_partitions(POLICIES, ["more"])
     assert trade(records, traded).success and trade(records, traded, name="more").success
     assert materialized(records, "dca_plan") == {KEY, f"more|{SESSION}"}
     for asset in ("broker_account", "reconciliation", "closing_reconciliation"):
@@ -154,7 +155,7 @@ def test_the_account_is_one_however_many_deployments_trade_in_it(records, traded
 
 
 def test_a_book_is_no_deployment(records, traded, served) -> None:
-    records.add_dynamic_partitions(DEPLOYMENTS, ["local"])
+    records.add_dynamic_partitions(POLICIES, ["local"])
     assert not trade(records, traded, name="local").success and served.sent() == []
 
 
@@ -171,7 +172,7 @@ def test_a_promoted_strategy_is_one_lineage_too(studio: Studio) -> None:  # noqa
     studio.deploy("keep")
     studio.served.admin.until("open")
     with instance(studio.project) as records:
-        records.add_dynamic_partitions(DEPLOYMENTS, ["keep"])
+        records.add_dynamic_partitions(STRATEGIES, ["keep"])
         records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
         key = live_key("keep", "2026-01-06")
         for _ in range(2):
@@ -196,7 +197,7 @@ def test_bars_that_block_are_told_in_the_book_and_by_the_check(studio: Studio) -
     studio.deploy("keep", snapshot=lp.seal(halved, snapshot_id="halved", root=studio.project.snapshots))
     studio.served.admin.until("open")
     with instance(studio.project) as records:
-        records.add_dynamic_partitions(DEPLOYMENTS, ["keep"])
+        records.add_dynamic_partitions(STRATEGIES, ["keep"])
         records.add_dynamic_partitions(SESSIONS, ["2026-01-06"])
         key = live_key("keep", "2026-01-06")
         assert not run_job(records, studio.project, "trade_strategy", partition_key=key).success
@@ -423,12 +424,12 @@ def test_the_partitions_follow_the_files(traded) -> None:
         (request,) = first.dynamic_partitions_requests
         assert set(request.partition_keys) == {"core"}
         assert {event.partition for event in first.asset_events} == set(request.partition_keys)
-        records.add_dynamic_partitions(DEPLOYMENTS, request.partition_keys)
+        records.add_dynamic_partitions(POLICIES, request.partition_keys)
         assert ask(first.cursor).skip_reason is not None
         write(traded, targets=[{"symbol": "VTI", "targetWeight": 1}])
         event, _ = ask(first.cursor).asset_events
         assert event.partition == "core" and CORE["targets"] != 1
-        records.add_dynamic_partitions(DEPLOYMENTS, ["balanced"])  # a policy that somebody traded by its name
+        records.add_dynamic_partitions(POLICIES, ["balanced"])  # a policy that somebody traded by its name
         assert {event.partition for event in ask(first.cursor).asset_events} == {"core", "balanced"}
 
 

@@ -66,7 +66,7 @@ def test_trading_has_its_jobs_and_the_same_config_makes_it_again(traded, served)
 def test_choices_are_offered_as_choices(field) -> None:
     from ledger_pipeline.attribution.attribute import UNTAGGED
     from ledger_pipeline.defs.attribution import AttributionConfig, LotOrder, Untagged
-    from ledger_pipeline.defs.deployments import DecisionConfig, Granularity
+    from ledger_pipeline.defs.decisions import DecisionConfig, Granularity
     from ledger_pipeline.trading.deployment.decision import GRANULARITIES
 
     kinds = {"granularity": (DecisionConfig, Granularity, ("", *GRANULARITIES)),

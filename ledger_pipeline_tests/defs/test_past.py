@@ -7,7 +7,7 @@ import pytest
 
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_launch import record_sessions
-from ledger_pipeline.defs.partitions import BOOKS, DEPLOYMENTS, SESSIONS, account_key, live_key
+from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, account_key, live_key
 from ledger_pipeline.errors import LedgerPipelineError
 from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.desk import read_book
@@ -61,7 +61,7 @@ def test_the_job_records_plan_orders_tables_without_a_broker(over, served, monke
 def test_the_assets_of_a_past_session_come_from_the_book(over, served, monkeypatch) -> None:
     monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", "http://127.0.0.1:9")
     with instance(over) as records:
-        records.add_dynamic_partitions(DEPLOYMENTS, ["core"])
+        records.add_dynamic_partitions(POLICIES, ["core"])
         records.add_dynamic_partitions(BOOKS, ["local"])
         records.add_dynamic_partitions(SESSIONS, ["2026-01-02", DAY])
         assert run_job(records, over, "trade_policy", partition_key=live_key("core", DAY)).success

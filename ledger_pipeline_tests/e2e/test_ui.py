@@ -38,7 +38,7 @@ SHOWN = {
          "result_shards", "comparison_report"),
     ),
     "account": (("account",), ("broker_account", "reconciliation")),
-    "decide": (("decide",), ("deployment", "dca_plan", "live_snapshot", "strategy_decision")),
+    "decide": (("decide",), ("deployed_policy", "deployed_strategy", "dca_plan", "live_snapshot", "strategy_decision")),
     "order": (("order",), ("dca_orders", "strategy_orders", "session_orders")),
     "ledger": (
         ("ledger",), ("live_ledger", "open_orders", "live_positions", "closing_reconciliation", "trading_status"),
