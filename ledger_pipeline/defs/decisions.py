@@ -15,10 +15,10 @@ from pydantic import Field
 
 from ledger_pipeline.defs.content import Content
 from ledger_pipeline.defs.live import (
+    desk_if_on,
     keep,
     live_asset,
     of_the_session,
-    only_now,
     record_after,
     record_before,
 )
@@ -127,11 +127,11 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
     from ledger_pipeline.trading.deployment.session import seal_session
 
     made, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
-    if _over(trading, made, session):
-        return sealed_content(trading, made, session).result()
-    with trading.desk(made.name) as desk:
-        only_now(desk, context.partition_key, _PAST)
-        label_run(context, deployment=made.name, session=session, book=desk.book.name)
+    label_run(context, deployment=made.name, session=session)
+    with desk_if_on(trading.desk(made.name), _book(trading, made), session) as desk:
+        if isinstance(desk, str):
+            return sealed_content(trading, made, session).result()
+        label_run(context, book=desk.book.name)
         bars = seal_session(trading.project, desk, made)
     if isinstance(bars, Decision):
         text = "; ".join(bars.reasons)
@@ -207,16 +207,10 @@ def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kin
     return made
 
 
-def _over(trading: TradingResource, made: "Deployment", session: str) -> bool:
-    """Whether the book of a deployment knows that a session is over; nothing is asked of the broker then."""
-    from ledger_pipeline.errors import NotFoundError
+def _book(trading: TradingResource, made: "Deployment") -> "Book":
     from ledger_pipeline.trading.desk import read_book
-    from ledger_pipeline.trading.views import is_over
 
-    try:
-        return is_over(read_book(trading.project, made.book), date.fromisoformat(session))
-    except NotFoundError:
-        return False  # what opens the book says how it begins
+    return read_book(trading.project, made.book)
 
 
 def _decide(
@@ -225,11 +219,11 @@ def _decide(
     from ledger_pipeline.trading.deployment.session import plan_session
 
     made, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
-    if _over(trading, made, session):
-        return decided_content(trading, made, session).result()
-    with trading.desk(made.name) as desk:
-        only_now(desk, context.partition_key, _PAST)
-        label_run(context, deployment=made.name, session=session, book=desk.book.name)
+    label_run(context, deployment=made.name, session=session)
+    with desk_if_on(trading.desk(made.name), _book(trading, made), session) as desk:
+        if isinstance(desk, str):
+            return decided_content(trading, made, session).result()
+        label_run(context, book=desk.book.name)
         record_before(context, trading, desk)
         planned = plan_session(
             trading.project, desk, made, granularity=config.granularity.value or None, again=config.again or None,
@@ -244,9 +238,8 @@ def _decide(
 def recorded_decision(trading: TradingResource, made: "Deployment", session: str) -> "tuple[Book, Decision]":
     """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
     from ledger_pipeline.trading.deployment.decision import decided_events, from_json
-    from ledger_pipeline.trading.desk import read_book
 
-    book = read_book(trading.project, made.book)
+    book = _book(trading, made)
     told = [
         event.payload["decision"]
         for key, event in decided_events(book)
@@ -338,16 +331,15 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
 
     name, session = live_parts(context.partition_key)
     made = trading.deployment(name)
-    if _over(trading, made, session):
-        return worked_content(trading, made, session).result()
-    told = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
-    if told.get("dry_run"):
-        raise RefusedError(
-            f"the decision of {context.partition_key} was made to be shown only; decide again, then send."
-        )
-    decided = from_json(told)
-    with trading.desk(name) as desk:
-        only_now(desk, context.partition_key, _PAST)
+    with desk_if_on(trading.desk(name), _book(trading, made), session) as desk:
+        if isinstance(desk, str):
+            return worked_content(trading, made, session).result()
+        told = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
+        if told.get("dry_run"):
+            raise RefusedError(
+                f"the decision of {context.partition_key} was made to be shown only; decide again, then send."
+            )
+        decided = from_json(told)
         if decided.status == "PLANNED" and decided.legs:
             done = work_session(
                 trading.project, desk, made, verified(trading.project, desk, decided), timeout=config.timeout,

@@ -5,7 +5,8 @@ Only the session that is on may be materialised where the broker is asked: what 
 order is never sent for a session that is over. What follows from the book alone can be made again for any session.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,19 +71,48 @@ def only_now(desk: "Desk", key: str, what: str) -> None:
         )
 
 
-def record_before(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
-    """Read and reconcile the account that a deployment is about to trade in, and record both for the account; stop when
-    there are breaks.
+@contextmanager
+def desk_if_on(opened: "AbstractContextManager[Desk]", book: "Book", session: str) -> "Iterator[Desk | str]":
+    """The desk of a session that is on, by the broker's clock. Of one that is over, why nobody is asked: the broker
+    says so, or it cannot be asked and the book (or else the day on this machine) is past the session.
+
+    dg.Failure for a session that has not begun; what `opened` raises when the session may be on.
     """
+    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.trading.sessions import NEW_YORK
+    from ledger_pipeline.trading.views import is_over
+
+    day = date.fromisoformat(session)
+    with ExitStack() as stack:
+        try:
+            desk = stack.enter_context(opened)
+        except LedgerPipelineError as error:
+            if not is_over(book, day) and day >= datetime.now(NEW_YORK).date():
+                raise
+            yield f"not asked: {error}"
+            return
+        if desk.session > day:
+            yield "not asked: the session is over"
+            return
+        if desk.session < day:
+            raise dg.Failure(f"session {session} has not begun; {desk.session} is on.", allow_retries=False)
+        yield desk
+
+
+def record_before(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
+    """Read and reconcile the account that a deployment is about to trade in, and record both for the account.
+    BreakError when they differ.
+    """
+    from ledger_pipeline.errors import BreakError
+
     key = _known_account(context, desk)
     _record(context, "broker_account", key, read_account(trading, desk))
     reconciled = read_reconciliation(trading, desk, "reconciliation")
     _record(context, "reconciliation", key, reconciled)
     if not reconciled.checks["no_breaks"]["passed"]:
-        raise dg.Failure(
-            f"book and broker differ, nothing was sent: {reconciled.checks['no_breaks']['description']}; "
-            "`ledger-pipeline reconcile` explains each difference, and what to do.",
-            allow_retries=False,
+        raise BreakError(
+            f"book and broker differ, nothing was sent: {reconciled.checks['no_breaks']['description']}. "
+            "`ledger-pipeline reconcile` explains each difference, and what to do."
         )
 
 
@@ -281,28 +311,17 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     """The events of the session in the book: what was decided, sent, filled, paid. While the session is on, what the
     broker did since is read and appended first.
     """
-    from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.trading.reconciliation.ingest import collect
-    from ledger_pipeline.trading.sessions import NEW_YORK
-    from ledger_pipeline.trading.views import is_over
 
     name, session = live_parts(context.partition_key)
     label_run(context, book=name, session=session)
-    book, broker = trading.read_book(name), "not asked: the session is over"
-    appended: tuple = ()
-    if not is_over(book, date.fromisoformat(session)):
-        try:
-            with trading.account(name) as desk:
-                broker = f"{desk.broker.environment} {desk.book.state.account_id}"
-                if session == desk.session.isoformat():
-                    appended = collect(desk.book, desk.broker)
-                book = desk.book
-        except LedgerPipelineError as error:
-            if date.fromisoformat(session) >= datetime.now(NEW_YORK).date():
-                raise
-            broker = f"not asked: {error}"  # of a day that is past everywhere the book is all there is
-            context.log.warning(broker)
-    return ledger_content(trading, book, name, session, broker, len(appended)).result()
+    book, appended = trading.read_book(name), 0
+    with desk_if_on(trading.account(name), book, session) as desk:
+        if isinstance(desk, str):
+            return ledger_content(trading, book, name, session, desk, appended).result()
+        appended = len(collect(desk.book, desk.broker))
+        broker = f"{desk.broker.environment} {desk.book.state.account_id}"
+        return ledger_content(trading, desk.book, name, session, broker, appended).result()
 
 
 def ledger_content(

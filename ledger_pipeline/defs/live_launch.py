@@ -13,7 +13,7 @@ from ledger_pipeline import progress
 from ledger_pipeline.defs.launch import instance, run_job, succeeded
 from ledger_pipeline.defs.live_jobs import POLICY_STEPS, STRATEGY_STEPS
 from ledger_pipeline.defs.partitions import BOOKS, POLICIES, STRATEGIES
-from ledger_pipeline.errors import BreakError, LedgerPipelineError
+from ledger_pipeline.errors import LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -264,11 +264,6 @@ class _Deployed(_Session):
     def decided(self, result: ExecutionResult) -> dict[str, Any]:
         """The decision that a run made; what kept it from one is raised."""
         for check in result.get_asset_check_evaluations():
-            if check.check_name == "no_breaks" and not check.passed and check.asset_key.path == ["reconciliation"]:
-                raise BreakError(
-                    f"book and broker differ, nothing was sent: {check.description}. `ledger-pipeline reconcile` "
-                    "explains each difference, and what to do."
-                )
             if check.check_name == "live_quality" and not check.passed:
                 return {
                     "status": "BLOCKED", "deployment": self.name, "session": self.session, "legs": [], "verdicts": [],

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ledger_pipeline.ledger.orders import Order
     from ledger_pipeline.trading.broker import Account, Position
 
+_BY_PERSONS = ("HALTED", "RESUMED", "OVERRIDDEN")
+
 
 def state_at(book: Book, session: date) -> BookState:
     """What the book said at the end of a session: the fold over the events that occurred by then, those that were read
@@ -28,9 +30,11 @@ def state_at(book: Book, session: date) -> BookState:
 
 
 def is_over(book: Book, session: date) -> bool:
-    """Whether the book knows that a session is over: it has an event of a later day. Nobody need be asked then."""
+    """Whether the book knows that a session is over: something of a later day is in it, by the broker's clock. What a
+    person recorded (a halt) goes by the clock of the person's machine and says nothing.
+    """
     end = end_of(session)
-    return any(event.occurred_at >= end for event in book.events())
+    return any(event.occurred_at >= end and event.kind not in _BY_PERSONS for event in book.events())
 
 
 def account_row(account: Account, positions: Sequence[Position]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline_tests.cli.console import call, refused, told
+from ledger_pipeline_tests.defs.records import materialized
 from ledger_pipeline_tests.projects import EXPERIMENTS, command, listing, seal, unchanged, write_bars, write_experiment
 
 
@@ -108,9 +109,19 @@ def test_the_demo_prints_what_it_made(demo) -> None:
     assert len(printed["snapshot"]["symbols"]) >= 5 and printed["seconds"] > 0
     with instance(project) as records:
         assert records.get_dynamic_partitions("snapshots") == ["demo"]
+        sessions = records.get_dynamic_partitions("sessions")
+        assert len(sessions) == 21 and list(sessions) == sorted(sessions)
+        for asset in ("dca_plan", "dca_orders"):
+            assert materialized(records, asset) == {f"demo_saver|{day}" for day in sessions}
+        for asset in ("strategy_decision", "strategy_orders"):
+            assert materialized(records, asset) == {
+                f"{name}|{day}" for name in ("demo_dca", "demo_sma") for day in sessions
+            }
+        for asset in ("broker_account", "reconciliation", "live_ledger", "strategy_lots", "attribution_report"):
+            assert materialized(records, asset) == {f"demo|{day}" for day in sessions}
     traded = printed["traded"]
     assert (traded["sessions"], traded["clean"]) == (21, True) and traded["orders"] >= 8
-    assert [row["strategy"] for row in traded["attribution"]] == ["demo_dca", "demo_sma"]
+    assert [row["strategy"] for row in traded["attribution"]] == ["demo_dca", "demo_saver", "demo_sma"]
     assert all(row["unrealised"] is not None for row in traded["attribution"])
 
 

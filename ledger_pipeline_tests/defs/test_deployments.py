@@ -121,6 +121,7 @@ def test_a_break_stops_the_plan(records, traded, served) -> None:
     served.admin.cash("9990")
     assert not trade(records, traded).success
     assert materialized(records, "dca_plan") == set() and "DECIDED" not in kinds(traded)
+    assert checks(records, "reconciliation", "no_breaks") == {ACCOUNT: False}
 
 
 def test_a_decision_that_was_changed_on_its_way_is_not_sent(records, traded, served) -> None:

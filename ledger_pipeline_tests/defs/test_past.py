@@ -75,3 +75,20 @@ def test_the_assets_of_a_past_session_come_from_the_book(over, served, monkeypat
 def test_a_session_that_is_on_is_not_recorded(over) -> None:
     with pytest.raises(LedgerPipelineError, match="is not over"):
         record_sessions(over, "local", [NEXT])
+
+
+def test_a_halt_by_the_clock_of_this_machine_makes_no_session_past(traded, served) -> None:
+    """The exchange is in January; the person's machine is not."""
+    from ledger_pipeline.trading.desk import open_desk
+    from ledger_pipeline.trading.orders.halts import halt
+
+    write(traded)
+    deploy_policy(traded, "core")
+    with open_desk(traded) as desk:
+        halt(desk.book, "account", by="Ada Byron", reason="a look")
+    with instance(traded) as records:
+        records.add_dynamic_partitions(POLICIES, ["core"])
+        records.add_dynamic_partitions(SESSIONS, [DAY])
+        assert run_job(records, traded, "trade_policy", partition_key=live_key("core", DAY)).success
+        assert metadata(records, "dca_plan", PLAN)["status"] == "PLANNED"
+        assert metadata(records, "dca_orders", PLAN)["status"] == "BLOCKED"
