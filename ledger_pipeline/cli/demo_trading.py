@@ -84,6 +84,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                             work_session(project, desk, deployment, made, pace=Pace(poll=0.02))
                         elif made.status == "BLOCKED":
                             tell(f"{session} {deployment.name} blocked: {'; '.join(made.reasons)}")
+                    read_reconciliation(trading, desk, "closing_reconciliation")
             if number == SESSIONS:
                 tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
                 record_sessions(project, BOOK, past)

@@ -124,14 +124,16 @@ def _of_account(trading: TradingResource, book: "Book", name: str, session: str,
         return trading.account_path(name, session, file)
 
     contents = {}
-    account, reconciled = Path(path("broker_account.json")), Path(path("reconciliation.json"))
+    account = Path(path("broker_account.json"))
     if account.is_file():
         row = json.loads(account.read_text("utf-8"))
         contents["broker_account"] = live.account_content(row, book.state.environment or "", str(account))
-    if reconciled.is_file():
-        result = json.loads(reconciled.read_text("utf-8"))
-        table = rows_table(result["compared"])
-        contents["reconciliation"] = live.reconciliation_content(result, table, str(reconciled))
+    for asset in ("reconciliation", "closing_reconciliation"):
+        reconciled = Path(path(f"{asset}.json"))
+        if reconciled.is_file():
+            result = json.loads(reconciled.read_text("utf-8"))
+            table = rows_table(result["compared"])
+            contents[asset] = live.reconciliation_content(result, table, str(reconciled))
     found, prices = attribution_at(book, session), kept_prices(str(account))
     report, performance = path(attribution.REPORT), path(attribution.PERFORMANCE)
     return {

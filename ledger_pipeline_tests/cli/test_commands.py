@@ -117,7 +117,13 @@ def test_the_demo_prints_what_it_made(demo) -> None:
             assert materialized(records, asset) == {
                 f"{name}|{day}" for name in ("demo_dca", "demo_sma") for day in sessions
             }
-        for asset in ("broker_account", "reconciliation", "live_ledger", "strategy_lots", "attribution_report"):
+        for asset in (
+            "broker_account",
+            "reconciliation",
+            "closing_reconciliation",
+            "live_ledger",
+            "attribution_report",
+        ):
             assert materialized(records, asset) == {f"demo|{day}" for day in sessions}
     traded = printed["traded"]
     assert (traded["sessions"], traded["clean"]) == (21, True) and traded["orders"] >= 8
