@@ -44,7 +44,7 @@ def make_project(root: Path, experiments: Mapping[str, str] | None = None) -> Pr
 
 def copy_strategies(root: Path) -> None:
     """The bundled strategies, experiments and policies; the deployments are the user's (the demo writes some too)."""
-    left = shutil.ignore_patterns("__pycache__", "deployments")
+    left = shutil.ignore_patterns("__pycache__", "deployments", "demo_*")
     shutil.copytree(CHECKOUT / "strategies", root / "strategies", ignore=left)
 
 

@@ -177,7 +177,7 @@ def test_a_policy_is_read_from_plan_to_attribution(ui, page, served) -> None:
     ):
         done = command(ui.project, *words)
         assert done.returncode == 0, done.stderr
-    key = "core|2026-01-05"
+    key, account = "core|2026-01-05", "savings|2026-01-05"
     page.goto(f"{ui.address}/assets/dca_plan?view=partitions&partition={key}")
     expect(page.get_by_text("PLANNED", exact=True).first).to_be_visible()
     assert picture_width(page, "weights") > 300
@@ -188,9 +188,9 @@ def test_a_policy_is_read_from_plan_to_attribution(ui, page, served) -> None:
     shot(page, ui, "guardrails")
     page.goto(f"{ui.address}/assets/dca_orders?view=partitions&partition={key}")
     expect(page.get_by_text("DONE", exact=True).first).to_be_visible()
-    page.goto(f"{ui.address}/assets/strategy_performance?view=partitions&partition={key}")
+    page.goto(f"{ui.address}/assets/strategy_performance?view=partitions&partition={account}")
     assert picture_width(page, "earned") > 300
-    page.goto(f"{ui.address}/assets/attribution_report?view=partitions&partition={key}")
+    page.goto(f"{ui.address}/assets/attribution_report?view=partitions&partition={account}")
     assert picture_width(page, "shares") > 300
     shot(page, ui, "attribution")
 
