@@ -48,16 +48,21 @@ class SessionsConfig(dg.Config):
 def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading: TradingResource) -> None:
     """Log what the assets of these sessions came to, as events about their partitions."""
     from ledger_pipeline import progress
+    from ledger_pipeline.errors import LedgerPipelineError
     from ledger_pipeline.trading.deployment.decision import decided_events
     from ledger_pipeline.trading.deployment.deployment import book_id
 
     book = trading.read_book(config.book)
     decided = {(key.deployment, key.session.isoformat()) for key, event in decided_events(book)}
-    traded = [
-        made
-        for made in map(trading.deployment, sorted({name for name, _ in decided}))
-        if book_id(trading.project, made.book) == config.book
-    ]
+    traded = []
+    for name in sorted({name for name, _ in decided}):
+        try:
+            made = trading.deployment(name)
+        except LedgerPipelineError as error:  # its file is gone: the account's tables have what it traded
+            context.log.warning(f"{name} is not recorded by itself: {error}")
+            continue
+        if book_id(trading.project, made.book) == config.book:
+            traded.append(made)
     sessions = sorted(config.sessions or {session for _, session in decided if _is_over(book, session)})
     label_run(context, book=config.book, session=sessions)
     add_partitions(context.instance, SESSIONS, *sessions)

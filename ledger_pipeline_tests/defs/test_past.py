@@ -72,6 +72,16 @@ def test_the_assets_of_a_past_session_come_from_the_book(over, served, monkeypat
         assert not nothing.success and materialized(records, "dca_plan") == {PLAN}
 
 
+def test_a_deployment_that_is_gone_leaves_the_tables_of_its_account(over) -> None:
+    for folder, suffix in (("deployments", "yaml"), ("policies", "json")):
+        (over.strategies / folder / f"core.{suffix}").unlink()
+    record_sessions(over, "local")
+    with instance(over) as records:
+        assert materialized(records, "dca_plan") == set()
+        assert materialized(records, "strategy_lots") == {ACCOUNT}
+        assert "core" in metadata(records, "strategy_performance", ACCOUNT)["strategies"]
+
+
 def test_a_session_that_is_on_is_not_recorded(over) -> None:
     with pytest.raises(LedgerPipelineError, match="is not over"):
         record_sessions(over, "local", [NEXT])
