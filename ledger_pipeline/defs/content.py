@@ -22,14 +22,16 @@ class Content:
         return dg.MaterializeResult(
             data_version=dg.DataVersion(self.version),
             metadata=self.metadata,
-            check_results=[dg.AssetCheckResult(check_name=name, **told) for name, told in (self.checks or {}).items()],
+            check_results=[
+                dg.AssetCheckResult(check_name=name, **options) for name, options in (self.checks or {}).items()
+            ],
         )
 
     def events(self, asset: str, partition: str, code: str) -> list[Any]:
         """It, as events about a partition of an asset that no step of its own made."""
         tags = version_tags(self.version, code, {})
         evaluations = [
-            dg.AssetCheckEvaluation(asset_key=dg.AssetKey(asset), check_name=name, partition=partition, **told)
-            for name, told in (self.checks or {}).items()
+            dg.AssetCheckEvaluation(asset_key=dg.AssetKey(asset), check_name=name, partition=partition, **options)
+            for name, options in (self.checks or {}).items()
         ]
         return [dg.AssetMaterialization(asset, partition=partition, metadata=self.metadata, tags=tags), *evaluations]

@@ -50,10 +50,12 @@ _PAST = "a past session is never decided, and sends no order"
 
 
 def _checks(asset: str) -> list[dg.AssetCheckSpec]:
-    told = "Asked of the whole decision before it is sent, and of each order again; what cannot be computed blocks."
+    description = (
+        "Asked of the whole decision before it is sent, and of each order again; what cannot be computed blocks."
+    )
     sessions = policy_sessions if asset == "dca_plan" else strategy_sessions
     decided = partitioned_check(asset, "decided", sessions, "Nothing kept it from being decided.", blocking=True)
-    return [decided, *(partitioned_check(asset, name, sessions, told, blocking=True) for name in GUARDRAILS)]
+    return [decided, *(partitioned_check(asset, name, sessions, description, blocking=True) for name in GUARDRAILS)]
 
 
 class Granularity(StrEnum):
@@ -240,16 +242,16 @@ def recorded_decision(trading: TradingResource, made: "Deployment", session: str
     from ledger_pipeline.trading.deployment.decision import decided_events, from_json
 
     book = _book(trading, made)
-    told = [
+    documents = [
         event.payload["decision"]
         for key, event in decided_events(book)
         if key.deployment == made.name and key.session.isoformat() == session and "decision" in event.payload
     ]
-    if not told:
+    if not documents:
         raise dg.Failure(
             f"{made.name} decided nothing in session {session}, which is over; {_PAST}.", allow_retries=False
         )
-    return book, from_json(told[-1])
+    return book, from_json(documents[-1])
 
 
 def decided_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
