@@ -26,7 +26,8 @@ FROM ledger WHERE kind = 'FILLED'
 
 def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
     """A DuckDB connection in memory with the views; it can read the two roots and nothing else, and write nowhere.
-    memory: how much a query may use, such as "2GB". InputError for what is no size.
+    memory: how much a query may use, such as "2GB". InputError for what is no size, IntegrityError when a stored result
+    cannot be read.
     """
     import duckdb
 
@@ -36,16 +37,6 @@ def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
         connection = duckdb.connect(":memory:", config=limits | closed)
     except duckdb.Error as error:
         raise InputError(f"memory is {memory!r}: {str(error).splitlines()[0]}; give a size such as 2GB.") from None
-    prepare(connection, data, snapshots)
-    return connection
-
-
-def prepare(connection: Any, data: Path, snapshots: Path) -> None:
-    """Make the views on a fresh DuckDB connection, then close it to everything but the two roots. IntegrityError when a
-    stored result cannot be read.
-    """
-    import duckdb
-
     connection.execute("SET TimeZone = 'UTC'")
     try:
         _views(connection, data, snapshots)
@@ -58,6 +49,7 @@ def prepare(connection: Any, data: Path, snapshots: Path) -> None:
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+    return connection
 
 
 def _views(connection: Any, data: Path, snapshots: Path) -> None:

@@ -82,12 +82,11 @@ def serve(project: Project, every: int) -> None:
     """
     from ledger_pipeline.defs.launch import prepare_home
 
-    workspace = _workspace(project)
     os.environ["DAGSTER_HOME"] = str(prepare_home(project))
     os.chdir(project.root)
     from ledger_pipeline.defs.serve import serve as run
 
-    run(project, workspace, every, click.echo)
+    sys.exit(run(project, every, click.echo))
 
 
 def _workspace(project: Project) -> Path:

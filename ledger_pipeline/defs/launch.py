@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 # What workspace.yaml loads, as Dagster names it: runs of the command line belong to it as those of the UI do.
-_REPOSITORY = RemoteRepositoryOrigin(
-    ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="ledger_pipeline.definitions")),
-    "__repository__",
-)
+LOCATION = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="ledger_pipeline.definitions"))
+_REPOSITORY = RemoteRepositoryOrigin(LOCATION, "__repository__")
 _LABELS = {REPOSITORY_LABEL_TAG: _REPOSITORY.get_label(), "ledger_pipeline/launched_by": "command line"}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_duckdb import DuckDBResource
 
 from ledger_pipeline.defs.partitions import snapshots
 from ledger_pipeline.defs.resources import ProjectResource
@@ -43,9 +42,7 @@ _ASSET: dict[str, Any] = {
 
 
 @dg.asset(partitions_def=snapshots, automation_condition=when_inputs_changed(), **_ASSET)
-def comparison_report(
-    context: dg.AssetExecutionContext, project: ProjectResource, duckdb: DuckDBResource
-) -> dg.MaterializeResult:
+def comparison_report(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:
     """The present runs of all experiments on a snapshot: metrics, overlaid equity and drawdown, monthly returns and,
     first, what differs in the inputs. It never picks a winner.
     """
@@ -65,11 +62,11 @@ def comparison_report(
         for name, run_id in found.items()
         if store.exists(run_id)
     }
-    return _compared(paths, duckdb, runs, context.partition_key)
+    return _compared(paths, runs, context.partition_key)
 
 
 @dg.asset(**_ASSET)
-def run_comparison(config: ComparisonConfig, project: ProjectResource, duckdb: DuckDBResource) -> dg.MaterializeResult:
+def run_comparison(config: ComparisonConfig, project: ProjectResource) -> dg.MaterializeResult:
     """A comparison of chosen runs, of any snapshots: `ledger-pipeline compare` makes it."""
     from ledger_pipeline.analytics.compare import labels
     from ledger_pipeline.identity import hash_json
@@ -79,22 +76,21 @@ def run_comparison(config: ComparisonConfig, project: ProjectResource, duckdb: D
     store = RunStore(paths.data)
     runs = [store.open_measured(given, paths.snapshots) for given in config.runs]
     named = dict(zip(labels([run.provenance for run in runs]), runs, strict=True))
-    return _compared(paths, duckdb, named, config.name or f"{runs[0].snapshot.id}-{hash_json(config.runs)[:8]}")
+    return _compared(paths, named, config.name or f"{runs[0].snapshot.id}-{hash_json(config.runs)[:8]}")
 
 
-def _compared(paths: "Project", duckdb: DuckDBResource, runs: Mapping[str, "Run"], name: str) -> dg.MaterializeResult:
+def _compared(paths: "Project", runs: Mapping[str, "Run"], name: str) -> dg.MaterializeResult:
     """Write the report reports/<name>.html over these runs, by what they are called in it."""
     from ledger_pipeline.analytics.compare import compare
     from ledger_pipeline.analytics.plots import compare_equity, markdown_image
-    from ledger_pipeline.analytics.sql import prepare
+    from ledger_pipeline.analytics.sql import connect
     from ledger_pipeline.defs.tables import frame_table
     from ledger_pipeline.identity import hash_bytes
 
     comparison = compare(runs)
     path = comparison.save(paths.data / "reports" / f"{name}.html")
     wanted = [[run.run_id, run.provenance["experiment"]["name"]] for run in runs.values()]
-    with duckdb.get_connection() as connection:
-        prepare(connection, paths.data, paths.snapshots)
+    with connect(paths.data, paths.snapshots) as connection:
         table = connection.execute(_FIGURES, [wanted]).df()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_bytes(path.read_bytes())),

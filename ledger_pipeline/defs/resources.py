@@ -1,11 +1,10 @@
-"""Resources: where the project is, DuckDB over its results, and the book with its broker."""
+"""Resources: where the project is, and the books with their brokers."""
 
 import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster_duckdb import DuckDBResource
 
 from ledger_pipeline.project import Project, find_project
 
@@ -107,10 +106,9 @@ class TradingResource(dg.ConfigurableResource):
 
 
 def resources(project: Project) -> dict[str, dg.ConfigurableResource]:
-    """The resources of a project by name; DuckDB is opened in memory, over the files."""
+    """The resources of a project by name."""
     return {
         "project": ProjectResource(root=str(project.root)),
-        "duckdb": DuckDBResource(database=":memory:"),
         "trading": TradingResource(root=str(project.root)),
     }
 

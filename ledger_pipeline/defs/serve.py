@@ -1,15 +1,19 @@
-"""Schedules and sensors without the UI: Dagster's daemon in this process, with a line that says whether all is well."""
+"""Schedules and sensors without the UI, in little memory, with a line that says whether all is well."""
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ledger_pipeline.defs.forked_runs import Launch, beside, preload
+from ledger_pipeline.defs.launch import LOCATION, instance
+from ledger_pipeline.defs.resources import SERVING
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -21,28 +25,45 @@ RELOADED_AFTER = 86_400  # seconds
 SENSORS = ("deployments_follow_files", "poll_fills", "attribute_fills", "alert")
 
 
-def serve(project: Project, workspace: Path, every: int, tell: Callable[[str], None]) -> None:
+def serve(project: Project, every: int, tell: Callable[[str], None]) -> int:
     """Switch on what trades, and run it until SIGINT or SIGTERM comes. `tell` is told a line every `every` seconds:
-    "health ok ..." or "health bad ..." with what is wrong; systemd's watchdog is told only while all is well.
+    "health ok ..." or "health bad ..." with what is wrong; systemd's watchdog is told only while all is well. Returns
+    an exit code.
+
+    The daemon, what it evaluates, and each run are copies of this process: see defs.forked_runs.
     """
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    os.environ[SERVING] = "1"
+    preload()
+    return beside(functools.partial(_daemon, project, every, tell), functools.partial(_execute, project))
+
+
+def _execute(project: Project, run_id: str) -> int:
+    """Execute a run that is recorded; 1 when it failed."""
+    from dagster._cli.api import _execute_run_command_body
+    from dagster._utils.interrupts import setup_interrupt_handlers
+
+    setup_interrupt_handlers()
+    with instance(project) as records:
+        return _execute_run_command_body(run_id, records, lambda event: None, set_exit_code_on_failure=True)
+
+
+def _daemon(project: Project, every: int, tell: Callable[[str], None], launch: Launch) -> None:
+    from dagster._core.remote_origin import InProcessCodeLocationOrigin
+    from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
     from dagster._daemon import controller as daemons
 
-    from ledger_pipeline.defs.launch import instance
-    from ledger_pipeline.defs.resources import SERVING
-
-    os.environ |= {SERVING: "1", "MALLOC_ARENA_MAX": "2"}  # the processes that it starts stay small
+    # The daemon loads all code anew every minute, and what runs here does not change.
+    daemons.RELOAD_WORKSPACE_INTERVAL = RELOADED_AFTER
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # The daemon loads all code anew every minute, in a process beside the one before; what runs here does not change.
-    daemons.RELOAD_WORKSPACE_INTERVAL = RELOADED_AFTER
+    code = InProcessCodeLocationOrigin(LOCATION.loadable_target_origin, location_name=LOCATION.location_name)
     ended = threading.Event()
     with instance(project) as records:
+        records.run_launcher.fork_with(launch)
         try:
             with daemons.daemon_controller_from_instance(
-                records, WorkspaceFileTarget([str(workspace)]), log_level="warning", log_format="json",
-                code_server_log_level="warning",
-            ) as controller:  # fmt: skip
+                records, InProcessWorkspaceLoadTarget(code), log_level="warning", log_format="json"
+            ) as controller:
                 _switch_on(records, controller._workspace_process_context)
                 tell(f"serving {project.root}: {', '.join((*SCHEDULES, *SENSORS))}")
                 _notify("READY=1")

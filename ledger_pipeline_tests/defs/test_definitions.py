@@ -150,7 +150,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
     assert {"trade_policy", "trade_strategy", "attribute_session"} <= jobs
     assert {"import_snapshot", "report", "compare", "compact"} <= jobs
-    assert set(loaded.resources) == {"project", "duckdb", "trading"}
+    assert set(loaded.resources) == {"project", "trading"}
     assert loaded.executor is dg.in_process_executor
 
 

@@ -13,10 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.errors import InputError, LedgerPipelineError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
-from ledger_pipeline.simulation.replay import stored_experiment
-from ledger_pipeline.simulation.store import RunStore
-from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.trading.deployment.strategy import again
 from ledger_pipeline.trading.orders.legs import leg_from_json
 from ledger_pipeline.trading.planning.plan import PlanAccount, legs_of
 from ledger_pipeline.trading.planning.planner import plan
@@ -63,6 +59,8 @@ def replay(project: Project, told: Mapping[str, Any]) -> Replayed:
         )
     if "inputs" not in evidence:
         raise RefusedError(f"decision {name} holds no plan: {'; '.join(told.get('reasons', ())) or 'it was blocked'}.")
+    from ledger_pipeline.trading.deployment.strategy import again  # the simulator: not where only policies trade
+
     inputs = evidence["inputs"]
     snapshot = open_snapshot(inputs["snapshot"]["id"], root=project.live_snapshots)
     found = again(inputs, told["deployment"], _experiment(project, inputs), snapshot)
@@ -76,6 +74,10 @@ def _plain(told: Mapping[str, Any]) -> Any:
 
 def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
     """The experiment of a recorded decision: the one in the catalogue, or the one of the run that was promoted."""
+    from ledger_pipeline.simulation.replay import stored_experiment
+    from ledger_pipeline.simulation.store import RunStore
+    from ledger_pipeline.strategy.catalogue import Catalogue
+
     name, wanted = inputs["experiment"]["name"], inputs["experiment"]["hash"]
     catalogue = Catalogue(project.strategies)
     try:

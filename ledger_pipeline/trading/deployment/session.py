@@ -22,7 +22,6 @@ from ledger_pipeline.errors import BlockedError, IntegrityError, RefusedError
 from ledger_pipeline.ledger.events import end_of
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
-from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
 from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars, require_followable
@@ -30,7 +29,6 @@ from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLAN
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.deployment.replay import replay
-from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
 from ledger_pipeline.trading.desk import Desk
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
@@ -205,6 +203,10 @@ def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: 
 def _decide_strategy(
     project: Project, desk: Desk, deployment: Deployment, blank: Decision, clock: Timeline
 ) -> Decision:
+    # The simulator is 60 MB, which a process that trades policies does not need.
+    from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
+
     clock.note("strategy_load_start", desk.now)
     experiment = promoted_experiment(Catalogue(project.strategies), deployment)
     clock.note("strategy_load_complete", desk.now)
@@ -266,6 +268,9 @@ def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
 
 def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBars:
     """The sealed bars that a strategy deployment decides on in the session that is on; see `bars.live_bars`."""
+    from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.trading.deployment.strategy import promoted_experiment
+
     promoted = deployment.promoted
     snapshot = open_snapshot(promoted.snapshot.id, root=project.snapshots)
     if snapshot.hash != promoted.snapshot.hash:
