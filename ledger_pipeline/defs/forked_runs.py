@@ -44,9 +44,8 @@ Launch = Callable[[str], None]
 
 def preload() -> None:
     """Import what a run of the trading jobs needs, and keep the garbage collector from touching it again."""
-    from ledger_pipeline.definitions import defs
-
-    defs().get_repository_def().get_all_jobs()
+    definitions = importlib.import_module("ledger_pipeline.definitions")  # by name, as Dagster loads it
+    definitions.defs().get_repository_def().get_all_jobs()
     for name in _USED:
         importlib.import_module(name)
     gc.collect()
