@@ -43,7 +43,7 @@ def ui(project: Project, port: int, host: str, allow_host: tuple[str, ...], behi
     from ledger_pipeline.defs.launch import prepare_home
     from ledger_pipeline.defs.webserver import PASSWORD, TOKEN
 
-    workspace = _workspace(project)
+    workspace = _required(project, "workspace.yaml")
     local = host in LOOPBACK
     if not local and not behind_proxy and not os.environ.get(PASSWORD):
         raise InputError(
@@ -82,6 +82,7 @@ def serve(project: Project, every: int) -> None:
     """
     from ledger_pipeline.defs.launch import prepare_home
 
+    _required(project, "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(prepare_home(project))
     os.chdir(project.root)
     from ledger_pipeline.defs.serve import serve as run
@@ -89,13 +90,11 @@ def serve(project: Project, every: int) -> None:
     sys.exit(run(project, every, click.echo))
 
 
-def _workspace(project: Project) -> Path:
-    workspace = project.root / "workspace.yaml"
-    if not workspace.is_file():
-        raise InputError(
-            f"there is no workspace.yaml in {project.root}; run this in the project's directory or give --root."
-        )
-    return workspace
+def _required(project: Project, name: str) -> Path:
+    path = project.root / name
+    if not path.is_file():
+        raise InputError(f"there is no {name} in {project.root}; run this in the project's directory or give --root.")
+    return path
 
 
 def _check_free(host: str, port: int) -> None:

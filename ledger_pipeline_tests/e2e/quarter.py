@@ -1,17 +1,18 @@
 """A quarter left alone: 63 sessions in which four deployments trade by themselves, and everything that happens happens.
 
-The schedules and sensors are asked at every tick as the daemon asks them, and what they ask for runs as Dagster runs;
-the exchange's clock is moved, so a session takes seconds. The sessions from 10 October 2011 on hold the end of daylight
+With `daemon` it is `ledger-pipeline serve` that trades, its clock moved with the exchange's; without, schedules and
+sensors are asked at every tick as the daemon asks them, which is quicker. Both run what is asked for as Dagster runs. The sessions from 10 October 2011 on hold the end of daylight
 saving, Thanksgiving, the early close after it, two holidays at the turn of the year, a split and dividends. Mornings
 are stale, deposits late, and runs are killed with SIGKILL wherever they happen to be.
 
-`python -m ledger_pipeline_tests.e2e.quarter SESSIONS` trades and prints the report.
+`python -m ledger_pipeline_tests.e2e.quarter SESSIONS [daemon]` trades and prints the report.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.defs.records import run_job
+from ledger_pipeline_tests.e2e.daemon import Daemon
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT, copy_strategies
 
@@ -98,7 +100,8 @@ class Quarter:
 def make(root: Path) -> tuple[Project, lp.Snapshot]:
     """A project with the prices of the quarter and what came before it, two policies and two promoted strategies."""
     copy_strategies(root)
-    (root / "workspace.yaml").write_text("")
+    for name in ("workspace.yaml", "dagster.yaml"):
+        shutil.copy(CHECKOUT / name, root / name)
     demo = lp.open_snapshot("demo", root=CHECKOUT / "snapshots")
     days = pd.DatetimeIndex(sorted(demo.bars["ts"].unique()))
     start = int(days.searchsorted(pd.Timestamp(FIRST, tz="UTC")))
@@ -130,49 +133,81 @@ def deploy(project: Project, snapshot: lp.Snapshot) -> None:
         write_deployment(project, made)
 
 
-def live(project: Project, served: Served, sessions: int, tell: Callable[[str], None] = lambda text: None) -> Quarter:
-    """Trade so many sessions, as the daemon would."""
+class Called:
+    """Schedules and sensors asked in this process, as the daemon asks them."""
+
+    def __init__(self, project: Project, records: dg.DagsterInstance, found: Quarter, rng: random.Random) -> None:
+        self.project, self.records, self.found, self.rng = project, records, found, rng
+        self.cursors: dict[str, str | None] = {"attribute": None, "alert": None}
+
+    def tick(self, now: datetime, kill: bool) -> int:
+        """Ask both schedules and run what they ask for; how many runs that were."""
+        asked = _asked(self.records, self.project)
+        for job, request in asked:
+            killed = kill and self.rng.random() < 0.7
+            self.found.runs["killed" if killed else "run"] += 1
+            (_killed if killed else _run)(self.records, self.project, job, request, self.rng)
+        return len(asked)
+
+    def follow(self) -> None:
+        """Ask the sensors."""
+        _sensors(self.records, self.project, self.cursors, self.found)
+
+
+def live(
+    project: Project, served: Served, sessions: int, tell: Callable[[str], None] = lambda text: None,
+    daemon: bool = False,
+) -> Quarter:  # fmt: skip
+    """Trade so many sessions; with `daemon`, a real one does, which is killed and started again once a month."""
     found, rng, began = Quarter(), random.Random(7), time.monotonic()
-    price, cursors, month, owed = FUND, {"attribute": None, "alert": None}, "2011-10", False
+    price, month, owed = FUND, "2011-10", False
     with instance(project) as records:
-        for number in range(sessions):
-            state = served.admin.until("open")
-            session = str(state["session"])
-            morning = "normal" if number < 2 else rng.choice(MORNINGS)
-            found.mornings[morning] += 1
-            price = max(Decimal(20), price + Decimal(rng.randint(-100, 110)) / 100)
-            if number == 30:
-                served.admin.action("FUND", "SPLIT", 2)
-                price /= 2
-            if number in (10, 40):
-                served.admin.action("FUND", "DIVIDEND", "0.25")
-            if session[:7] != month:
-                month, owed = session[:7], True
-            if owed and morning != "late":
-                served.admin.activity("CSD", DEPOSIT)
-                owed = False
-            served.admin.by(600)
-            if morning == "stale":
-                served.admin.by(1_800)  # the open's prices are older than fifteen minutes by now
-            for tick in range(8):
-                if morning != "stale" or tick >= 3:
-                    _refresh(served, price)
-                if owed and tick == 3:
+        start = datetime.fromisoformat(f"{FIRST}T22:00:00+00:00")
+        trader = Daemon(project, records, start, rng) if daemon else Called(project, records, found, rng)
+        try:
+            for number in range(sessions):
+                state = served.admin.until("open")
+                session = str(state["session"])
+                morning = "normal" if number < 2 else rng.choice(MORNINGS)
+                found.mornings[morning] += 1
+                price = max(Decimal(20), price + Decimal(rng.randint(-100, 110)) / 100)
+                if number == 30:
+                    served.admin.action("FUND", "SPLIT", 2)
+                    price /= 2
+                if number in (10, 40):
+                    served.admin.action("FUND", "DIVIDEND", "0.25")
+                if session[:7] != month:
+                    month, owed = session[:7], True
+                    if isinstance(trader, Daemon):
+                        trader.end()
+                        trader.begin()
+                if owed and morning != "late":
                     served.admin.activity("CSD", DEPOSIT)
                     owed = False
-                asked = _asked(records, project)
-                for job, request in asked:
-                    killed = morning == "killed" and tick == 0 and rng.random() < 0.7
-                    found.runs["killed" if killed else "run"] += 1
-                    (_killed if killed else _run)(records, project, job, request, rng)
-                if not asked and tick >= (4 if morning in ("stale", "late") else 1):
-                    break
-                served.admin.by(420)
-            _sensors(records, project, cursors, found)
-            served.admin.until("close")
-            found.sessions += 1
-            tell(f"{session} {morning}: {read_book(project, BOOK).state.seq} events")
-        _sensors(records, project, cursors, found)
+                state = served.admin.by(600)
+                if morning == "stale":
+                    state = served.admin.by(1_800)  # the open's prices are older than fifteen minutes by now
+                for tick in range(8):
+                    if morning != "stale" or tick >= 3:
+                        _refresh(served, price)
+                    if owed and tick == 3:
+                        served.admin.activity("CSD", DEPOSIT)
+                        owed = False
+                    asked = trader.tick(_moment(state), morning == "killed" and tick == 0)
+                    if not asked and tick >= (4 if morning in ("stale", "late") else 1):
+                        break
+                    state = served.admin.by(420)
+                trader.follow()
+                served.admin.until("close")
+                found.sessions += 1
+                tell(f"{session} {morning}: {read_book(project, BOOK).state.seq} events")
+            trader.follow()
+        finally:
+            if isinstance(trader, Daemon):
+                trader.end()
+        if isinstance(trader, Daemon):
+            found.alerts = trader.alerts()
+            found.runs = Counter(run.job_name for run in records.get_runs()) + Counter(killed=trader.killed)
     with open_desk(project, BOOK) as desk:
         found.clean = reconcile(desk.book, desk.broker).clean
     book = read_book(project, BOOK)
@@ -185,6 +220,10 @@ def live(project: Project, served: Served, sessions: int, tell: Callable[[str], 
     found.orders = Counter(order.status for order in book.state.orders.values())
     found.seconds = time.monotonic() - began
     return found
+
+
+def _moment(state: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(str(state["now"]))
 
 
 def _refresh(served: Served, price: Decimal) -> None:
@@ -254,7 +293,9 @@ def _sensors(records: dg.DagsterInstance, project: Project, cursors: dict[str, s
         found.alerts += [] if text == "all is well" else text.split("; ")
 
 
-def play(root: Path, place: Path, environ: dict[str, str], sessions: int = SESSIONS, tell=lambda text: None):
+def play(
+    root: Path, place: Path, environ: dict[str, str], sessions: int = SESSIONS, tell=lambda text: None, daemon=False
+):
     """Make, deploy and live; the quarter, and what the independent checker finds."""
     from ledger_pipeline_tests.faults.checker import check
 
@@ -266,7 +307,7 @@ def play(root: Path, place: Path, environ: dict[str, str], sessions: int = SESSI
         with open_desk(project, BOOK) as desk:
             adopt(desk.book, desk.broker, by="Ada Byron", reason="a quarter")
         deploy(project, snapshot)
-        found = live(project, served, sessions, tell)
+        found = live(project, served, sessions, tell, daemon)
         return found, check(served, project.books / BOOK), project
 
 
@@ -285,7 +326,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found, breaches, _ = play(
             Path(folder) / "project", Path(folder) / "exchange", os.environ, int(arguments[0]),
-            lambda text: print(text, flush=True),
+            lambda text: print(text, flush=True), arguments[1:] == ["daemon"],
         )  # fmt: skip
         print(found.report(), breaches, *found.alerts, sep="\n")
 

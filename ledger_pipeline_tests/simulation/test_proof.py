@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.simulation import proof
 from ledger_pipeline.simulation.proof import Proof, prove
 from ledger_pipeline_tests import small
 
@@ -101,6 +103,7 @@ REFUSED = {
 RARE = text("c = CACHE\nc[0] += 1\nx = 4 if c[0] == 50 else int(ctx.now.day) % 2", "CACHE = max([], [0])")
 
 TOLD = "t.remember({'e': ctx.equity, 'c': ctx.cash, 'p': ctx.positions.tolist(), 'h': ctx.hold().as_dict()})"
+EXACT = text("x = int(Fraction(ctx.now.day, 3) * 3)", "from fractions import Fraction")
 WEIGHTS = "ctx.weights({s: 0.97 / len(ctx.universe) for s in ctx.universe})"
 HARMLESS = {
     "weights": f"def strategy(ctx, params):\n    return {WEIGHTS}\n",
@@ -181,8 +184,25 @@ def test_what_is_kept_in_plain_sight_is_refused(name: str):
 
 
 def test_a_proof_of_everything_decides_every_pulse_afresh(snapshot):
-    proof = prove([made(RARE, snapshot)], everything=True)[0]
-    assert proof.decided == DAYS or proof.difference is not None
+    found = prove([made(RARE, snapshot)], everything=True)[0]
+    assert found.decided == DAYS or found.difference is not None
+
+
+@pytest.mark.parametrize(("source", "tier", "seeds"), [(HARMLESS["weights"], 1, 1), (EXACT, 2, 4)])
+def test_everything_of_tier_2_is_proven_under_several_hash_seeds(source, tier, seeds, snapshot, monkeypatch):
+    used, asked = {}, proof._Prover.ask
+
+    def ask(prover, job):
+        answer = asked(prover, job)
+        used[psutil.Process(prover.process.pid).environ()["PYTHONHASHSEED"]] = prover.process
+        return answer
+
+    monkeypatch.setattr(proof._Prover, "ask", ask)
+    run = made(source, snapshot)
+    assert run.provenance["tier"] == tier
+    assert prove([run], everything=True)[0].difference is None
+    assert len(used) == seeds
+    assert [process.poll() for process in used.values()].count(None) == 1, "the others have ended"
 
 
 # users' indicators
