@@ -8,13 +8,19 @@ the versions of what it was made from.
 import ast
 import functools
 import hashlib
+import json
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from ledger_pipeline.files import location, write_file
+
 PACKAGE = Path(__file__).parent.parent
+_CACHE = PACKAGE / "__pycache__" / f"code_versions.{sys.implementation.cache_tag}.json"
 
 
 @functools.cache
@@ -26,11 +32,25 @@ def code_version(*rooms: str) -> str:
 @functools.cache
 def _room(room: str) -> str:
     """SHA-256 (hex) over the syntax trees of one room's modules."""
-    digest = hashlib.sha256()
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        tree = ast.dump(ast.parse(path.read_text(encoding="utf-8")))
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n{tree}\n".encode())
-    return digest.hexdigest()
+    texts = {path.relative_to(PACKAGE).as_posix(): path.read_bytes() for path in sorted((PACKAGE / room).rglob("*.py"))}
+    raw = hashlib.sha256(b"\0".join(part for name, text in texts.items() for part in (name.encode(), text))).hexdigest()
+    known = _known()
+    if known.get(room, ("", ""))[0] != raw:
+        digest = hashlib.sha256()
+        for name, text in texts.items():
+            digest.update(f"{name}\n{ast.dump(ast.parse(text))}\n".encode())
+        known[room] = (raw, digest.hexdigest())
+        with suppress(OSError):  # the package may belong to somebody else: then it is parsed each time
+            write_file(location(_CACHE), json.dumps(known).encode())
+    return known[room][1]
+
+
+def _known() -> dict[str, tuple[str, str]]:
+    """The hash of each room's text with that of its trees, which take seconds to parse, from the last time."""
+    try:
+        return {room: (raw, trees) for room, (raw, trees) in json.loads(_CACHE.read_bytes()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def when_inputs_changed() -> dg.AutomationCondition:
