@@ -39,7 +39,7 @@ START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 def order(number: int) -> list:
     """The four events of one order."""
-    from ledger_pipeline.ledger.events import Event
+    from ledger_pipeline.book.events import Event
 
     symbol = ("VTI", "VXUS", "BND", "QQQ")[number % 4]
     common = {
@@ -69,7 +69,7 @@ def log_way(folder: Path) -> Append:
     """The log alone."""
     from dataclasses import replace
 
-    from ledger_pipeline.ledger.log.log import Log
+    from ledger_pipeline.book.log.log import Log
 
     log = Log.open(folder / "log", "log")
 
@@ -83,7 +83,7 @@ def log_way(folder: Path) -> Append:
 
 def book_way(folder: Path) -> Append:
     """The whole book."""
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
 
     book = open_book(folder / "book")
     return lambda event: book.append([event])
@@ -102,7 +102,7 @@ def sqlite_way(folder: Path) -> Append:
     """The same commits in SQLite."""
     from dataclasses import replace
 
-    from ledger_pipeline.ledger.log.commits import GENESIS_HASH, Commit, as_read, encode
+    from ledger_pipeline.book.log.commits import GENESIS_HASH, Commit, as_read, encode
 
     file = database(folder / "sqlite.db", "(seq integer primary key, hash text not null, body blob not null)")
 
@@ -121,7 +121,7 @@ def sqlite_way(folder: Path) -> Append:
 
 def insert_way(folder: Path) -> Append:
     """Bare inserts into SQLite."""
-    from ledger_pipeline.ledger.events import event_to_json
+    from ledger_pipeline.book.events import event_to_json
 
     file = database(folder / "insert.db", "(seq integer primary key, body text not null)")
 
@@ -167,9 +167,9 @@ def write_book(place: Path, count: int) -> None:
     """A book of `count` events, without flushes and with the C encoder: on such text it gives the RFC 8785 form too."""
     from dataclasses import replace
 
-    from ledger_pipeline.ledger.log import commits
-    from ledger_pipeline.ledger.log.local import LocalStore
-    from ledger_pipeline.ledger.log.log import Log
+    from ledger_pipeline.book.log import commits
+    from ledger_pipeline.book.log.local import LocalStore
+    from ledger_pipeline.book.log.log import Log
 
     class Unflushed(LocalStore):
         def create(self, key: str, data: bytes) -> bool:
@@ -195,7 +195,7 @@ def write_book(place: Path, count: int) -> None:
 
 def open_once(place: Path) -> dict:
     """Open a book and say how long that took."""
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
 
     started = time.perf_counter()
     book = open_book(place)
@@ -211,7 +211,7 @@ def open_once(place: Path) -> dict:
 
 def append_many(place: Path, number: int, count: int) -> list[str]:
     """Append `count` intents and return the order ids that are stored."""
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
 
     book = open_book(place)
     return [book.append(order(number * count + step)[:1])[0].order_id for step in range(count)]
@@ -252,7 +252,7 @@ def time_opening(work: Path, count: int, repeats: int) -> float:
 
 def eight_at_once(work: Path, count: int) -> list[str]:
     """What is wrong after eight processes appended at once; prints how fast they were."""
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
 
     place = work / "book"
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any
 
 from upath import UPath
 
-from ledger_pipeline.errors import InputError, StorageError
+from ledger_pipeline.core.errors import InputError, StorageError
 
 Location = str | os.PathLike | UPath
 

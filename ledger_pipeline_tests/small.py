@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import ledger_pipeline as lp
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.market.grid import Grid, grid
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.fold import FoldInputs

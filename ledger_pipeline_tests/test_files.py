@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from ledger_pipeline.errors import InputError, StorageError
+from ledger_pipeline.core.errors import InputError, StorageError
 from ledger_pipeline.files import create_directory, is_local, location, write_file, write_json
 
 FORK = multiprocessing.get_context("fork")
@@ -82,7 +82,7 @@ def limited(code: str, directory: Path) -> subprocess.CompletedProcess:
 def test_a_write_that_the_system_cuts_short_leaves_the_old_file_and_no_other(tmp_path):
     code = """
         import sys
-        from ledger_pipeline.errors import StorageError
+        from ledger_pipeline.core.errors import StorageError
         from ledger_pipeline.files import create_directory, location, write_file
         root = location(sys.argv[1])
         write_file(root / "x", b"old")

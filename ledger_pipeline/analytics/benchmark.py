@@ -13,7 +13,7 @@ import pandas as pd
 
 from ledger_pipeline.analytics.metrics import MIN_VOLATILITY, period_rates
 from ledger_pipeline.analytics.returns import bankrupt_at, check_time_zone, check_times, wealth_index
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 BENCHMARK_FORMULAS: dict[str, str] = {
     "benchmark_return": "total return of the benchmark over the times both have, dividends reinvested",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from ledger_pipeline.analytics.comparison import ComparedRun, comparison_table, differences_sentence, input_differences
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 
 class FinishedRun(Protocol):

@@ -16,8 +16,8 @@ import pandas as pd
 from ledger_pipeline.analytics.benchmark import BENCHMARK_FORMULAS
 from ledger_pipeline.analytics.metrics import FORMULAS
 from ledger_pipeline.analytics.returns import time_weighted_returns
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import canonical_json
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 ALL_FORMULAS = {**FORMULAS, **BENCHMARK_FORMULAS}

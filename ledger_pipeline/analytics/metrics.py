@@ -25,7 +25,7 @@ from ledger_pipeline.analytics.returns import (
     time_weighted_returns,
     wealth_index,
 )
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 FORMULAS: dict[str, str] = {
     "total_return": "product of (1 + r) - 1, with r = equity / (previous equity + flow) - 1 (time-weighted)",

@@ -32,7 +32,7 @@ from ledger_pipeline.analytics.comparison import (
 )
 from ledger_pipeline.analytics.metrics import max_drawdown_span
 from ledger_pipeline.analytics.returns import undefined_reason
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 HASH = re.compile(r"[0-9a-f]{40,}")
 MAX_CELL = 200

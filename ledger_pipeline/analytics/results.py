@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.core.errors import IntegrityError
 
 RUN_FILES = {
     "runs": "provenance.json",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 SECONDS_PER_YEAR = 365 * 86_400  # Act/365, the convention of XIRR
 TOLERANCE = 1e-9  # relative: what differs by less is the same amount of money

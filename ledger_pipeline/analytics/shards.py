@@ -17,9 +17,9 @@ from typing import Any
 
 from ledger_pipeline import progress
 from ledger_pipeline.analytics.results import RUN_FILES, Layout, Shard, layout, literal, over_files
-from ledger_pipeline.errors import IntegrityError, StorageError
+from ledger_pipeline.core.errors import IntegrityError, StorageError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.files import UPath, flush, publish_directory, write_json
-from ledger_pipeline.identity import hash_json
 
 RUNS = 500  # in a shard
 SIZE = 256_000_000  # bytes of the runs' own files in a shard, unless one run alone has more

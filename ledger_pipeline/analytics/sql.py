@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
-from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.core.errors import InputError, IntegrityError
 
 MEMORY, TIMEOUT = "2GB", 300.0  # of a query, unless it is asked for otherwise; seconds
 _SNAPSHOT_FILES = ("bars", "instruments", "actions")

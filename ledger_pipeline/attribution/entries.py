@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.attribution.exact import MONEY, QUANTITY, column, integers, money, units, worth
-from ledger_pipeline.errors import InputError, IntegrityError
-from ledger_pipeline.ledger.events import AMOUNTS, Event
+from ledger_pipeline.book.events import AMOUNTS, Event
+from ledger_pipeline.core.amounts import GRAIN
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.ledger.schema import POSITION_KINDS, SCHEMA_VERSION, SIDES, Ledger
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
 
 ASSET_TYPES = ("STOCK", "ETF", "CRYPTO", "OPTION", "FUTURE")
 KINDS = (*POSITION_KINDS, "DIVIDEND")
@@ -250,7 +251,7 @@ def _ledger_rows(ledger: Ledger) -> Iterable[Event]:
         for name in AMOUNTS:
             row[name] = None if row[name] is None else Decimal(repr(row[name]))
         if row["quantity"] is not None:
-            row["quantity"] = row["quantity"].quantize(Decimal("1e-9"))
+            row["quantity"] = row["quantity"].quantize(GRAIN)
         row["reasons"] = tuple(row["reasons"].split(",")) if row["reasons"] else ()
         row["payload"] = json.loads(row["payload"]) if row["payload"] else {}
         yield Event(**row)

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 import numpy as np
 import pyarrow as pa
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 QUANTITY_DIGITS = 9
 MONEY_DIGITS = 18

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.book.events import decimal_text, time_text
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.files import Location, location, write_file
-from ledger_pipeline.ledger.events import decimal_text, time_text
 
 _SHEET_ROWS = 1_048_576
 _SHEET_DIGITS = 15  # Excel keeps no more of a number

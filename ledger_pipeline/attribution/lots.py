@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ledger_pipeline.attribution.exact import apportion, share
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 METHODS = ("FIFO", "LIFO", "HIFO", "SPECIFIC")
 Chosen = Mapping[int, Sequence[tuple[int, int]]]  # row that sells -> (row that opened the lot, units)

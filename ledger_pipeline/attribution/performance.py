@@ -28,8 +28,8 @@ from ledger_pipeline.attribution.exact import (
 )
 from ledger_pipeline.attribution.query import TRADE_KINDS
 from ledger_pipeline.attribution.tables import LONG_TERM
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.ledger.drafts import amount
+from ledger_pipeline.book.drafts import amount
+from ledger_pipeline.core.errors import InputError
 
 GROUPINGS = ("strategy", "symbol", "strategy_symbol", "all")
 Prices = Mapping[str, Decimal | int | str]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.attribution.entries import ASSET_TYPES, KINDS
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.ledger.schema import POSITION_KINDS, SIDES, UNATTRIBUTED
 
 ORDERS = ("occurred_at", "symbol", "strategy")

@@ -21,9 +21,9 @@ from ledger_pipeline.attribution.entries import changes
 from ledger_pipeline.attribution.exact import as_money, as_quantity, integers, units
 from ledger_pipeline.attribution.performance import Performance, performance
 from ledger_pipeline.attribution.tables import where
-from ledger_pipeline.errors import InputError, NotFoundError
-from ledger_pipeline.ledger.drafts import amount
-from ledger_pipeline.ledger.events import decimal_text, time_text
+from ledger_pipeline.book.drafts import amount
+from ledger_pipeline.book.events import decimal_text, time_text
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.attribution.exact import MONEY, QUANTITY, column
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.identity import canonical_json
 
 if TYPE_CHECKING:
     from ledger_pipeline.attribution.attribute import _Fold

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from ledger_pipeline.attribution.attribute import Attribution, attribute
 from ledger_pipeline.attribution.entries import KINDS, trade_entries
-from ledger_pipeline.ledger.events import decimal_text, end_of, time_text
+from ledger_pipeline.book.events import decimal_text, end_of, time_text
 
 if TYPE_CHECKING:
     from ledger_pipeline.attribution.performance import Performance
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
 
 _MONEY = ("realised", "unrealised", "income", "total", "fees", "cost_basis", "value")
 

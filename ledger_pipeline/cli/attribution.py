@@ -10,7 +10,7 @@ import click
 
 from ledger_pipeline.cli.options import Where, book_option, broker_options, bundle
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
+from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import click
 
 from ledger_pipeline.cli.options import Where, book_option, broker_options, person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.project import Project
 
 
@@ -231,7 +231,7 @@ def correct(
 
 def _writable(project: Project, book: str | None) -> Any:
     """The book, which must be there already, to be written."""
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
     from ledger_pipeline.trading.desk import book_url, read_book
 
     read_book(project, book)

@@ -6,7 +6,7 @@ import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
 from ledger_pipeline.cli.runs import opened, resolve, run_store
-from ledger_pipeline.identity import check_id
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.project import Project
 
 
@@ -92,7 +92,7 @@ def replay(project: Project, run_names: tuple[str, ...], as_json: bool) -> None:
 
     Example: ledger-pipeline replay buy_and_hold
     """
-    from ledger_pipeline.errors import IntegrityError
+    from ledger_pipeline.core.errors import IntegrityError
     from ledger_pipeline.simulation.replay import replay as replay_run
     from ledger_pipeline.strategy.catalogue import Catalogue
 

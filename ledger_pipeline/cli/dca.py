@@ -12,7 +12,7 @@ import click
 from ledger_pipeline.cli import session
 from ledger_pipeline.cli.options import Asked, book_option, period_options, plan_options, session_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError, IntegrityError, LedgerPipelineError
+from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.files import location, read_regular, write_file
 from ledger_pipeline.project import Project
 
@@ -152,7 +152,7 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
 
     Example: ledger-pipeline dca replay core.2026-01-05
     """
-    from ledger_pipeline.ledger.events import load_json
+    from ledger_pipeline.book.events import load_json
     from ledger_pipeline.trading.deployment.replay import replay as decide_again
 
     if Path(decision).is_file():

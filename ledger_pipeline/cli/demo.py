@@ -11,7 +11,7 @@ from ledger_pipeline.cli.demo_trading import trade_month
 from ledger_pipeline.cli.output import console, emit, json_option, table
 from ledger_pipeline.cli.run import progress_bar, tell_warned
 from ledger_pipeline.cli.runs import COLUMNS, run_row
-from ledger_pipeline.errors import NotFoundError
+from ledger_pipeline.core.errors import NotFoundError
 from ledger_pipeline.project import Project
 
 _EARNED = ("strategy", "realised", "unrealised", "income", "total", "fees", "buys", "sells", "open_lots", "cost_basis")

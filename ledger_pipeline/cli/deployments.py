@@ -10,7 +10,7 @@ import click
 from ledger_pipeline.cli import session
 from ledger_pipeline.cli.options import Asked, period_options, person_options, plan_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError, LedgerPipelineError
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 

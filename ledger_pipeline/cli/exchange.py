@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.exchange.__main__ import HELP, serve_options
 from ledger_pipeline.exchange.behaviours import as_text
 from ledger_pipeline.project import Project

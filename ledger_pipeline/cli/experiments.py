@@ -54,7 +54,7 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
 
     Example: ledger-pipeline experiment check sma_long_flat_20
     """
-    from ledger_pipeline.errors import InputError, LedgerPipelineError
+    from ledger_pipeline.core.errors import InputError, LedgerPipelineError
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.strategy.experiment import used_params
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ledger_pipeline.errors import LedgerPipelineError, told
+from ledger_pipeline.core.errors import LedgerPipelineError, told
 
 EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input,
 3 refused or blocked, 4 not found or done already, 5 integrity failure, 6 broker error, 7 reconciliation break,

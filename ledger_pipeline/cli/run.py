@@ -9,7 +9,7 @@ import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
 from ledger_pipeline.cli.runs import COLUMNS, run_document, run_row, run_store
-from ledger_pipeline.errors import InputError, LedgerPipelineError
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, console, emit, json_option, percent, table, text
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def resolve(project: Project, given: str, snapshot_id: str | None = None) -> str
     """A run id from an id, the beginning of one, a label, or an experiment's name, alone or as experiment@snapshot (its
     present run on the snapshot).
     """
+    from ledger_pipeline.core.identity import check_id
     from ledger_pipeline.files import location
-    from ledger_pipeline.identity import check_id
     from ledger_pipeline.market.snapshot import read_manifest, snapshot_ids
     from ledger_pipeline.simulation.run import RunIdentity
     from ledger_pipeline.strategy.catalogue import Catalogue

@@ -10,7 +10,7 @@ import click
 
 from ledger_pipeline.cli.options import Asked, Where
 from ledger_pipeline.cli.output import emit, table
-from ledger_pipeline.errors import BlockedError, InputError
+from ledger_pipeline.core.errors import BlockedError, InputError
 from ledger_pipeline.project import Project
 
 ALREADY_DONE = 4

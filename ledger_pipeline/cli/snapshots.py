@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.errors import InputError, RefusedError
-from ledger_pipeline.identity import check_id
+from ledger_pipeline.core.errors import InputError, RefusedError
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.project import Project
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 
-from ledger_pipeline.errors import InputError, LedgerPipelineError
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError
 from ledger_pipeline.files import location, write_file
 from ledger_pipeline.project import Project
 

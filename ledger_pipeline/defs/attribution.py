@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ledger_pipeline.attribution.attribute import Attribution
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
 
 _SHOWN = 50  # rows of a table in the UI
 ENTRIES, LOTS = "trade_entries.parquet", "strategy_lots.parquet"
@@ -248,7 +248,7 @@ def _account(trading: TradingResource, key: str) -> "tuple[dict[str, Decimal], d
     no positions.
     """
     from ledger_pipeline.attribution.views import kept_prices
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     name, session = live_parts(key)
     try:

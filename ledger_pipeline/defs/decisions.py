@@ -35,7 +35,7 @@ from ledger_pipeline.defs.tables import rows_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.trading.deployment.decision import Decision
     from ledger_pipeline.trading.deployment.deployment import Deployment
@@ -143,7 +143,7 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
 
 def sealed_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
     """The bars that a strategy decided on in a session that is over. dg.Failure when none were sealed."""
-    from ledger_pipeline.errors import NotFoundError
+    from ledger_pipeline.core.errors import NotFoundError
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.trading.deployment.bars import live_id
 
@@ -199,7 +199,7 @@ def strategy_orders(
 
 def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kind: str) -> "Deployment":
     """The deployment of the partition; it must be of the kind (policy or strategy) that the asset is for."""
-    from ledger_pipeline.errors import InputError
+    from ledger_pipeline.core.errors import InputError
 
     made = trading.deployment(live_parts(context.partition_key)[0])
     if (made.policy is not None) != (kind == "policy"):
@@ -322,7 +322,7 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
     from pathlib import Path
 
     from ledger_pipeline import progress
-    from ledger_pipeline.errors import RefusedError
+    from ledger_pipeline.core.errors import RefusedError
     from ledger_pipeline.trading.deployment.decision import from_json, record
     from ledger_pipeline.trading.deployment.session import verified, work_session
     from ledger_pipeline.trading.views import order_row
@@ -371,7 +371,7 @@ def worked_content(trading: TradingResource, made: "Deployment", session: str) -
 def _orders_content(
     decision: str, status: str, notes: "Sequence[str]", orders: list[dict[str, Any]], path: str
 ) -> Content:
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
 
     return Content(
         hash_json([status, orders]),

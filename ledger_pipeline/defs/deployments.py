@@ -44,7 +44,7 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     """
     import json
 
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.deployment.deployment import (
         deployment_names,
         describe,

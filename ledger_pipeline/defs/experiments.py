@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ledger_pipeline.core.identity import ID_PATTERN
 from ledger_pipeline.defs.partitions import EXPERIMENTS, experiments
 from ledger_pipeline.defs.resources import ProjectResource, research_status
 from ledger_pipeline.defs.versions import latest_version, written
-from ledger_pipeline.identity import ID_PATTERN
 
 if TYPE_CHECKING:
     from ledger_pipeline.strategy.catalogue import Catalogue
@@ -36,7 +36,7 @@ def versions(
     """The events, without a run, of those of these experiments whose hash is not the last one's (`written`), and the
     errors of those that do not load.
     """
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     changed: list[Any] = []
     failed: dict[str, str] = {}

@@ -32,9 +32,9 @@ from dagster._core.remote_origin import (
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-from ledger_pipeline import errors
+from ledger_pipeline.core import errors
+from ledger_pipeline.core.errors import BreakError, InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.defs.event_storage import open_instance
-from ledger_pipeline.errors import BreakError, InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:

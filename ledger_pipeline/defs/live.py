@@ -30,7 +30,7 @@ from ledger_pipeline.defs.tables import rows_table
 from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.trading.desk import Desk
 
 OWNERS = ["team:trading"]
@@ -78,7 +78,7 @@ def desk_if_on(opened: "AbstractContextManager[Desk]", book: "Book", session: st
 
     dg.Failure for a session that has not begun; what `opened` raises when the session may be on.
     """
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.sessions import NEW_YORK
     from ledger_pipeline.trading.views import is_over
 
@@ -103,7 +103,7 @@ def record_before(context: dg.AssetExecutionContext, trading: TradingResource, d
     """Read and reconcile the account that a deployment is about to trade in, and record both for the account.
     BreakError when they differ.
     """
-    from ledger_pipeline.errors import BreakError
+    from ledger_pipeline.core.errors import BreakError
 
     key = _known_account(context, desk)
     _record(context, "broker_account", key, read_account(trading, desk))
@@ -118,7 +118,7 @@ def record_before(context: dg.AssetExecutionContext, trading: TradingResource, d
 
 def record_after(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
     """Reconcile once more after the orders of a deployment; a failure changes nothing about them and is logged."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
         reconciled = read_reconciliation(trading, desk, "closing_reconciliation")
@@ -144,7 +144,7 @@ def _known_account(context: dg.AssetExecutionContext, desk: "Desk") -> str:
 
 def read_account(trading: TradingResource, desk: "Desk") -> Content:
     """The account as the broker states it, kept as a file."""
-    from ledger_pipeline.ledger.events import time_text
+    from ledger_pipeline.book.events import time_text
     from ledger_pipeline.trading.views import account_row
 
     row = account_row(desk.broker.account(), desk.broker.positions())
@@ -155,7 +155,7 @@ def read_account(trading: TradingResource, desk: "Desk") -> Content:
 
 def account_content(row: Mapping[str, Any], environment: str, path: str) -> Content:
     """An account as it was read and kept."""
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
 
     stated = {name: value for name, value in row.items() if name != "read_at"}
     return Content(
@@ -264,7 +264,7 @@ def session_orders(
     up. The same legs again find their orders and send nothing.
     """
     from ledger_pipeline import progress
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.by_hand import guard_by_owner
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import leg_from_json
@@ -371,7 +371,7 @@ def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) 
 
 def positions_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
     """Positions by strategy, and the cash, kept as a file."""
-    from ledger_pipeline.ledger.events import decimal_text
+    from ledger_pipeline.book.events import decimal_text
     from ledger_pipeline.trading.views import position_rows, state_at
 
     state = state_at(book, date.fromisoformat(session))
@@ -381,7 +381,7 @@ def positions_content(trading: TradingResource, book: "Book", name: str, session
 
 
 def _rows_content(path: str, rows: list[dict[str, Any]], value: Any, **metadata: Any) -> Content:
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
 
     keep(path, value)
     table = dg.MetadataValue.md(rows_table(rows))

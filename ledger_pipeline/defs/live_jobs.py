@@ -67,7 +67,7 @@ trade_strategy = _job(
 
 def _desks(context, name: str, opened: "Callable[[], AbstractContextManager[Desk]]") -> "Iterator[Desk]":
     """The desk, if it can be opened; why it cannot is logged."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
         with opened() as desk:
@@ -167,7 +167,7 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
 
 def _deployed(trading: TradingResource, context, name: str) -> "Deployment | None":
     """A deployment, None when its file is not sound; a faulty one keeps no other from trading."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
         return trading.deployment(name)
@@ -211,8 +211,8 @@ trade_strategies = _trading_schedule("trade_strategies", trade_strategy, "strate
 )
 def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
     """A run for every book whose broker did something that the book does not know."""
-    from ledger_pipeline.errors import LedgerPipelineError
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.errors import LedgerPipelineError
+    from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.reconciliation.ingest import news_events
     from ledger_pipeline.trading.reconciliation.readings import read_news
 
@@ -249,7 +249,7 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
 )
 def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
     """A run for every book with events that are in no table yet; the cursor holds the seq of each."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     seen: dict[str, int] = json.loads(context.cursor or "{}")
     requests = []
@@ -281,7 +281,7 @@ def attribute_fills(context: dg.SensorEvaluationContext, trading: TradingResourc
 )
 def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.SensorResult | dg.SkipReason:
     """Alerts of every book since the cursor; it moves only when they were told."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.deployment.alerts import alerts, missed_sessions, post, webhook
 
     seen: dict = json.loads(context.cursor or '{"seq": {}, "missed": []}')

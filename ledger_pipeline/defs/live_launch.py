@@ -10,10 +10,10 @@ import dagster as dg
 from dagster._core.execution.execution_result import ExecutionResult
 
 from ledger_pipeline import progress
+from ledger_pipeline.core.errors import LedgerPipelineError
 from ledger_pipeline.defs.launch import instance, run_job, succeeded
 from ledger_pipeline.defs.live_jobs import POLICY_STEPS, STRATEGY_STEPS
 from ledger_pipeline.defs.partitions import BOOKS, POLICIES, STRATEGIES
-from ledger_pipeline.errors import LedgerPipelineError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.tables import rows_table
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.trading.deployment.deployment import Deployment
 
 _SESSION_OVER = "not asked: the session is over"
@@ -48,7 +48,7 @@ class SessionsConfig(dg.Config):
 def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading: TradingResource) -> None:
     """Log what the assets of these sessions came to, as events about their partitions."""
     from ledger_pipeline import progress
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.deployment.decision import decided_events
     from ledger_pipeline.trading.deployment.deployment import book_id
 

@@ -69,7 +69,7 @@ def comparison_report(context: dg.AssetExecutionContext, project: ProjectResourc
 def run_comparison(config: ComparisonConfig, project: ProjectResource) -> dg.MaterializeResult:
     """A comparison of chosen runs, of any snapshots: `ledger-pipeline compare` makes it."""
     from ledger_pipeline.analytics.compare import labels
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.simulation.store import RunStore
 
     paths = project.project
@@ -84,8 +84,8 @@ def _compared(paths: "Project", runs: Mapping[str, "Run"], name: str) -> dg.Mate
     from ledger_pipeline.analytics.compare import compare
     from ledger_pipeline.analytics.plots import compare_equity, markdown_image
     from ledger_pipeline.analytics.sql import connect
+    from ledger_pipeline.core.identity import hash_bytes
     from ledger_pipeline.defs.tables import frame_table
-    from ledger_pipeline.identity import hash_bytes
 
     comparison = compare(runs)
     path = comparison.save(paths.data / "reports" / f"{name}.html")

@@ -9,7 +9,7 @@ import dagster as dg
 from ledger_pipeline.project import Project, find_project
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.trading.deployment.deployment import Deployment
     from ledger_pipeline.trading.desk import Desk
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.defs.tables import column_lineage, columns, frame_table
-from ledger_pipeline.identity import hash_json
 
 if TYPE_CHECKING:
     from ledger_pipeline.features.store import FeatureStore

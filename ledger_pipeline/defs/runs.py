@@ -140,8 +140,8 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     partitions that could not be made.
     """
     from ledger_pipeline import progress
+    from ledger_pipeline.core.errors import IntegrityError, told
     from ledger_pipeline.defs.run_assets import MAKERS, Work, proving, work
-    from ledger_pipeline.errors import IntegrityError, told
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]

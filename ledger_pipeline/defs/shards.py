@@ -29,7 +29,7 @@ def result_shards(config: ShardsConfig, project: ProjectResource) -> dg.Material
     """
     from ledger_pipeline.analytics.results import layout
     from ledger_pipeline.analytics.shards import compact
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
 
     data = project.project.data
     before = layout(data)

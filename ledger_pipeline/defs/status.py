@@ -35,7 +35,7 @@ def trading_status(trading: TradingResource) -> dg.MaterializeResult:
     """For each deployment when it bought last, what is due next and by which clock, why it did not buy, and what stops
     it.
     """
-    from ledger_pipeline.identity import hash_json
+    from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.status import statuses
 
     def desk_of(made: "Deployment") -> "AbstractContextManager[Desk]":

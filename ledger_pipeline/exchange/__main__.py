@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ledger_pipeline.errors import LedgerPipelineError
+from ledger_pipeline.core.errors import LedgerPipelineError
 from ledger_pipeline.exchange.behaviours import as_text
 
 DEFAULT_STATE = Path("data") / "exchange"

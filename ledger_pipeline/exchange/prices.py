@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.exchange.matching import Range
 from ledger_pipeline.exchange.money import micros, moment
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.exchange import refusals, wire
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.money import micros, text

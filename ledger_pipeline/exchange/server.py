@@ -23,7 +23,7 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ledger_pipeline.errors import InputError, RefusedError, StorageError
+from ledger_pipeline.core.errors import InputError, RefusedError, StorageError
 from ledger_pipeline.exchange import corporate, prices, refusals
 from ledger_pipeline.exchange.action_routes import action_routes
 from ledger_pipeline.exchange.admin import Operator, admin_app

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.exchange.money import micros, moment
 
 if TYPE_CHECKING:

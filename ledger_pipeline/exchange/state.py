@@ -18,7 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.errors import RefusedError, StorageError
+from ledger_pipeline.core.errors import RefusedError, StorageError
 from ledger_pipeline.exchange.accounts import Holding
 from ledger_pipeline.exchange.orders import Order, from_row, to_row
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.core.errors import RefusedError
 from ledger_pipeline.features.table import Feature, compute_table, of_columns, raw_values
 from ledger_pipeline.market.grid import CLOSE, OPEN, Grid
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import hash_bytes
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import hash_bytes
 
 BASES = ("price", "volume", "ratio")
 NEEDED = inspect.Parameter.empty

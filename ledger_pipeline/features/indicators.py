@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.features import own, ta_library, talib_library
 from ledger_pipeline.features.indicator import BASES, Indicator, user_indicator
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ledger_pipeline.core.identity import hash_bytes
 from ledger_pipeline.features.indicator import NEEDED, Indicator
 from ledger_pipeline.features.windows import moving
-from ledger_pipeline.identity import hash_bytes
 
 
 def _window(values: Any, window: int, ddof: int) -> tuple[Any, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from ledger_pipeline.core.identity import hash_bytes
 from ledger_pipeline.features.indicator import Indicator
-from ledger_pipeline.identity import hash_bytes
 
 
 def _slower(p: Mapping[str, Any]) -> int:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicators import Indicator, builtin, user_indicator
-from ledger_pipeline.identity import hash_json
 from ledger_pipeline.market.bars import FIELDS
 from ledger_pipeline.market.grid import VOLUME, Grid
 

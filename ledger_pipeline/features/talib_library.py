@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import hash_bytes
 from ledger_pipeline.features.indicator import Indicator
-from ledger_pipeline.identity import hash_bytes
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 LEFT_OUT = frozenset(["MAVP", "SMA", "STDDEV", "VAR", "BBANDS"])  # needs a second series; exact ones are in `own`

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KINDS, SCHEMA_VERSION, SIDES, Ledger
 
 NOTHING = np.nan  # a number that an event does not have

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.ledger.lots import UNITS, LotFold, fold_lots, position_changes
+from ledger_pipeline.core.amounts import UNITS
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.ledger.lots import LotFold, fold_lots, position_changes
 from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
 FILL_COLUMNS = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.core.amounts import UNITS
+from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.ledger.folds import of_kind
-from ledger_pipeline.ledger.lots import UNITS, LotFold
+from ledger_pipeline.ledger.lots import LotFold
 from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
 
 RELATIVE = 1e-9  # of the largest amount that took part in the sum

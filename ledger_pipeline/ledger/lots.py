@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.ledger.schema import KIND, POSITION_KINDS, Ledger
-
-UNITS = 1_000_000_000  # units of quantity in one share: the 1e-9 grid
 
 _SPLIT = KIND["SPLIT"]
 

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from ledger_pipeline.errors import IntegrityError
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.identity import canonical_json
 
 SCHEMA_VERSION = 1
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import check_symbol, check_text
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import check_symbol, check_text
 
 PRICES = ("open", "high", "low", "close")
 FIELDS = (*PRICES, "volume")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.bar_length import Instrument
 from ledger_pipeline.market.bars import FIELDS, micros
 from ledger_pipeline.market.snapshot import Snapshot

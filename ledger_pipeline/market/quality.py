@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.bars import ACTION_COLUMNS, BAR_COLUMNS, FIELDS, PRICES, TIME, micros, to_float, to_utc
 from ledger_pipeline.market.calendars import session_of, sessions
 

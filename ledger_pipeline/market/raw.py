@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from ledger_pipeline.errors import IntegrityError, NotFoundError
+from ledger_pipeline.core.errors import IntegrityError, NotFoundError
+from ledger_pipeline.core.identity import check_id, hash_bytes
 from ledger_pipeline.files import Location, location, write_file
-from ledger_pipeline.identity import check_id, hash_bytes
 from ledger_pipeline.market.bars import check_printable, normalise_actions, normalise_bars, normalise_instruments
 from ledger_pipeline.market.snapshot import refuse_other
 from ledger_pipeline.market.sources.files import bar_files, read_bars, read_table

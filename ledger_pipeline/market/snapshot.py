@@ -23,9 +23,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
-from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
-from ledger_pipeline.identity import (
+from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.core.identity import (
     Column,
     ColumnHash,
     canonical_json,
@@ -35,6 +34,7 @@ from ledger_pipeline.identity import (
     hash_columns,
     hash_json,
 )
+from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
 from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import (
     BAR_COLUMNS,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ledger_pipeline.ledger.lots import UNITS
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.simulation.kernel import LIMIT, all_below
 from ledger_pipeline.strategy.targets import Invest, Targets
 

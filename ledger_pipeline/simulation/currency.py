@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.bar_length import Instrument, bar_length, daily
 from ledger_pipeline.market.grid import CLOSE, OPEN, grid
 from ledger_pipeline.market.snapshot import Snapshot

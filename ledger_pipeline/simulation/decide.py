@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.simulation.fold import Folding, FoldInputs
 
 

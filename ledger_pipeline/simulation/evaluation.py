@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.strategy.experiment import Experiment, with_risk_free
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError, LedgerPipelineError
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.amounts import UNITS
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError
+from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.builder import EventBuffer
-from ledger_pipeline.ledger.lots import UNITS
 from ledger_pipeline.ledger.schema import KIND, Ledger
 from ledger_pipeline.market.grid import OPEN, Grid
 from ledger_pipeline.market.marks import marks

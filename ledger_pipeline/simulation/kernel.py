@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ledger_pipeline.ledger.lots import UNITS
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.ledger.schema import KIND
 from ledger_pipeline.simulation.costs import fill_fee, fill_price
 

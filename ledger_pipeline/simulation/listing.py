@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import StorageError
+from ledger_pipeline.core.errors import StorageError
 
 if TYPE_CHECKING:
     from ledger_pipeline.simulation.store import RunStore

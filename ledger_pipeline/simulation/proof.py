@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.simulation.run import Run
 
 SAMPLE = 24  # pulses that are decided afresh

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ledger_pipeline.core.amounts import UNITS
+
 AHEAD = pd.Timedelta(days=500, hours=7, minutes=13)
 ZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago")  # 14 hours east, for single pulses; 11 west, for the whole run
 BECAUSE = (
@@ -83,7 +85,7 @@ def _warm_up() -> None:
 
 def _prepare(job: Mapping[str, Any]) -> None:
     """Read the snapshot and build its calendars here, so that the next job on it need not."""
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.run import universe_grid
 
@@ -96,7 +98,7 @@ def _prepare(job: Mapping[str, Any]) -> None:
 
 
 def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
-    from ledger_pipeline.errors import LedgerPipelineError
+    from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
         return _prove(job)
@@ -210,7 +212,6 @@ class _States:
         from dataclasses import replace
 
         from ledger_pipeline.ledger.folds import reconstruct
-        from ledger_pipeline.ledger.lots import UNITS
         from ledger_pipeline.simulation.decide import decide
 
         time = int(self.cells.times[t])

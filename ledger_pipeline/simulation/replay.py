@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ledger_pipeline.errors import InputError, IntegrityError, RefusedError
+from ledger_pipeline.core.errors import InputError, IntegrityError, RefusedError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.files import Location
-from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
 from ledger_pipeline.simulation.fold import ENGINE_VERSION

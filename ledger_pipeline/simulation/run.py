@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.features.table import Feature, compute_table
-from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
 from ledger_pipeline.ledger.schema import Ledger

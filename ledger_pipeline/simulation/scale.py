@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ledger_pipeline.ledger.lots import UNITS
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.simulation.costs import fill_fee, fill_price
 from ledger_pipeline.simulation.kernel import bought, to_cents
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from ledger_pipeline.errors import InputError, LedgerPipelineError, NotFoundError, RefusedError
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError, NotFoundError, RefusedError
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.features.indicators import Indicator, user_indicator
-from ledger_pipeline.identity import check_id
 from ledger_pipeline.strategy.experiment import (
     Experiment,
     ExperimentSpec,

@@ -28,10 +28,10 @@ from pydantic import (
     model_validator,
 )
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import check_symbol, hash_json
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
-from ledger_pipeline.identity import check_symbol, hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.source import StrategySource, typed_constants
 from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain

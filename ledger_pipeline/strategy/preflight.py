@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.strategy.source import StrategySource, capture, parse
 from ledger_pipeline.strategy.tiers import constants as module_text
 from ledger_pipeline.strategy.tiers import reach, state, subset

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.strategy.printing import shown_print
 from ledger_pipeline.strategy.tiers.scopes import Scopes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.strategy.terms import plain
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")

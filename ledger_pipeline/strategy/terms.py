@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import canonical_json
 
 COST_STEPS = (
     "spread_bps",

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicator import Indicator, user_indicator
 from ledger_pipeline.features.table import Feature
-from ledger_pipeline.identity import hash_json
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.source import StrategySource, capture, compile_source, source_hash, typed_constants
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.files import read_regular
 
 Place = tuple[int | str, ...]

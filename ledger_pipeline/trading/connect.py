@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ledger_pipeline.errors import BlockedError, InputError, LedgerPipelineError
+from ledger_pipeline.core.errors import BlockedError, InputError, LedgerPipelineError
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.alpaca import AlpacaBroker

@@ -15,9 +15,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BrokerError, NotFoundError, RefusedError
-from ledger_pipeline.identity import check_id
-from ledger_pipeline.ledger.book import Book, open_book
+from ledger_pipeline.book.book import Book, open_book
+from ledger_pipeline.core.errors import BrokerError, NotFoundError, RefusedError
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.sessions import session_date
 

@@ -15,8 +15,8 @@ from textwrap import shorten
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from ledger_pipeline.errors import BrokerError
-from ledger_pipeline.ledger.events import decimal_text
+from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import (
     STATUSES,
     UNRECOGNIZED,

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.trading.broker import Broker, BrokerClock, SessionHours
 
 NEW_YORK = ZoneInfo("America/New_York")

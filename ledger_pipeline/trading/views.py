@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.ledger.events import Event, decimal_text, end_of, event_to_json, time_text
-from ledger_pipeline.ledger.state import BookState
+from ledger_pipeline.book.events import Event, decimal_text, end_of, event_to_json, time_text
+from ledger_pipeline.book.state import BookState
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
     from ledger_pipeline.trading.broker import Account, Position
 
 _BY_PERSONS = ("HALTED", "RESUMED", "OVERRIDDEN")

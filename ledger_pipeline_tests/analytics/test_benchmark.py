@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger_pipeline.analytics import benchmark as b
 from ledger_pipeline.analytics.benchmark import BENCHMARK_FORMULAS, benchmark_metrics, total_return_index
 from ledger_pipeline.analytics.metrics import period_rate
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import equity_frame, equity_of_returns, random_returns
 
 

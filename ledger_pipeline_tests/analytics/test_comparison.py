@@ -18,7 +18,7 @@ from ledger_pipeline.analytics.comparison import (
     periods_sentence,
 )
 from ledger_pipeline.analytics.metrics import FORMULAS
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import compared, equity_frame, equity_of_returns, provenance, random_returns
 
 

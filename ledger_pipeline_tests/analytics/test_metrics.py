@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ledger_pipeline.analytics import metrics as m
 from ledger_pipeline.analytics.metrics import FORMULAS, max_drawdown_span, metrics, period_rate
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import (
     equity_frame,
     equity_of_returns,

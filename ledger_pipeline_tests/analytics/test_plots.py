@@ -14,7 +14,7 @@ import pytest
 from ledger_pipeline.analytics import plots
 from ledger_pipeline.analytics.comparison import ComparedRun, monthly_returns
 from ledger_pipeline.analytics.returns import wealth_index
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import compared, equity_frame, equity_of_returns, random_returns
 
 LONG = equity_of_returns(random_returns(5, 4000), np.where(np.arange(4001) % 21 == 3, 50.0, 0.0), freq="B")

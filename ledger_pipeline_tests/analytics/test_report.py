@@ -10,7 +10,7 @@ import pytest
 from ledger_pipeline.analytics.comparison import ComparedRun
 from ledger_pipeline.analytics.metrics import FORMULAS, metrics
 from ledger_pipeline.analytics.report import TEMPLATE, comparison_report
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import (
     compared,
     equity_frame,

@@ -17,7 +17,7 @@ from ledger_pipeline.analytics.returns import (
     wealth_index,
     xirr,
 )
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import equity_frame, equity_of_returns
 
 

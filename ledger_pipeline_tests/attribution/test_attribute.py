@@ -9,7 +9,7 @@ import pytest
 
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.report import differences
-from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline_tests.attribution.hand import (
     amounts,
     bust,

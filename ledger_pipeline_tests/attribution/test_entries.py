@@ -11,12 +11,12 @@ import pytest
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.entries import TradeEntry, entries_of, joined, table_of, trade_entries
 from ledger_pipeline.attribution.report import differences
-from ledger_pipeline.errors import InputError, IntegrityError
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.ledger.folds import lots, reconstruct
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.attribution.hand import at, buy, held, realised
-from ledger_pipeline_tests.ledger.live import DETAILS, a_book, event
+from ledger_pipeline_tests.book.live import DETAILS, a_book, event
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.entries import table_of
 from ledger_pipeline.attribution.export import export
-from ledger_pipeline.errors import InputError, StorageError
+from ledger_pipeline.core.errors import InputError, StorageError
 from ledger_pipeline_tests.attribution.hand import buy, sell
 
 ROWS = [buy(1, "0.333333333", "250.1234", "=A1+\x01", fees="0.01"), sell(2, "0.2", "123456789.123456789", "=A1+\x01")]

@@ -11,7 +11,7 @@ import pytest
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.performance import performance
 from ledger_pipeline.attribution.report import attribution_report, differences
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline_tests.attribution.hand import buy, dividend, sell
 
 # A: 10 VTI @ 100 (fee 1), 4 sold @ 110 (fee .4), 6 sold @ 90 (fee .6): one losing trip; then 5 @ 80, still open.

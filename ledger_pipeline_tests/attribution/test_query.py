@@ -8,7 +8,7 @@ import pytest
 
 from ledger_pipeline.attribution.entries import joined, table_of
 from ledger_pipeline.attribution.query import query_trades
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.attribution.hand import at, buy, dividend, sell, split
 
 ENTRIES = joined(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from ledger_pipeline.core.errors import LedgerPipelineError
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_launch import record_sessions
 from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, account_key, live_key
-from ledger_pipeline.errors import LedgerPipelineError
 from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.desk import read_book
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version

@@ -11,10 +11,10 @@ import dagster as dg
 import pyarrow.parquet
 import pytest
 
+from ledger_pipeline.core.errors import InputError, IntegrityError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.defs.experiments import follow_files
 from ledger_pipeline.defs.launch import instance, report, run_experiments
-from ledger_pipeline.errors import InputError, IntegrityError
-from ledger_pipeline.identity import hash_json
 from ledger_pipeline.ledger.schema import read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.run import identify
@@ -298,7 +298,7 @@ def test_two_projects_in_one_process_keep_their_own_records(small, tmp_path, mon
 
 
 def test_a_run_on_no_snapshot_leaves_no_partition(fresh) -> None:
-    from ledger_pipeline.errors import NotFoundError
+    from ledger_pipeline.core.errors import NotFoundError
 
     with pytest.raises(NotFoundError, match="nowhere"):
         run_experiments(fresh, "nowhere", ["hold"])

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 import ledger_pipeline as lp
+from ledger_pipeline.book.events import Event, ledger_of
 from ledger_pipeline.ledger import folds
-from ledger_pipeline.ledger.events import Event, ledger_of
 from ledger_pipeline.project import Project
 from ledger_pipeline.simulation.run import experiment_grid
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment

@@ -19,8 +19,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.ledger.book import Book, open_book
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.book import Book, open_book
+from ledger_pipeline.book.events import Event
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import Endpoint, Keys
 from ledger_pipeline.trading.http import Limits

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.ledger.book import Book, open_book
+from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import EXCHANGE_URL, connect
 from ledger_pipeline.trading.crash import VARIABLE

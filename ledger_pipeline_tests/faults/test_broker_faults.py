@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import NOT_CANCELABLE
 from ledger_pipeline.trading.http import Budget
 from ledger_pipeline.trading.orders import submit

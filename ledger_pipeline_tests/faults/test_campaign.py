@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BlockedError, BrokerError
+from ledger_pipeline.core.errors import BlockedError, BrokerError
 from ledger_pipeline.trading.crash import CRASH_POINTS
 from ledger_pipeline_tests.exchange.server import AdminError, Served
 from ledger_pipeline_tests.faults.checker import DEAD

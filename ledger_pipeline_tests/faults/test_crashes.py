@@ -21,15 +21,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_pipeline.ledger.book import open_book
+from ledger_pipeline.book.book import open_book
 from ledger_pipeline.trading.connect import EXCHANGE_URL
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline_tests.book.log import s3
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.checker import check
 from ledger_pipeline_tests.faults.stage import Stage, theatre
 from ledger_pipeline_tests.faults.worker import CRASHED, Workers, stopped
-from ledger_pipeline_tests.ledger.log import s3
 
 COMMITS = 8  # of a worker that does everything: reconcile, intents; submit, acknowledge and fill for two orders
 

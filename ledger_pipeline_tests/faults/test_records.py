@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.matching import Execution as Match
 from ledger_pipeline.exchange.state import Store

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import IntegrityError, StorageError
-from ledger_pipeline.ledger.book import Book, open_book
-from ledger_pipeline.ledger.log import local
+from ledger_pipeline.book.book import Book, open_book
+from ledger_pipeline.book.log import local
+from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline_tests.book.log import s3
+from ledger_pipeline_tests.book.log.test_s3 import TRANSIENT, Faults, lost
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.faults.checker import check
 from ledger_pipeline_tests.faults.desk import Desk, broker_of, buy, order_id, sat_down, settled
-from ledger_pipeline_tests.ledger.log import s3
-from ledger_pipeline_tests.ledger.log.test_s3 import TRANSIENT, Faults, lost
 
 VTI = buy("VTI", "676.00")
 LEGS = [VTI, buy("VXUS", "324.00")]

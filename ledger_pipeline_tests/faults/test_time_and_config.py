@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import (
+from ledger_pipeline.book.book import open_book
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import (
     BlockedError,
     BrokerError,
     InputError,
@@ -21,8 +23,6 @@ from ledger_pipeline.errors import (
     LedgerPipelineError,
     RefusedError,
 )
-from ledger_pipeline.ledger.book import open_book
-from ledger_pipeline.ledger.events import Event
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import Endpoint, Keys, connect
 from ledger_pipeline.trading.desk import open_desk

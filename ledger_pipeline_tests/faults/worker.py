@@ -38,8 +38,8 @@ POLICY = "core"
 
 def work(root: Path, book_url: str, rows: Sequence[Mapping[str, Any]], timeout: float) -> tuple[int, dict[str, Any]]:
     """Reconcile and execute; the exit code, and what is printed."""
-    from ledger_pipeline.errors import LedgerPipelineError
-    from ledger_pipeline.ledger.book import open_book
+    from ledger_pipeline.book.book import open_book
+    from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.connect import connect
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import Leg
@@ -96,7 +96,7 @@ def _stop_at(place: str) -> None:
 
 def _die_in_store(what: str, nth: int) -> None:
     """Replace the calls of the local store that make an object: it has one write and one link for each."""
-    from ledger_pipeline.ledger.log import local
+    from ledger_pipeline.book.log import local
 
     left = nth
     write, link = os.write, os.link
@@ -199,7 +199,7 @@ def _serve() -> None:
     import alpaca.data.historical  # noqa: F401
     import alpaca.trading.client  # noqa: F401
 
-    import ledger_pipeline.ledger.book  # noqa: F401
+    import ledger_pipeline.book.book  # noqa: F401
     import ledger_pipeline.trading.alpaca  # noqa: F401
     import ledger_pipeline.trading.orders.executor  # noqa: F401
     import ledger_pipeline.trading.reconciliation.adopt  # noqa: F401

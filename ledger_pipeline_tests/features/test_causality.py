@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.core.errors import RefusedError
 from ledger_pipeline.features.causality import compute_all, find_look_ahead, require_causal
 from ledger_pipeline.features.indicators import builtin, names
 from ledger_pipeline.features.table import compute, feature

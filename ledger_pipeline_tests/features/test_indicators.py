@@ -12,7 +12,7 @@ import ta.trend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.features.indicators import BASES, builtin, names, user_indicator
 from ledger_pipeline.features.table import Feature, compute, feature
 from ledger_pipeline_tests.market.frames import days, prices, random_grid

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ledger_pipeline.errors import IntegrityError, RefusedError
+from ledger_pipeline.core.errors import IntegrityError, RefusedError
 from ledger_pipeline.features import store as module
 from ledger_pipeline.features.store import FeatureStore
 from ledger_pipeline.features.table import compute, feature

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.features.indicators import names, user_indicator
 from ledger_pipeline.features.table import compute, feature, raw_values

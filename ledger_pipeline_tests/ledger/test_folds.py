@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.ledger import folds
 from ledger_pipeline_tests.ledger import ledgers
 

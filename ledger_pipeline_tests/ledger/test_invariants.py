@@ -8,7 +8,7 @@ import datetime
 import numpy as np
 import pytest
 
-from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import fold_lots
 from ledger_pipeline_tests import small

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.ledger import folds, invariants
-from ledger_pipeline.ledger.lots import UNITS, fold_lots, position_changes
+from ledger_pipeline.ledger.lots import fold_lots, position_changes
 from ledger_pipeline_tests.ledger import ledgers
 
 PRICES = st.integers(1, 50_000).map(lambda n: n / 100)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ledger_pipeline.errors import IntegrityError
+from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KIND, KINDS, Ledger, read_ledger
 from ledger_pipeline_tests.ledger import ledgers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.errors import StorageError
+from ledger_pipeline.core.errors import StorageError
 from ledger_pipeline.market.bars import BAR_COLUMNS, FIELDS
 from ledger_pipeline.market.grid import Action, Grid
 from ledger_pipeline.market.snapshot import seal, snapshot_ids, verify

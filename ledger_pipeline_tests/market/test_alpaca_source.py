@@ -10,7 +10,7 @@ import pytest
 from alpaca.data.historical.corporate_actions import CorporateActionsClient
 from alpaca.data.requests import CorporateActionsRequest
 
-from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
+from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.market import snapshot
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.sources import alpaca

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.bars import (
     BAR_COLUMNS,
     normalise_actions,

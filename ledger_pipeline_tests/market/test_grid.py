@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.bars import FIELDS, micros
 from ledger_pipeline.market.grid import CLOSE, Action, grid
 from ledger_pipeline.market.marks import marks

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError
+from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.market.raw import RawSource, read_raw, read_source, stage
 from ledger_pipeline.market.snapshot import seal
 from ledger_pipeline_tests.market.frames import HEADER, random_bars

@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from ledger_pipeline.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.market.bars import FIELDS
 from ledger_pipeline.market.grid import grid
 from ledger_pipeline.market.snapshot import open_snapshot, seal, snapshot_ids, verify

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from ledger_pipeline.errors import InputError, NotFoundError, StorageError
+from ledger_pipeline.core.errors import InputError, NotFoundError, StorageError
 from ledger_pipeline.market.bars import normalise_actions, normalise_bars
 from ledger_pipeline.market.sources.files import read_table
 from ledger_pipeline_tests.market.frames import HEADER, random_bars

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.sources.files import read_bars
 
 YAHOO = """Date,Open,High,Low,Close,Adj Close,Volume

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
+from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.features.causality import compute_all
-from ledger_pipeline.ledger.lots import UNITS
 from ledger_pipeline.simulation.decide import decide
 from ledger_pipeline.simulation.fold import FoldInputs, StrategyError
 from ledger_pipeline.simulation.run import experiment_grid, frozen

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ledger_pipeline as lp
 from ledger_pipeline.analytics.metrics import max_drawdown_span, metrics
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.simulation.replay import truncation_replay
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.analytics.frames import equity_frame, fills_frame, trades_frame

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import RefusedError
+from ledger_pipeline.core.errors import RefusedError
 from ledger_pipeline.simulation import proof
 from ledger_pipeline.simulation.proof import Proof, prove
 from ledger_pipeline_tests import small

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.identity import hash_json
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.simulation.fold import ENGINE_VERSION
 from ledger_pipeline.simulation.run import frozen, identify
 from ledger_pipeline_tests import small

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import InputError, NotFoundError, RefusedError
+from ledger_pipeline.core.errors import InputError, NotFoundError, RefusedError
 from ledger_pipeline.strategy.catalogue import load_indicator
 from ledger_pipeline_tests import small
 

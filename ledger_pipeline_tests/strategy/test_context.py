@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.strategy.context import Context, Past
 
 DAY = 86_400_000_000

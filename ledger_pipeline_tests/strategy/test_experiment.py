@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline_tests import small
 
 FLAT = "def strategy(ctx, params):\n    return ctx.flat()\n"

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.strategy.preflight import Preflight, Reason, preflight
 from ledger_pipeline.strategy.source import StrategySource, capture, compile_source, source_hash
 from ledger_pipeline.strategy.tiers.rules import NUMPY, PURE_BUILTINS, STDLIB

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError, IntegrityError
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.strategy.source import (
     StrategySource,
     capture,

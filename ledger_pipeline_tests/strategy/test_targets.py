@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import canonical_json
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.strategy.targets import Invest, Targets
 from ledger_pipeline.strategy.terms import json_value, plain, read_json
 

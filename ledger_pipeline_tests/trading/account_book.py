@@ -6,8 +6,8 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from ledger_pipeline.ledger.book import Book, open_book
-from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.book.book import Book, open_book
+from ledger_pipeline.book.events import Event, time_text
 from ledger_pipeline.trading.broker import Accepted, OrderRequest, Refused
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline_tests.trading.fake import FakeBroker

@@ -15,9 +15,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from ledger_pipeline.ledger.book import Book
-from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.ledger.log.log import Log
+from ledger_pipeline.book.book import Book
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.book.log.log import Log
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.market.calendars import trading_calendar
 from ledger_pipeline.trading import broker as port
 

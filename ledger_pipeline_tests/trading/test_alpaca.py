@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import BrokerError, InputError
+from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading import alpaca, http
 from ledger_pipeline.trading.broker import (
     NOT_CANCELABLE,

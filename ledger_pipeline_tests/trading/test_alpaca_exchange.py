@@ -12,7 +12,7 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.market.calendars import trading_calendar
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.broker import (

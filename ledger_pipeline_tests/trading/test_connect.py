@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from alpaca.common.enums import BaseURL
 
-from ledger_pipeline.errors import BlockedError, BrokerError, InputError
+from ledger_pipeline.core.errors import BlockedError, BrokerError, InputError
 from ledger_pipeline.trading import alpaca, connect
 from ledger_pipeline.trading.broker import Account, OrderRequest, Unknown
 from ledger_pipeline_tests.trading import wire

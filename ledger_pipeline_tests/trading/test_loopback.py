@@ -14,7 +14,7 @@ from alpaca.common.rest import RESTClient
 from alpaca.data.historical import StockHistoricalDataClient
 from alpaca.trading.client import TradingClient
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading import broker as port
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.parsing import activity_order

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError, InputError
+from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading.broker import BrokerClock, SessionHours
 from ledger_pipeline.trading.sessions import (
     Hours,

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
-from ledger_pipeline.identity import check_broker_symbol
+from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
+from ledger_pipeline.core.identity import check_broker_symbol
 from ledger_pipeline.market.bars import normalise_bars, validate_bars
 from ledger_pipeline.market.calendars import sessions, trading_calendar
 

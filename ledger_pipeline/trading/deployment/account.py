@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError, RefusedError
-from ledger_pipeline.ledger.events import decimal_text, time_text
-from ledger_pipeline.ledger.orders import EXACT, ZERO
+from ledger_pipeline.book.events import decimal_text, time_text
+from ledger_pipeline.core.amounts import EXACT, ZERO
+from ledger_pipeline.core.errors import BlockedError, RefusedError
 from ledger_pipeline.market.sources.alpaca import fetch_actions
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount
 from ledger_pipeline.trading.sessions import NEW_YORK
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.trading.broker import Broker, LatestTrade
     from ledger_pipeline.trading.deployment.deployment import Deployment
     from ledger_pipeline.trading.planning.policy import Policy

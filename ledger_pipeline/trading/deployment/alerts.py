@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ledger_pipeline.errors import InputError, LedgerPipelineError, StorageError
-from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.book.events import Event, time_text
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError, StorageError
 from ledger_pipeline.trading.connect import LOOPBACK
 from ledger_pipeline.trading.deployment.deployment import book_id, find_deployment, scheduled_names
 from ledger_pipeline.trading.deployment.due import late, missed
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.project import Project
 
 VARIABLE = "LEDGER_PIPELINE_WEBHOOK"

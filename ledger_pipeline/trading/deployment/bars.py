@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ledger_pipeline.errors import BlockedError, RefusedError
+from ledger_pipeline.core.errors import BlockedError, RefusedError
 from ledger_pipeline.market.bars import normalise_actions
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.quality import quality_report

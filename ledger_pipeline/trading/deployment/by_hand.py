@@ -17,8 +17,8 @@ from ledger_pipeline.trading.planning.guardrails import Verdict, guard
 from ledger_pipeline.trading.planning.policy import Guardrails
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
     from ledger_pipeline.project import Project
     from ledger_pipeline.trading.orders.gate import Guard
     from ledger_pipeline.trading.orders.legs import Leg

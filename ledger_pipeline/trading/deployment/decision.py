@@ -18,10 +18,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import InputError, NotFoundError
-from ledger_pipeline.identity import canonical_json, hash_json
-from ledger_pipeline.ledger.events import Event, parse_time, time_text
-from ledger_pipeline.ledger.lifecycle import EXPIRED, REJECTED
+from ledger_pipeline.book.events import Event, parse_time, time_text
+from ledger_pipeline.book.lifecycle import EXPIRED, REJECTED
+from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.trading.orders.gate import codes
 from ledger_pipeline.trading.orders.halts import standing
 from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json, leg_to_json
@@ -31,9 +31,9 @@ from ledger_pipeline.trading.sessions import NEW_YORK
 from ledger_pipeline.trading.views import order_row
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 PLANNED, NO_ACTION, BLOCKED = "PLANNED", "NO_ACTION", "BLOCKED"
 DAILY, HOURLY, WEEKLY, MONTHLY, QUARTERLY = "daily", "hourly", "weekly", "monthly", "quarterly"

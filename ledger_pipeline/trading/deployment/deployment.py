@@ -21,10 +21,10 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.files import location, write_file
-from ledger_pipeline.identity import ID_PATTERN, check_id, hash_json
-from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
 from ledger_pipeline.trading.desk import DEFAULT_BOOK, book_url
 from ledger_pipeline.trading.planning.policy import Guardrails, Limit, Policy, Schedule, load_policy

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
 from ledger_pipeline.trading.deployment.decision import decided_events, orders_by_decision, used
 from ledger_pipeline.trading.deployment.deployment import Deployment, schedule_of
 from ledger_pipeline.trading.planning.schedule import due_session
 from ledger_pipeline.trading.sessions import NEW_YORK, exchange_hours
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.project import Project
     from ledger_pipeline.trading.planning.policy import Schedule
 

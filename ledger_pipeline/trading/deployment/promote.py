@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import NotFoundError, RefusedError
+from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.simulation.fold import ENGINE_VERSION
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.store import RunStore

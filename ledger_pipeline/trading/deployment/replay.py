@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import InputError, LedgerPipelineError, RefusedError
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.trading.orders.legs import leg_from_json
 from ledger_pipeline.trading.planning.plan import PlanAccount, legs_of

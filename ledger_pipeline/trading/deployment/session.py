@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError, IntegrityError, RefusedError
-from ledger_pipeline.ledger.events import end_of
+from ledger_pipeline.book.events import end_of
+from ledger_pipeline.core.errors import BlockedError, IntegrityError, RefusedError
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.trading.deployment import decision as decisions

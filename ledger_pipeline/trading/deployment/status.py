@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import LedgerPipelineError
-from ledger_pipeline.ledger.events import time_text
+from ledger_pipeline.book.events import time_text
+from ledger_pipeline.core.errors import LedgerPipelineError
 from ledger_pipeline.trading.deployment.alerts import last_word
 from ledger_pipeline.trading.deployment.decision import orders_by_decision
 from ledger_pipeline.trading.deployment.deployment import Deployment, find_deployment, schedule_of, scheduled_names
@@ -21,7 +21,7 @@ from ledger_pipeline.trading.deployment.due import due, late, next_session
 from ledger_pipeline.trading.orders import halts
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
+    from ledger_pipeline.book.book import Book
     from ledger_pipeline.project import Project
     from ledger_pipeline.trading.desk import Desk
 

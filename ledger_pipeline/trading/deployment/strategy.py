@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError, NotFoundError, RefusedError
+from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.amounts import GRAIN, whole_cents
+from ledger_pipeline.core.errors import BlockedError, NotFoundError, RefusedError
+from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
-from ledger_pipeline.identity import canonical_json, hash_json
-from ledger_pipeline.ledger.events import decimal_text
 from ledger_pipeline.market.grid import CLOSE
 from ledger_pipeline.simulation.decide import Wanted, decide
 from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.strategy.experiment import Experiment
     from ledger_pipeline.trading.deployment.deployment import Deployment, Promoted
-
-_GRID = Decimal("1e-9")
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def evaluate(
         {
             "symbol": one.symbol,
             "side": one.side,
-            "quantity": None if one.units is None else decimal_text(one.units * _GRID),
+            "quantity": None if one.units is None else decimal_text(one.units * GRAIN),
             "cash": None if one.cash is None else repr(one.cash),
             "reasons": list(one.reasons),
         }
@@ -201,19 +200,19 @@ def _legs(
     notes: list[str] = []
     for order in orders:
         held = positions.get(order.symbol, Decimal(0))
-        if order.side == "SELL" and order.units is not None and order.units * _GRID > held:
+        if order.side == "SELL" and order.units is not None and order.units * GRAIN > held:
             raise BlockedError(
-                f"SHORT: the strategy wants to sell {decimal_text(order.units * _GRID)} {order.symbol} and owns "
+                f"SHORT: the strategy wants to sell {decimal_text(order.units * GRAIN)} {order.symbol} and owns "
                 f"{decimal_text(held)}; nothing is sold short. Add the risk step long_only and promote again."
             )
         if order.cash is not None:
-            amount = Decimal(repr(order.cash)).quantize(Decimal("0.01"), ROUND_FLOOR)
+            amount = whole_cents(Decimal(repr(order.cash)))
             worth, asked = amount, {"notional": amount}
         else:
             units = int(
                 round(Fraction(order.units or 0) * Fraction(ratios.get(order.symbol, 1.0)).limit_denominator(10**6))
             )
-            quantity = units * _GRID
+            quantity = units * GRAIN
             worth, asked = quantity * prices[order.symbol], {"quantity": quantity}
         whole = "quantity" in asked and asked["quantity"] == asked["quantity"].to_integral_value()
         if worth <= 0 or (worth < MINIMUM_NOTIONAL and not whole):

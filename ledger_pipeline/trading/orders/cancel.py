@@ -13,12 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.amounts import whole_cents
+from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.trading.broker import NOT_FOUND, REQUESTED, Broker
 from ledger_pipeline.trading.orders.executor import (
     BLOCKED,
@@ -37,11 +38,10 @@ from ledger_pipeline.trading.reconciliation.ingest import collect, order_event
 from ledger_pipeline.trading.reconciliation.readings import check_account, check_environment
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
-CENT = Decimal("0.01")
 _PLACES = 100  # legs of one decision that may share symbol and side
 
 
@@ -187,7 +187,7 @@ def _missing(wanted: Leg, order: Order) -> Leg | None:
         if quantity <= 0:
             return None
     if notional is not None:
-        notional = (notional - order.filled_value).quantize(CENT, ROUND_DOWN)
+        notional = whole_cents(notional - order.filled_value)
         if notional < MINIMUM_NOTIONAL:
             return None
     return Leg(

@@ -20,9 +20,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BrokerError, InputError, RefusedError
-from ledger_pipeline.identity import check_id
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import BrokerError, InputError, RefusedError
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.orders.funds import fund_reasons
@@ -45,9 +45,9 @@ from ledger_pipeline.trading.sessions import read_hours, session_date
 from ledger_pipeline.trading.views import order_row
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 DONE, OPEN, BLOCKED, NO_ACTION = "DONE", "OPEN", "BLOCKED", "NO_ACTION"
 COVERED, NONE = "covered", "none"  # rules: buys that cash covers go on, or none does

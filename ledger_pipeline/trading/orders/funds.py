@@ -11,14 +11,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.trading.broker import Account, Broker
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 PRICE_MARGIN = Decimal("1.025")  # the least that the broker reserves above the price for a market order
-_NONE = Decimal(0)
 
 
 def fund_reasons(state: BookState, broker: Broker, account: Account, order: Order) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
     prices = {symbol: trade.price for symbol, trade in broker.latest_trades(symbols).items()} if symbols else {}
     if _needs_price(order) and order.symbol not in prices:
         return (f"NO_PRICE: there is no price to tell what {order.quantity} {order.symbol} will cost",)
-    spare = account.cash - sum((_cost(other, prices) for other in buys), _NONE)
+    spare = account.cash - sum((_cost(other, prices) for other in buys), ZERO)
     needed = _cost(order, prices)
     if needed > spare:
         return (f"INSUFFICIENT_CASH: it may cost {needed:.2f} and {spare:.2f} of the cash is not spoken for",)
@@ -46,7 +46,7 @@ def fund_reasons(state: BookState, broker: Broker, account: Account, order: Orde
 
 def _shares(state: BookState, broker: Broker, working: list[Order], order: Order) -> tuple[str, ...]:
     """A strategy sells its own shares and no other's. What dollars come to in shares is estimated on the safe side."""
-    held = state.positions.get((order.strategy, order.symbol), _NONE)
+    held = state.positions.get((order.strategy, order.symbol), ZERO)
     if held <= 0 and order.quantity is None:
         return (f"NOT_HELD: {order.strategy} holds no {order.symbol} to sell",)
     others = [other for other in working if _sells_the_same(other, order)]
@@ -56,7 +56,7 @@ def _shares(state: BookState, broker: Broker, working: list[Order], order: Order
         if trade is None:
             return (f"NO_PRICE: there is no price to tell how many {order.symbol} {order.notional} dollars are",)
         price = trade.price
-    spare = held - sum((_to_sell(other, price) for other in others), _NONE)
+    spare = held - sum((_to_sell(other, price) for other in others), ZERO)
     wanted = _to_sell(order, price)
     if wanted <= spare:
         return ()
@@ -70,7 +70,7 @@ def _shares(state: BookState, broker: Broker, working: list[Order], order: Order
 
 def _to_sell(order: Order, price: Decimal | None) -> Decimal:
     """The most shares that an open sale may still take."""
-    left = order.remaining or _NONE
+    left = order.remaining or ZERO
     return left if order.quantity is not None or price is None else left * PRICE_MARGIN / price
 
 
@@ -86,7 +86,7 @@ def _cost(order: Order, prices: dict[str, Decimal]) -> Decimal:
     """The most that is still to be paid for an open purchase; an unpriced one of before counts nothing here, since
     its order had a price when it was sent.
     """
-    left = order.remaining or _NONE
+    left = order.remaining or ZERO
     if order.notional is not None:
         return left
-    return left * (order.limit_price or prices.get(order.symbol, _NONE) * PRICE_MARGIN)
+    return left * (order.limit_price or prices.get(order.symbol, ZERO) * PRICE_MARGIN)

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import Account, Broker, BrokerClock
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.sessions import Hours, clock_reasons, window_reasons
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 Guard = Callable[["Order", "BookState", Account], tuple[str, ...]]
 

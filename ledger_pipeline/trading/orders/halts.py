@@ -21,16 +21,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BlockedError, InputError
-from ledger_pipeline.identity import ID_PATTERN
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import BlockedError, InputError
+from ledger_pipeline.core.identity import ID_PATTERN
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.project import find_project
 from ledger_pipeline.trading.orders.legs import SYMBOL
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.state import BookState
 
 VARIABLE = "LEDGER_PIPELINE_HALT"
 FILE = "HALT"

@@ -18,14 +18,14 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import InputError
-from ledger_pipeline.identity import check_id, hash_json
-from ledger_pipeline.ledger.events import Event, decimal_text, time_text
+from ledger_pipeline.book.events import Event, decimal_text, time_text
+from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import Broker, OrderRequest
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
+    from ledger_pipeline.book.orders import Order
 
 SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,31}")  # identity.BROKER_SYMBOL_PATTERN in capitals
 QUANTITY_DECIMALS = 9

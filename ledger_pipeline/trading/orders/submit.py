@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import BrokerError, InputError
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.orders.gate import Gate, Moment, codes
@@ -28,9 +28,9 @@ from ledger_pipeline.trading.reconciliation.readings import News
 from ledger_pipeline.trading.sessions import GRACE
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 
 MISMATCH = ("ORDER_MISMATCH: the broker has an order of this id on other terms",)

@@ -14,14 +14,14 @@ from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.ledger.lifecycle import TERMINAL
-from ledger_pipeline.ledger.orders import ZERO
+from ledger_pipeline.book.lifecycle import TERMINAL
+from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.trading.broker import Account, Broker, LatestTrade
 from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 _DATED = re.compile(r"[a-z0-9_-]{1,12}\.(\d{6})\d{2}\.")  # how a client_order_id of ours begins
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.ledger.orders import ZERO
+from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.trading.broker import Account, Broker
 from ledger_pipeline.trading.planning.facts import Facts, cost_of, plus, read_facts, total_of
 from ledger_pipeline.trading.planning.plan import Plan
@@ -23,8 +23,8 @@ from ledger_pipeline.trading.planning.planner import percent, usd
 from ledger_pipeline.trading.planning.policy import GUARDRAILS, Guardrails
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
     from ledger_pipeline.trading.orders.gate import Guard
 
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
 
-from ledger_pipeline.ledger.orders import EXACT
+from ledger_pipeline.core.amounts import EXACT
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL
 from ledger_pipeline.trading.planning.plan import (
     BLOCKED,

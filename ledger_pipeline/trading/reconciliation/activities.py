@@ -16,15 +16,13 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.ledger.events import Event, decimal_text
+from ledger_pipeline.book.events import Event, decimal_text
+from ledger_pipeline.core.amounts import CENT, GRAIN
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
 from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
 from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, opened, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.readings import activity_key
-
-CENT = Decimal("0.01")
-GRAIN = Decimal("0.000000001")  # of quantities
 
 Holdings = Mapping[tuple[str, str], Decimal]  # (strategy, symbol) -> quantity
 

@@ -13,16 +13,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BlockedError, BrokerError, RefusedError
-from ledger_pipeline.ledger.events import Event, time_text
+from ledger_pipeline.book.events import Event, time_text
+from ledger_pipeline.core.errors import BlockedError, BrokerError, RefusedError
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import Broker, Position
 from ledger_pipeline.trading.reconciliation.override import named
 from ledger_pipeline.trading.reconciliation.readings import OVERLAP, Reading, activity_key, bind, read_stable
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.state import BookState
 
 _BEFORE = OVERLAP + timedelta(days=1)  # the first readings reach back OVERLAP before the opening; a day to spare
 

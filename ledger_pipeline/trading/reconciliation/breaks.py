@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.ledger.events import Event, decimal_text
+from ledger_pipeline.book.events import Event, decimal_text
 
 ACCOUNT = "account"
 

@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.amounts import CENT, GRAIN, HALF_CENT, ZERO
 from ledger_pipeline.trading.broker import UNRECOGNIZED, BrokerOrder
-from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN
 from ledger_pipeline.trading.reconciliation.breaks import Break, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.ingest import order_facts
 from ledger_pipeline.trading.reconciliation.readings import Reading
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
-HALF_CENT = Decimal("0.005")  # what rounding one fill's amount to the cent can be off by
 CASH_CAP = Decimal("0.50")  # whatever the number of fills, cash may not be off by more
 _PRICE_GRAIN = Decimal("1e-9")  # relative, of an order's average price
 _OURS = re.compile(r"[a-z0-9_-]{1,12}\.\d{8}\.[A-Za-z0-9.-]{1,6}\.[BS]\d{1,3}\.[0-9a-f]{12}")  # legs.client_order_id
-_NONE = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Cash:
     @property
     def explained(self) -> bool:
         """Whether rounding explains the difference."""
-        low, high = min(_NONE, self.accepted) - self.tolerance, max(_NONE, self.accepted) + self.tolerance
+        low, high = min(ZERO, self.accepted) - self.tolerance, max(ZERO, self.accepted) + self.tolerance
         return low <= self.difference <= high and abs(self.difference) <= CASH_CAP
 
 
@@ -163,10 +161,10 @@ def positions_of(state: BookState, reading: Reading) -> dict[str, tuple[Decimal,
     """(book, broker) quantity of every symbol that either holds, at nine decimals."""
     book: dict[str, Decimal] = {}
     for (_, symbol), quantity in state.positions.items():
-        book[symbol] = book.get(symbol, _NONE) + quantity
+        book[symbol] = book.get(symbol, ZERO) + quantity
     broker = {item.symbol: item.quantity for item in reading.positions}
     pairs = {
-        symbol: (book.get(symbol, _NONE).quantize(GRAIN), broker.get(symbol, _NONE).quantize(GRAIN))
+        symbol: (book.get(symbol, ZERO).quantize(GRAIN), broker.get(symbol, ZERO).quantize(GRAIN))
         for symbol in sorted(book.keys() | broker.keys())
     }
     return {symbol: pair for symbol, pair in pairs.items() if any(pair)}

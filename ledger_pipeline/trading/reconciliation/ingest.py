@@ -16,21 +16,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.ledger.events import Event, decimal_text
-from ledger_pipeline.ledger.orders import exceeds
+from ledger_pipeline.book.events import Event, decimal_text
+from ledger_pipeline.book.orders import exceeds
+from ledger_pipeline.core.amounts import ZERO, fill_cash, on_grid
 from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, CashActivity, FillActivity
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, split_events
+from ledger_pipeline.trading.reconciliation.activities import activity_events, split_events
 from ledger_pipeline.trading.reconciliation.breaks import Break, opened, recorded_once, shown, unopened
 from ledger_pipeline.trading.reconciliation.readings import News, activity_key, bind, check_account, is_new, read_news
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 COMMIT_SIZE = 500  # events a commit: a backlog of thousands of fills is taken in by several
 ENDINGS = {
@@ -39,7 +40,6 @@ ENDINGS = {
     "rejected": "ORDER_REJECTED",
     "replaced": "ORDER_REPLACED",
 }
-_NONE = Decimal(0)
 
 
 class Moved(Exception):
@@ -124,16 +124,10 @@ def in_order(activities: Iterable[Activity]) -> list[Activity]:
             places[item.broker_order_id].append(place)
     ordered = list(rows)
     for held in places.values():
-        fills = sorted((rows[place] for place in held), key=lambda fill: (fill.cumulative or _NONE, fill.id))
+        fills = sorted((rows[place] for place in held), key=lambda fill: (fill.cumulative or ZERO, fill.id))
         for place, fill in zip(held, fills, strict=True):
             ordered[place] = fill
     return ordered
-
-
-def fill_cash(side: str, quantity: Decimal, price: Decimal) -> Decimal:
-    """What a fill does to cash: quantity x price, rounded half up to the cent, out for a buy and in for a sell."""
-    amount = (quantity * price).quantize(CENT, rounding=ROUND_HALF_UP)
-    return -amount if side == "BUY" else amount
 
 
 def differing_terms(order: Order, found: BrokerOrder) -> tuple[str, ...]:
@@ -169,7 +163,7 @@ class _Batch:
             if event.kind in ("FILLED", "SPLIT") and event.side and event.quantity:
                 key = (event.strategy or "", event.symbol or "")
                 change = event.quantity if event.side == "BUY" else -event.quantity
-                self.holdings[key] = self.holdings.get(key, _NONE) + change
+                self.holdings[key] = self.holdings.get(key, ZERO) + change
         wanted = unopened(events, self.breaks)
         self.breaks.update(event.payload["break_id"] for event in wanted if event.kind == "BREAK_OPENED")
         return wanted
@@ -220,7 +214,7 @@ class _Batch:
             side=fill.side,
             quantity=fill.quantity,
             price=fill.price,
-            fee=_NONE,
+            fee=ZERO,
             cash_delta=fill_cash(fill.side, fill.quantity, fill.price),
             broker_order_id=fill.broker_order_id,
             fill_id=fill.id,
@@ -249,7 +243,7 @@ class _Batch:
         if (order.symbol, order.side) != (fill.symbol, fill.side):
             return f"order {order.order_id} is to {order.side} {order.symbol}"
         for amount in (fill.quantity, fill.price):
-            if amount <= 0 or amount != amount.quantize(GRAIN):
+            if amount <= 0 or not on_grid(amount):
                 return f"amounts are more than zero and have at most nine decimals, and {shown(amount)} is none"
         return ""
 
@@ -275,7 +269,7 @@ class _Batch:
         if found is None or found.status not in ENDINGS:
             return ()
         known = self.order_of(found.id)
-        filled, _ = self.booked.get(order.order_id, (order.filled, _NONE))
+        filled, _ = self.booked.get(order.order_id, (order.filled, ZERO))
         if known is None or known.order_id != order.order_id or filled != found.filled_quantity:
             return ()
         payload = {"filled_quantity": decimal_text(found.filled_quantity), "reason": f"{found.status} at the broker"}

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.errors import InputError, NotFoundError
-from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.trading.reconciliation.activities import GRAIN
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.amounts import on_grid
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.trading.reconciliation.breaks import closed
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.state import BookState
 
 _LONGEST = 500
 
@@ -48,7 +48,7 @@ def override(
             raise InputError(f"the amount {value!r} of an override must be a finite Decimal.")
     if position is not None:
         symbol, strategy, quantity = position
-        if not symbol or not strategy or not quantity or quantity != quantity.quantize(GRAIN):
+        if not symbol or not strategy or not quantity or not on_grid(quantity):
             raise InputError(
                 "a position is overridden by a symbol, a strategy and a quantity that is not zero and has at most nine "
                 "decimals."

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import IntegrityError, RefusedError
-from ledger_pipeline.ledger.events import Event, decimal_text
+from ledger_pipeline.book.events import Event, decimal_text
+from ledger_pipeline.core.errors import IntegrityError, RefusedError
 from ledger_pipeline.trading.broker import Account, Activity, Broker, BrokerOrder, FillActivity, Position
 from ledger_pipeline.trading.reconciliation.breaks import shown
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.state import BookState
 
 OVERLAP = timedelta(days=1)  # activities may appear late: each reading starts this long before the last one known
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)  # before any account was opened

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.errors import BrokerError
-from ledger_pipeline.identity import hash_json
-from ledger_pipeline.ledger.events import Event, decimal_text, parse_time, time_text
+from ledger_pipeline.book.events import Event, decimal_text, parse_time, time_text
+from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.reconciliation.breaks import CLOSES_BY_ITSELF, Break, break_of, closed, opened, unopened
@@ -35,9 +35,9 @@ from ledger_pipeline.trading.reconciliation.readings import (
 from ledger_pipeline.trading.sessions import GRACE, Hours
 
 if TYPE_CHECKING:
-    from ledger_pipeline.ledger.book import Book
-    from ledger_pipeline.ledger.orders import Order
-    from ledger_pipeline.ledger.state import BookState
+    from ledger_pipeline.book.book import Book
+    from ledger_pipeline.book.orders import Order
+    from ledger_pipeline.book.state import BookState
 
 TRIES = 4  # readings that another writer of the book may spoil before it is called unstable
 _LATE = timedelta(days=35)  # how far back a difference that is open already is looked for in what came late

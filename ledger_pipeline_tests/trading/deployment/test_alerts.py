@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from ledger_pipeline.errors import InputError, StorageError
-from ledger_pipeline.ledger.book import open_book
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.book import open_book
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import InputError, StorageError
 from ledger_pipeline.trading.deployment.alerts import Alert, alerts, missed_sessions, post, webhook
 from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.orders.halts import halt

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_pipeline.errors import InputError, NotFoundError
-from ledger_pipeline.ledger.book import open_book
-from ledger_pipeline.ledger.events import Event, end_of
+from ledger_pipeline.book.book import open_book
+from ledger_pipeline.book.events import Event, end_of
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.deployment import (
     Deployment,

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from ledger_pipeline.errors import InputError, RefusedError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.crash import VARIABLE
 from ledger_pipeline.trading.deployment import decision as decisions

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.errors import IntegrityError, NotFoundError, RefusedError
+from ledger_pipeline.core.errors import IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.bars import live_id, pulse_of

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError, InputError, NotFoundError, RefusedError, StorageError
-from ledger_pipeline.ledger.orders import Order
+from ledger_pipeline.book.orders import Order
+from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.cancel import cancel, replace
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN, Execution

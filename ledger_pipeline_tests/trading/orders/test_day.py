@@ -19,7 +19,7 @@ from random import Random
 
 import pytest
 
-from ledger_pipeline.errors import BlockedError, BrokerError, LedgerPipelineError, StorageError
+from ledger_pipeline.core.errors import BlockedError, BrokerError, LedgerPipelineError, StorageError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.cancel import cancel, replace
 from ledger_pipeline.trading.orders.legs import Leg

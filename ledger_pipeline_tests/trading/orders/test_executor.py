@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError, InputError, IntegrityError, RefusedError
+from ledger_pipeline.core.errors import BrokerError, InputError, IntegrityError, RefusedError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN
 from ledger_pipeline.trading.orders.legs import Leg

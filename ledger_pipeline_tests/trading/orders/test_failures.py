@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError, StorageError
+from ledger_pipeline.core.errors import BrokerError, StorageError
 from ledger_pipeline.trading import crash
 from ledger_pipeline.trading.crash import CRASH_POINTS
 from ledger_pipeline.trading.orders.executor import DONE

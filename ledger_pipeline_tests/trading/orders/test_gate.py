@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError
+from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
 from ledger_pipeline.trading.orders.gate import Limits

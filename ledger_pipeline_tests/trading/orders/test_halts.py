@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.errors import BlockedError, InputError
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import BlockedError, InputError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline_tests.trading.days import Day, buy
 from ledger_pipeline_tests.trading.fake import START, FakeBroker

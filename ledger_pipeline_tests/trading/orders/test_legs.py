@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import BrokerError, InputError
+from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading.broker import UNRECOGNIZED
 from ledger_pipeline.trading.orders.legs import (
     Leg,

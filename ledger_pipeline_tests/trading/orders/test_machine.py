@@ -29,9 +29,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ledger_pipeline.ledger.orders import STATUSES
+from ledger_pipeline.book.orders import STATUSES
+from ledger_pipeline.core.amounts import fill_cash
 from ledger_pipeline.trading.reconciliation.adopt import adopt
-from ledger_pipeline.trading.reconciliation.ingest import collect, fill_cash
+from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.override import override
 from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.trading.account_book import intend, noted, opened_book, request_of

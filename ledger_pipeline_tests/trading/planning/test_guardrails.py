@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.ledger.events import Event
-from ledger_pipeline.ledger.state import BookState
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.book.state import BookState
 from ledger_pipeline.trading.broker import LatestTrade
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE
 from ledger_pipeline.trading.orders.legs import client_order_id

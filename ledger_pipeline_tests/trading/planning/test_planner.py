@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.trading.planning.plan import Held, Plan, PlanAccount, legs_of
 from ledger_pipeline.trading.planning.planner import apportion, plan
 from ledger_pipeline.trading.planning.policy import Policy, load_policy, parse_policy

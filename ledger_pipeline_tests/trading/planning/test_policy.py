@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.trading.planning.policy import Schedule, load_policy, parse_policy, warnings
 

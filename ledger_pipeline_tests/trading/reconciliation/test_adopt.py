@@ -6,8 +6,8 @@ from decimal import Decimal as D
 
 import pytest
 
-from ledger_pipeline.errors import BlockedError, BrokerError, InputError, IntegrityError, RefusedError
-from ledger_pipeline.ledger.book import open_book
+from ledger_pipeline.book.book import open_book
+from ledger_pipeline.core.errors import BlockedError, BrokerError, InputError, IntegrityError, RefusedError
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile

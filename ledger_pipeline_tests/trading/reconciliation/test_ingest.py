@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_pipeline.errors import BrokerError, IntegrityError
-from ledger_pipeline.ledger.book import open_book
+from ledger_pipeline.book.book import open_book
+from ledger_pipeline.core.amounts import CENT, GRAIN, fill_cash
+from ledger_pipeline.core.errors import BrokerError, IntegrityError
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity, FillActivity
 from ledger_pipeline.trading.reconciliation import ingest
-from ledger_pipeline.trading.reconciliation.activities import CENT, GRAIN, activity_events, apportion, split_events
-from ledger_pipeline.trading.reconciliation.ingest import collect, differing_terms, fill_cash, in_order
+from ledger_pipeline.trading.reconciliation.activities import activity_events, apportion, split_events
+from ledger_pipeline.trading.reconciliation.ingest import collect, differing_terms, in_order
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.trading.account_book import adopted_book, intend, opened_book, send, sent
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault, Step, tampered

@@ -7,7 +7,7 @@ from decimal import Decimal as D
 
 import pytest
 
-from ledger_pipeline.errors import InputError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.trading.orders.halts import covers, reconciliation_reasons
 from ledger_pipeline.trading.reconciliation.override import override
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_pipeline.errors import BrokerError, IntegrityError
-from ledger_pipeline.ledger.events import Event
+from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.errors import BrokerError, IntegrityError
 from ledger_pipeline.trading.reconciliation.compare import Cash
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.override import override

@@ -1,0 +1,198 @@
+"""Drafts: the events that the operations of a book append, made from what a caller gives them.
+
+A draft is checked for its form here (InputError: a key that is not known, a float for an amount, a time without a
+zone); whether it may come next in the book is decided there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ledger_pipeline.book.events import Event, decimal_text, time_text
+from ledger_pipeline.book.orders import Order, fill_of
+from ledger_pipeline.core.amounts import fill_cash
+from ledger_pipeline.core.errors import InputError, RefusedError
+from ledger_pipeline.core.identity import canonical_json
+
+_INTENT = (
+    "strategy", "symbol", "side", "quantity", "notional", "type", "limit_price", "time_in_force", "session", "attempt",
+    "replaces", "deadline", "reasons", "correlation_id", "causation_id", "at",
+)  # fmt: skip
+_FILL = ("fill_id", "quantity", "price", "fee", "at", "cumulative", "leaves", "broker_order_id", "source")
+_UPDATES = ("order_ids", "notes", "exit")
+
+
+def amount(name: str, value: Any) -> Decimal:
+    """A Decimal from a Decimal, a whole number or decimal text; InputError for anything else, above all a float."""
+    if isinstance(value, (Decimal, int, str)) and not isinstance(value, bool):
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        if number.is_finite():
+            return number
+    raise InputError(f"{name} is {value!r}; give a finite Decimal, a whole number or decimal text.")
+
+
+def json_safe(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Extra data as JSON with every Decimal as decimal text; InputError when there is no such form."""
+
+    def text(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {name: text(part) for name, part in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [text(part) for part in item]
+        if isinstance(item, datetime):
+            return time_text(item)
+        if isinstance(item, date):
+            return item.isoformat()
+        return decimal_text(item) if isinstance(item, Decimal) else item
+
+    return json.loads(canonical_json(text(value)))
+
+
+def intent_draft(order_id: str, details: Mapping[str, Any], now: datetime) -> Event:
+    """The ORDER_INTENDED event of an order with these details."""
+    _only("an order", details, _INTENT)
+    told: dict[str, Any] = {
+        "type": details.get("type", "market"),
+        "time_in_force": details.get("time_in_force", "day"),
+        "session": _session(order_id, details.get("session")),
+        "attempt": details.get("attempt", 1),
+    }
+    for name in ("notional", "limit_price"):
+        if details.get(name) is not None:
+            told[name] = decimal_text(amount(name, details[name]))
+    if details.get("replaces"):
+        told["replaces"] = details["replaces"]
+    if details.get("deadline") is not None:
+        told["deadline"] = time_text(_moment("deadline", details["deadline"]))
+    for name in ("strategy", "symbol", "side"):
+        if not isinstance(details.get(name), str) or not details[name]:
+            raise InputError(f"order {order_id!r} needs a {name}.")
+    if isinstance(told["attempt"], bool) or not isinstance(told["attempt"], int) or told["attempt"] < 1:
+        raise InputError(f"order {order_id!r}: attempt is {told['attempt']!r}; it is a whole number from 1.")
+    quantity = details.get("quantity")
+    return Event(
+        kind="ORDER_INTENDED",
+        occurred_at=_moment("at", details.get("at") or now),
+        strategy=details["strategy"],
+        symbol=details["symbol"],
+        side=details["side"],
+        quantity=None if quantity is None else amount("quantity", quantity),
+        order_id=order_id,
+        correlation_id=details.get("correlation_id"),
+        causation_id=details.get("causation_id"),
+        reasons=tuple(details.get("reasons", ())),
+        payload=told,
+    )
+
+
+def fill_draft(
+    order: Order, fill: Mapping[str, Any], now: datetime, *, corrects: str | None = None, reason: str | None = None
+) -> Event:
+    """The FILLED event of a fill of `order`, or the FILL_CORRECTED one that stands in for the fill `corrects`."""
+    _only("a fill", fill, _FILL)
+    missing = [name for name in ("fill_id", "quantity", "price") if not fill.get(name) and fill.get(name) != 0]
+    if missing:
+        raise InputError(f"a fill of order {order.order_id} needs its {' and '.join(missing)}.")
+    quantity, price = amount("quantity", fill["quantity"]), amount("price", fill["price"])
+    fee = amount("fee", fill.get("fee", 0))
+    told: dict[str, Any] = {
+        name: decimal_text(amount(name, fill[name])) for name in ("cumulative", "leaves") if fill.get(name) is not None
+    }
+    told |= {name: value for name, value in (("source", fill.get("source")), ("fill", corrects)) if value}
+    return Event(
+        kind="FILL_CORRECTED" if corrects else "FILLED",
+        occurred_at=_moment("at", fill.get("at") or now),
+        **_owner(order),
+        side=order.side,
+        quantity=quantity,
+        price=price,
+        fee=fee,
+        cash_delta=fill_cash(order.side, quantity, price, fee),
+        broker_order_id=fill.get("broker_order_id"),
+        fill_id=fill["fill_id"],
+        reasons=order.reasons,
+        payload=told | ({"reason": reason} if reason else {}),
+    )
+
+
+def bust_draft(
+    order: Order, fill_id: str, at: datetime, reason: str | None, bust_id: str | None, paid: Decimal | None = None
+) -> Event:
+    """The FILL_BUSTED event that takes back a fill of `order`: the other side, the same amounts, the fee returned.
+
+    paid: the cash_delta of the fill as it is in the book, rounded as the broker did; from its amounts when None.
+    """
+    fill = next((one for one in order.fills if one.fill_id == fill_id), None)
+    if fill is None:
+        raise RefusedError(f"order {order.order_id} is {order.status} and has no fill {fill_id!r} to take back.")
+    side = "SELL" if order.side == "BUY" else "BUY"
+    return Event(
+        kind="FILL_BUSTED",
+        occurred_at=_moment("at", at),
+        **_owner(order),
+        side=side,
+        quantity=fill.quantity,
+        price=fill.price,
+        fee=-fill.fee,
+        cash_delta=fill_cash(side, fill.quantity, fill.price, -fill.fee) if paid is None else -paid,
+        fill_id=bust_id,
+        payload={"fill": fill_id} | ({"reason": reason} if reason else {}),
+    )
+
+
+def closing_draft(kind: str, order: Order, filled: Decimal, reason: str | None, at: datetime, **more: str) -> Event:
+    """The event that ends `order`, with what was filled of it in the end."""
+    told = {"filled_quantity": decimal_text(filled), **({"reason": reason} if reason else {}), **more}
+    return Event(kind=kind, occurred_at=_moment("at", at), **_owner(order), payload=told)
+
+
+def trade_draft(trade_id: str, action: str, at: datetime, **told: Any) -> Event:
+    """The DECIDED event about a trade; `told` may hold order_ids, notes and exit."""
+    _only("a trade", told, _UPDATES)
+    given = {name: value for name, value in told.items() if value not in (None, ())}
+    trade = json_safe({"trade_id": trade_id, "action": action, **given})
+    return Event(kind="DECIDED", occurred_at=at, payload={"trade": trade})
+
+
+def same_fill(order: Order, event: Event) -> bool:
+    """Whether the order has this very fill already, standing or taken back."""
+    fill = fill_of(event)
+    same = ("fill_id", "quantity", "price", "fee", "cumulative", "leaves", "corrects")
+    return any(
+        all(getattr(known, name) == getattr(fill, name) for name in same) for known in (*order.fills, *order.busted)
+    )
+
+
+def _owner(order: Order) -> dict[str, Any]:
+    return {
+        "strategy": order.strategy,
+        "symbol": order.symbol,
+        "order_id": order.order_id,
+        "correlation_id": order.correlation_id,
+    }
+
+
+def _only(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no detail of {what}; they are {', '.join(known)}.")
+
+
+def _session(order_id: str, value: Any) -> str:
+    try:
+        return (value if isinstance(value, date) else date.fromisoformat(value)).isoformat()
+    except (TypeError, ValueError):
+        raise InputError(f"order {order_id!r}: session is {value!r}; give a date such as 2026-01-05.") from None
+
+
+def _moment(name: str, value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InputError(f"{name} is {value!r}; give a datetime with a time zone.")
+    return value
