@@ -21,7 +21,7 @@ from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, StorageError
 
-Location = str | os.PathLike | UPath
+Location = str | os.PathLike[str] | UPath
 
 
 def location(root: Location) -> UPath:

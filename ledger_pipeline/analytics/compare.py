@@ -16,7 +16,8 @@ from ledger_pipeline.core.errors import InputError
 class FinishedRun(Protocol):
     """What a comparison needs of a run."""
 
-    provenance: dict[str, Any]
+    @property
+    def provenance(self) -> dict[str, Any]: ...
 
     @property
     def metrics(self) -> dict[str, Any]: ...
@@ -99,7 +100,7 @@ def compare(runs: Sequence[FinishedRun] | Mapping[str, FinishedRun]) -> Comparis
     )
 
 
-def labels(provenances: Sequence[Mapping]) -> list[str]:
+def labels(provenances: Sequence[Mapping[str, Any]]) -> list[str]:
     """A distinct label for each run: its experiment's name, then as much more as is needed."""
     ways = (
         lambda p: p["experiment"]["name"],
@@ -114,6 +115,6 @@ def labels(provenances: Sequence[Mapping]) -> list[str]:
     raise InputError("the same run is named more than once; name each run once.")
 
 
-def _told(provenance: Mapping) -> dict:
+def _told(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance as the report shows it: without the text of the strategy."""
     return {key: value for key, value in provenance.items() if key != "strategy_text"}

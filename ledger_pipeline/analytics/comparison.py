@@ -10,6 +10,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
@@ -59,13 +60,13 @@ class ComparedRun:
     """
 
     label: str
-    provenance: dict
+    provenance: dict[str, Any]
     metrics: dict[str, float | int | None]
     equity: pd.DataFrame
     notes: tuple[str, ...] = field(default=())
 
 
-def input_differences(provenances: list[dict], labels: list[str] | None = None) -> pd.DataFrame:
+def input_differences(provenances: list[dict[str, Any]], labels: list[str] | None = None) -> pd.DataFrame:
     """Return the input fields whose values differ: index `field` (dotted; by area, hashes last), one
     column a run, text cells.
 
@@ -87,7 +88,7 @@ def input_differences(provenances: list[dict], labels: list[str] | None = None) 
     return pd.DataFrame(rows, index=pd.Index(differing, name="field", dtype=object), columns=names, dtype=object)
 
 
-def differences_sentence(provenances: list[dict], labels: list[str] | None = None) -> str:
+def differences_sentence(provenances: list[dict[str, Any]], labels: list[str] | None = None) -> str:
     """Say what the runs share and what they do not, as in "Same snapshot, same strategy; other params: window 20 / 50."
 
     Values are in the order of the runs. At most four fields of an area and four values of a field are spelled out; the
@@ -193,7 +194,7 @@ def check_labels(labels: list[str]) -> None:
         raise InputError(f"Two of the runs to compare carry the label {repeated[0]!r}: give each its own label.")
 
 
-def flatten(value: dict, prefix: str = "") -> dict[str, object]:
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, object]:
     """Return nested JSON as {dotted field: leaf}; lists, and empty objects, are leaves."""
     flat: dict[str, object] = {}
     for key, inner in value.items():
@@ -220,7 +221,7 @@ def value_text(value: object) -> str:
     return json.dumps(value, default=str)
 
 
-def _inputs(provenance: dict) -> dict:
+def _inputs(provenance: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in provenance.items() if key not in NOT_INPUTS}
 
 
@@ -271,11 +272,11 @@ def _words(area: str) -> str:
     return area.replace("_", " ")
 
 
-def _span(equity: pd.DataFrame) -> tuple:
+def _span(equity: pd.DataFrame) -> tuple[Any, ...]:
     return (equity["ts"].iloc[0], equity["ts"].iloc[-1], len(equity)) if len(equity) else (None, None, 0)
 
 
-def _span_text(span: tuple) -> str:
+def _span_text(span: tuple[Any, ...]) -> str:
     return f"{span[0]:%Y-%m-%d} to {span[1]:%Y-%m-%d}, {span[2]:,} bars" if span[2] else "no bars"
 
 

@@ -11,7 +11,8 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
         figure, (top, bottom) = _panels(title, height=5.0 + 0.2 * legend_rows, width=8.6)
         handles = []
         for i, run in enumerate(runs):
-            look = {
+            look: dict[str, Any] = {
                 "color": COLOURS[i % len(COLOURS)],
                 "linestyle": LINE_STYLES[i // len(COLOURS) % len(LINE_STYLES)],
                 "solid_joinstyle": "round",
@@ -145,7 +146,7 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
                 handlelength=2.4,
                 fontsize=9,
             )
-        _finish(bottom, all(len(line.get_xdata()) < 2 for line in handles))
+        _finish(bottom, all(np.size(line.get_xdata()) < 2 for line in handles))
         return figure
 
 
@@ -174,8 +175,8 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
         axes.set_xticks([*range(12), 12.4], [*MONTHS, "Year"])
         axes.set_yticks(range(len(table)), [str(year) for year in table.index])
         limit = heat_limit([table]) * 100
-        colours = LinearSegmentedColormap.from_list("gain_loss", [LOSS, "#f6d7c2", PAPER, "#c7dff0", GAIN])
-        colours = colours.with_extremes(bad=(0, 0, 0, 0))
+        shades = LinearSegmentedColormap.from_list("gain_loss", [LOSS, "#f6d7c2", PAPER, "#c7dff0", GAIN])
+        colours = shades.with_extremes(bad=(0, 0, 0, 0))
         if len(table) == 0:
             axes.text(5.5, 0, "no returns", ha="center", va="center")
             return figure
@@ -309,10 +310,10 @@ def _reduced(data: bytes, colours: int) -> bytes:
     return buffer.getvalue()
 
 
-def _style():
+def _style() -> AbstractContextManager[None]:
     import matplotlib
 
-    return matplotlib.rc_context(_RC)
+    return matplotlib.rc_context(cast(Any, _RC))
 
 
 def _panels(title: str, height: float, width: float = 8.2) -> tuple[Figure, tuple[Axes, Axes]]:
@@ -373,7 +374,7 @@ def _scaled(axes: Axes, level: pd.Series, label: str) -> None:
     """Name and scale the axis of a level over time: by logarithm where it is above zero, over more than two years, and
     its largest value is more than twice the smallest, so that equal changes in per cent look equal.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     finite = level[np.isfinite(level)]
     years = (finite.index[-1] - finite.index[0]).days / 365.25 if len(finite) > 1 else 0.0
@@ -382,7 +383,7 @@ def _scaled(axes: Axes, level: pd.Series, label: str) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         label = f"{label} (log scale)"
-    axes.yaxis.set_major_formatter(_grouped)
+    axes.yaxis.set_major_formatter(FuncFormatter(_grouped))
     axes.set_ylabel(label)
 
 

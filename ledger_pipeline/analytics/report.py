@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ MAX_CELL = 200
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: dict) -> str:
+def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: dict[str, Any]) -> str:
     """Return the comparison of `runs` as one self-contained HTML document.
 
     generated_from: nested JSON shown at the foot (for example data root, package version, command); a date only if it
@@ -83,7 +84,7 @@ def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: d
     )
 
 
-def _difference_rows(table: pd.DataFrame) -> list[dict]:
+def _difference_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows for the page: a hash by its first 12 digits (the whole of it stands under provenance), a long text by its
     start.
     """
@@ -96,7 +97,7 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_CELL else text[:MAX_CELL] + "…"
 
 
-def _metric_rows(runs: list[ComparedRun]) -> list[dict]:
+def _metric_rows(runs: list[ComparedRun]) -> list[dict[str, Any]]:
     table = comparison_table(runs)
     return [
         {
@@ -108,7 +109,7 @@ def _metric_rows(runs: list[ComparedRun]) -> list[dict]:
     ]
 
 
-def _notes(runs: list[ComparedRun]) -> list[dict]:
+def _notes(runs: list[ComparedRun]) -> list[dict[str, Any]]:
     """What the reader must know before the numbers: why some are undefined, and what the run itself reported."""
     found = []
     for run in runs:
@@ -118,7 +119,7 @@ def _notes(runs: list[ComparedRun]) -> list[dict]:
     return found
 
 
-def _drawdown_row(run: ComparedRun) -> dict:
+def _drawdown_row(run: ComparedRun) -> dict[str, Any]:
     span = max_drawdown_span(run.equity)
     if span is None or span.length == 0:
         return {"label": run.label, "cells": [ABSENT] * 5}
@@ -138,7 +139,7 @@ def _picture_text(runs: list[ComparedRun]) -> str:
     return "Line chart of the growth of 1 and the drawdown of each run over time. " + "; ".join(parts) + "."
 
 
-def _heat_rows(table: pd.DataFrame, limit: float) -> list[dict]:
+def _heat_rows(table: pd.DataFrame, limit: float) -> list[dict[str, Any]]:
     rows = []
     for year, values in table.iterrows():
         cells = [_heat_cell(values[month], limit) for month in MONTHS]
@@ -146,7 +147,7 @@ def _heat_rows(table: pd.DataFrame, limit: float) -> list[dict]:
     return rows
 
 
-def _heat_cell(value: float, limit: float) -> dict:
+def _heat_cell(value: float, limit: float) -> dict[str, Any]:
     if not np.isfinite(value):
         return {"text": "", "side": "none", "strength": "0"}
     side = "gain" if value > 0 else "loss" if value < 0 else "none"
@@ -161,13 +162,13 @@ def _percent(value: float) -> str:
     return "0.0" if text in ("0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
-def _shared(provenances: list[dict]) -> list[dict]:
+def _shared(provenances: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Provenance fields every run has with the same value."""
     flat = [_text_fields(p) for p in provenances]
     return [{"name": k, "value": v} for k, v in flat[0].items() if all(other.get(k) == v for other in flat[1:])]
 
 
-def _own(runs: list[ComparedRun]) -> list[dict]:
+def _own(runs: list[ComparedRun]) -> list[dict[str, Any]]:
     """For each run the provenance fields it does not share with all others."""
     same = {item["name"] for item in _shared([run.provenance for run in runs])}
     return [
@@ -179,9 +180,9 @@ def _own(runs: list[ComparedRun]) -> list[dict]:
     ]
 
 
-def _text_fields(provenance: dict) -> dict[str, str]:
+def _text_fields(provenance: dict[str, Any]) -> dict[str, str]:
     return {item["name"]: item["value"] for item in _text_items(flatten(provenance))}
 
 
-def _text_items(flat: dict[str, object]) -> list[dict]:
+def _text_items(flat: dict[str, object]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value_text(value)} for name, value in flat.items()]

@@ -14,6 +14,8 @@ Differences of less than a billionth (TOLERANCE, relative) are rounding: 1 + 0.1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -201,7 +203,7 @@ def _start_row(level: np.ndarray) -> int:
     return max(int(funded[0]) - 1, 0) if len(funded) else max(len(level) - 1, 0)
 
 
-def _bracket(function, limit: float) -> tuple[float, float] | None:
+def _bracket(function: Callable[[float], float], limit: float) -> tuple[float, float] | None:
     """The interval nearest to zero, searched outwards in growing steps up to +-limit, over which `function` changes
     sign.
     """

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from upath import UPath
+
 from ledger_pipeline import progress
 from ledger_pipeline.analytics.results import RUN_FILES, Layout, Shard, layout, literal, over_files
 from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.files import UPath, flush, publish_directory, write_json
+from ledger_pipeline.files import flush, publish_directory, write_json
 
 RUNS = 500  # in a shard
 SIZE = 256_000_000  # bytes of the runs' own files in a shard, unless one run alone has more

@@ -31,7 +31,7 @@ def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
     """
     import duckdb
 
-    limits = {"memory_limit": memory, "max_temp_directory_size": "0KB"}  # nothing is written beside it either
+    limits: dict[str, Any] = {"memory_limit": memory, "max_temp_directory_size": "0KB"}  # writes nothing
     closed = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     try:
         connection = duckdb.connect(":memory:", config=limits | closed)

@@ -115,8 +115,8 @@ def attribute(
     with _uncollected():
         fold = _Fold(table, untagged, lots, specific or {}, shorts)
         fold.run()
-        found = tables.of(table, fold)
-    return Attribution(table, *found, untagged, lots, dict(specific or {}), shorts)
+        made, matches, parts, trips, income = tables.of(table, fold)
+    return Attribution(table, made, matches, parts, trips, income, untagged, lots, dict(specific or {}), shorts)
 
 
 @contextmanager
@@ -232,13 +232,13 @@ class _Fold:
         owner = [self.owners.of(key // len(names), names[key % len(names)]) for key in keys.tolist()]
         return group.tolist(), np.array(owner, np.int64)[place].tolist()
 
-    def _actions(self, kinds: list[str], groups: list[int]) -> dict[int, list[int]]:
+    def _actions(self, kinds: list[str | None], groups: list[int]) -> dict[int, list[int]]:
         """The rows of splits and dividends that are parts of one, by the first of them: a book has one a strategy."""
         rows = [row for row, kind in enumerate(kinds) if kind in ("SPLIT", "DIVIDEND")]
         if not rows:
             return {}
         moments = self.table.column("occurred_at").cast(pa.int64()).to_pylist()
-        found: dict[tuple, list[int]] = {}
+        found: dict[tuple[Any, ...], list[int]] = {}
         for row in rows:
             found.setdefault((kinds[row], groups[row], moments[row]), []).append(row)
         return {together[0]: together for together in found.values()}

@@ -14,6 +14,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 import numpy as np
 import pyarrow as pa
 
+from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import InputError
 
 QUANTITY_DIGITS = 9
@@ -55,7 +56,7 @@ def worth(quantity: int, price: int) -> int:
 def decimal(value: int, digits: int) -> Decimal:
     """A whole number of 10**-digits as a Decimal without zeros at its end: 300, 0.5."""
     found = _EXACT.scaleb(Decimal(value), -digits).normalize(_EXACT)
-    return found if found.as_tuple().exponent <= 0 else found.quantize(Decimal(1), context=_EXACT)
+    return found if exponent(found) <= 0 else found.quantize(Decimal(1), context=_EXACT)
 
 
 def as_quantity(value: int) -> Decimal:
@@ -70,11 +71,11 @@ def as_money(value: int) -> Decimal:
 
 def column(values: Iterable[int | None], kind: pa.Decimal128Type) -> pa.Array:
     """Whole numbers as a column of QUANTITY or MONEY; InputError when one is beyond 38 digits."""
-    rows = list(values)
+    given = list(values)
+    rows = [0 if value is None else value for value in given]
     valid = None
-    if None in rows:
-        valid = pa.py_buffer(np.packbits([value is not None for value in rows], bitorder="little").tobytes())
-        rows = [0 if value is None else value for value in rows]
+    if None in given:
+        valid = pa.py_buffer(np.packbits([value is not None for value in given], bitorder="little").tobytes())
     if rows and not -_LIMIT < min(rows) <= max(rows) < _LIMIT:
         raise InputError("an amount has more than 38 digits.")
     try:  # most columns of quantities fit in 64 bits, which is faster

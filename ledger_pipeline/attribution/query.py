@@ -48,7 +48,7 @@ def query_trades(
         raise InputError(f"limit is {limit}; it is a whole number from 1, or left out for all rows.")
     if offset < 0:
         raise InputError(f"offset is {offset}; it is never negative.")
-    owners = _several(strategy)
+    owners: tuple[str | None, ...] | None = _several(strategy)
     if owners is not None and UNATTRIBUTED in owners:
         owners = (*owners, None)
     for name, wanted in (

@@ -130,8 +130,8 @@ def differences(
     """
     entries, parts, lots, matches = attribution.entries, attribution.parts, attribution.lots, attribution.matches
     found: list[Difference] = []
-    quantity: Counter = Counter()
-    paid: Counter = Counter()
+    quantity: Counter[Any] = Counter()
+    paid: Counter[Any] = Counter()
     moves, kinds = changes(entries), entries.column("kind").to_pylist()
     owners = list(zip(entries.column("account").to_pylist(), entries.column("symbol").to_pylist(), strict=True))
     for row in effective(entries):
@@ -157,7 +157,9 @@ def differences(
     return tuple(found)
 
 
-def _compare(found: list[Difference], what: str, here: Counter, there: Counter, money: bool | None = None) -> None:
+def _compare(
+    found: list[Difference], what: str, here: Counter[Any], there: Counter[Any], money: bool | None = None
+) -> None:
     shown = as_money if money or "paid" in what else as_quantity
     for key in sorted({*here, *there}):
         if here[key] != there[key]:
@@ -166,12 +168,12 @@ def _compare(found: list[Difference], what: str, here: Counter, there: Counter, 
             found.append(Difference(what, account, symbol, strategy, shown(here[key]), shown(there[key])))
 
 
-def _sums(table: pa.Table, values: str | list[int], *, owner: bool = False) -> Counter:
+def _sums(table: pa.Table, values: str | list[int], *, owner: bool = False) -> Counter[Any]:
     """Sums of a column, or of these values, by (account, symbol) and strategy."""
     names = ("account", "symbol", "strategy") if owner else ("account", "symbol")
     keys = zip(*(table.column(name).to_pylist() for name in names), strict=True)
     amounts = integers(table.column(values)) if isinstance(values, str) else values
-    total: Counter = Counter()
+    total: Counter[Any] = Counter()
     for key, value in zip(keys, amounts, strict=True):
         total[key] += value
     return total

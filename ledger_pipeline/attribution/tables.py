@@ -35,7 +35,7 @@ SHORT_TERM, LONG_TERM = "SHORT_TERM", "LONG_TERM"
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-def of(table: pa.Table, fold: _Fold) -> tuple[pa.Table, ...]:
+def of(table: pa.Table, fold: _Fold) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table, pa.Table]:
     """The tables of a fold over the entries in `table`, in the order of NAMES."""
     shown = _Shown(table, fold)
     return shown.lots(), shown.matches(), shown.parts(), shown.trips(), shown.income()

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log import checkpoints, table
-from ledger_pipeline.book.log.log import Commit, Head, Log, LostRace, Verification, utc_now
+from ledger_pipeline.book.log.commits import Commit, Head
+from ledger_pipeline.book.log.log import Log, LostRace, Verification, utc_now
 from ledger_pipeline.book.log.segments import SEGMENTS
 from ledger_pipeline.book.log.store import open_store
 from ledger_pipeline.book.notifications import Subscribers
@@ -44,7 +45,7 @@ _IN_COLUMNS = 20_000  # events that are kept as objects before they become colum
 
 
 def open_book(
-    url: str | os.PathLike,
+    url: str | os.PathLike[str],
     *,
     book: str | None = None,
     account: str | None = None,

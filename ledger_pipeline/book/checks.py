@@ -20,7 +20,7 @@ from ledger_pipeline.book.events import Event, decimal_text
 from ledger_pipeline.book.lifecycle import CLOSING, FILL_KINDS, REFUSED, TRANSITIONS
 from ledger_pipeline.book.orders import Fill, Order, amount_of, exceeds, intended
 from ledger_pipeline.book.trades import ACTIONS, CLOSED_BY, CREATED, trade_of, trade_told
-from ledger_pipeline.core.amounts import CENT, EXACT, ZERO, fill_cash
+from ledger_pipeline.core.amounts import CENT, EXACT, ZERO, exponent, fill_cash
 from ledger_pipeline.core.errors import IntegrityError, RefusedError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _check_amount(order: Order, event: Event, what: str, amount: Decimal | None,
     if amount < 0 or (not amount and not zero):
         least = "not be negative" if zero else "be more than zero"
         raise _refused(order, event, f"has the {what} {amount}; it must {least}")
-    if amount.as_tuple().exponent < -PLACES and amount != round(amount, PLACES):
+    if exponent(amount) < -PLACES and amount != round(amount, PLACES):
         raise _refused(order, event, f"has the {what} {amount}; at most {PLACES} decimals are possible")
 
 

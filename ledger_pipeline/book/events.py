@@ -141,7 +141,7 @@ def event_from_json(row: Mapping[str, Any]) -> Event:
 def ledger_of(events: Iterable[Event]) -> Ledger:
     """The events as a columnar Ledger of EVENT_SCHEMA, amounts as float64: what every fold of a backtest takes."""
     rows = list(events)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "reasons": [",".join(event.reasons) or None for event in rows],
         "payload": [canonical_json(dict(event.payload)).decode() if event.payload else None for event in rows],
     }

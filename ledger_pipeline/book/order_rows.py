@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from urllib.parse import unquote
 
 from ledger_pipeline.book.events import decimal_text, time_text
@@ -192,12 +193,12 @@ class Orders(Mapping[str, Order]):
         if self._by_broker is not None and order.broker_order_id:
             self._by_broker[order.broker_order_id] = name
 
-    def get(self, order_id: object, default: Order | None = None) -> Order | None:  # type: ignore[override]
+    def get(self, order_id: Any, default: Order | None = None) -> Order | None:  # type: ignore[override]
         """The order, else `default`."""
-        order = self.live.get(order_id)  # type: ignore[arg-type]
+        order = self.live.get(order_id)
         if order is not None:
             return order
-        row = self.rows.get(order_id)  # type: ignore[arg-type]
+        row = self.rows.get(order_id)
         if row is not None:
             return order_from_row(row)
         return default if self.beneath is None else self.beneath.get(order_id, default)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from ledger_pipeline.trading.desk import Desk
 
 
-def bundle(name: str, kind: type, *options: Callable) -> Callable[[Callable], Callable]:
+def bundle(name: str, kind: type, *options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator that adds `options` to a command and passes their values on as `name`, a `kind` (a dataclass with a
     field an option; those without an option keep their default).
     """
     names = [field.name for field in fields(kind)]
 
-    def decorate(command: Callable) -> Callable:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def called(*args: Any, **values: Any) -> Any:
             given = {field: values.pop(field) for field in names if field in values}
@@ -79,7 +79,7 @@ broker_options = bundle(
 )
 
 
-def person_options(command: Callable) -> Callable:
+def person_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Who does it, and why."""
     command = click.option("--reason", required=True, help="Why; it is kept.")(command)
     return click.option("--by", required=True, help="Your name; it is kept.")(command)

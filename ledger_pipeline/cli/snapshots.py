@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
@@ -195,7 +197,7 @@ def verify(project: Project, snapshot_id: str, as_json: bool) -> None:
     )
 
 
-def _render(manifest: dict) -> None:
+def _render(manifest: dict[str, Any]) -> None:
     rows = [
         ["snapshot", manifest["snapshot_id"]],
         ["hash", manifest["snapshot_hash"]],

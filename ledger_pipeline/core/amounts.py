@@ -36,6 +36,13 @@ def on_grid(quantity: Decimal) -> bool:
     return quantity == quantity.quantize(GRAIN, context=_ROUNDED)
 
 
+def exponent(amount: Decimal) -> int:
+    """The power of ten of an amount's last digit: -2 for 1.50. The amount is finite."""
+    found = amount.as_tuple().exponent
+    assert isinstance(found, int), "a finite amount"
+    return found
+
+
 def signed(side: str | None, amount: Decimal) -> Decimal:
     """`amount` with the sign of what a side does to a position: plus for BUY, minus for SELL."""
     return amount if side == "BUY" else EXACT.minus(amount)

@@ -82,17 +82,19 @@ def follow_files(
 
 
 _TICK = 0.7  # seconds that a tick reads experiments for
-_SEEN: dict[str, tuple] = {}  # the files of each experiment as they were when the sensor of this process read them
+_SEEN: dict[
+    str, tuple[Any, ...]
+] = {}  # the files of each experiment as they were when the sensor of this process read them
 
 
-def _stamp(catalogue: "Catalogue", name: str) -> tuple:
+def _stamp(catalogue: "Catalogue", name: str) -> tuple[Any, ...]:
     """What tells whether an experiment may be another one: its file, and all code under strategies/."""
     root = str(catalogue.root)
     return root, _status(catalogue.root / "experiments" / f"{name}.yaml"), _code_stamp(root, int(time.monotonic()))
 
 
 @functools.lru_cache(maxsize=4)
-def _code_stamp(root: str, second: int) -> tuple:
+def _code_stamp(root: str, second: int) -> tuple[Any, ...]:
     """The state of every Python file under a root, read once a second at most."""
     return tuple((str(path), *_status(path)) for path in sorted(Path(root).rglob("*.py")))
 

@@ -284,7 +284,7 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
     from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.deployment.alerts import alerts, missed_sessions, post, webhook
 
-    seen: dict = json.loads(context.cursor or '{"seq": {}, "missed": []}')
+    seen: dict[str, Any] = json.loads(context.cursor or '{"seq": {}, "missed": []}')
     found = []
     for name in _books(trading):
         try:

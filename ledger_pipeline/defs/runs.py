@@ -268,7 +268,7 @@ def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluatio
     )
 
 
-def _truncation(key: str, replays: list) -> dg.AssetCheckEvaluation:
+def _truncation(key: str, replays: list[Any]) -> dg.AssetCheckEvaluation:
     rows = [f"| {replay.cut} | {replay.events} | {replay.difference or 'the same'} |" for replay in replays]
     seen = [f"cut at bar {replay.cut}: {replay.difference}" for replay in replays if replay.difference]
     return dg.AssetCheckEvaluation(

@@ -260,7 +260,9 @@ def _timeframe(length: timedelta) -> str:
     return f"{minutes // 60}Hour" if minutes % 60 == 0 else f"{minutes}Min"
 
 
-def _bar_rows(rows: Iterable[tuple], sessions: Sessions, length: timedelta | None) -> Iterator[tuple]:
+def _bar_rows(
+    rows: Iterable[tuple[Any, ...]], sessions: Sessions, length: timedelta | None
+) -> Iterator[tuple[Any, ...]]:
     for symbol, ts, *prices, volume in rows:
         start = ts.to_pydatetime()
         if length is None:

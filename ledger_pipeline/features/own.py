@@ -99,7 +99,7 @@ def _own(
         defaults=defaults,
         warmup=warmup,
         basis=basis,
-        code=hash_bytes("".join([called, *map(inspect.getsource, helpers)]).encode()),
+        code=hash_bytes("".join([called, *[inspect.getsource(helper) for helper in helpers]]).encode()),
         library="ledger_pipeline",
         inputs=("close",),
         description=" ".join((inspect.getdoc(function) or f"The {called.split('_')[1]} of bbands").split()),

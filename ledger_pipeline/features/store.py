@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from upath import UPath
 
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import hash_columns, hash_json
 from ledger_pipeline.features.causality import require_causal
 from ledger_pipeline.features.table import Feature, compute
-from ledger_pipeline.files import Location, UPath, location, write_file
+from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.market.grid import Grid, grid
 from ledger_pipeline.market.snapshot import Snapshot
 

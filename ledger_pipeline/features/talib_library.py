@@ -106,7 +106,7 @@ def names() -> tuple[str, ...]:
 def indicator(name: str) -> Indicator:
     """The indicator of this name, which is one of `names()`."""
     import talib
-    from talib import abstract
+    from talib import abstract  # its module makes the names as it is loaded, so a checker sees none
 
     alias = ALIASES.get(name)
     function = alias[0] if alias else name.upper()

@@ -290,14 +290,14 @@ def _jumps(bars: _Bars, splits: list[tuple[str, int, float]], label: np.ndarray,
         change[at] *= ratio
     change -= 1
     change[~bars.same_symbol] = 0
-    at = np.flatnonzero(np.abs(change) > threshold)
+    jumps = np.flatnonzero(np.abs(change) > threshold)
     # A close that is no price is INVALID_OHLC already.
-    at = at[np.isfinite(change[at]) & (close[at] > 0) & (close[at - 1] > 0)]
+    jumps = jumps[np.isfinite(change[jumps]) & (close[jumps] > 0) & (close[jumps - 1] > 0)]
     details = [
         _jump_detail(before, now, moved, ratios.get(row), threshold)
-        for row, before, now, moved in zip(at.tolist(), close[at - 1], close[at], change[at], strict=True)
+        for row, before, now, moved in zip(jumps.tolist(), close[jumps - 1], close[jumps], change[jumps], strict=True)
     ]
-    return _found(bars, at, "JUMP", details)
+    return _found(bars, jumps, "JUMP", details)
 
 
 def _first_rows(bars: _Bars, actions: list[tuple[str, int, float]], label: np.ndarray) -> Iterator[tuple[int, float]]:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.core.identity import (
@@ -34,7 +35,7 @@ from ledger_pipeline.core.identity import (
     hash_columns,
     hash_json,
 )
-from ledger_pipeline.files import Location, UPath, create_directory, is_local, location
+from ledger_pipeline.files import Location, create_directory, is_local, location
 from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import (
     BAR_COLUMNS,
@@ -78,7 +79,7 @@ class Snapshot:
     def calendar(self) -> str:
         """The exchange calendar that most of the instruments follow."""
         codes, names = dict(self.columns("instruments"))["calendar"]
-        return names[np.bincount(codes).argmax()]
+        return names[int(np.bincount(codes).argmax())]
 
     @functools.cached_property
     def calendars(self) -> dict[str, str]:
@@ -213,7 +214,7 @@ def seal(
     for kind, value in (source or {}).items():
         if isinstance(value, str):
             check_text(kind, value, 2_000)
-    vendor = {"renamed": columns, "symbol": symbol, "tz": tz, "assume_utc": assume_utc}
+    vendor: dict[str, Any] = {"renamed": columns, "symbol": symbol, "tz": tz, "assume_utc": assume_utc}
     if not isinstance(bars, pd.DataFrame):
         if not isinstance(bars, str | os.PathLike):
             raise InputError(f"bars are a frame or the path of a file, not {type(bars).__name__}.")

@@ -213,7 +213,7 @@ def _usual_places(had: np.ndarray, possible: np.ndarray, before: int) -> np.ndar
     session that is the one before (1); from a session on to the next one the one before it (2), since it is not over.
     """
     counts = np.cumsum(had, axis=0, dtype=np.int32)
-    chances = np.cumsum(possible & had.any(axis=1)[:, None], axis=0, dtype=np.int32)
+    chances = np.cumsum(possible & had.any(axis=1, keepdims=True), axis=0, dtype=np.int32)
     expected = np.zeros(possible.shape, dtype=bool)
     expected[before:] = (counts[:-before] >= 1) & (counts[:-before] >= USUAL * chances[:-before])
     return expected & possible

@@ -130,11 +130,12 @@ class Folding:
         inputs, grid = self.inputs, self.inputs.grid
         events, book = self.events, self.book
         marked, opens = self.marked, self.opens
-        actions: dict[int, list] = {}
+        actions: dict[int, list[Any]] = {}
         for action in grid.actions:
             actions.setdefault(action.t, []).append(action)
         self._open()
-        universe, columns, everything = (), _NO_CODES, False
+        universe: tuple[str, ...] = ()
+        columns, everything = _NO_CODES, False
         index = {symbol: i for i, symbol in enumerate(grid.symbols)}
         past = Past(len(grid.times), self.n) if inputs.uses_history else None
         previous = None
@@ -289,8 +290,9 @@ class Folding:
         for symbol, quantity in inputs.positions.items():
             self.positions[index[symbol]] = int(round(quantity * UNITS))
         past = Past(len(grid.times), self.n) if inputs.uses_history else None
-        for row in range(len(grid.times)) if past is not None else ():
-            past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
+        if past is not None:
+            for row in range(len(grid.times)):
+                past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
         marked = self.marked[t]
         if waiting:
             self.orders = np.zeros(len(waiting) + self.n, dtype=ORDER)

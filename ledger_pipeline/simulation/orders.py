@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from ledger_pipeline.ledger.schema import Ledger
 
@@ -27,7 +28,7 @@ class DecidedOrder:
 def decided_orders(ledger: Ledger) -> dict[str, DecidedOrder]:
     """Every order of a ledger by its number, in their order."""
     times: dict[str, int] = {}
-    before: dict[str, dict] = {}
+    before: dict[str, dict[str, Any]] = {}
     orders: dict[str, DecidedOrder] = {}
     names = ["event_id", "kind", "symbol", "side", "quantity", "order_id", "correlation_id", "reasons", "payload"]
     for row, time in zip(ledger.table.select(names).to_pylist(), ledger.micros.tolist(), strict=True):

@@ -62,6 +62,7 @@ def _warm_up() -> None:
     """Load what is compiled, before the process is copied."""
     from ledger_pipeline.features import indicators  # noqa: F401
     from ledger_pipeline.ledger import folds, invariants
+    from ledger_pipeline.ledger.lots import fold_lots
     from ledger_pipeline.market.grid import Grid
     from ledger_pipeline.simulation import replay  # noqa: F401
     from ledger_pipeline.simulation.fold import FoldInputs, fold
@@ -72,12 +73,12 @@ def _warm_up() -> None:
     quantities = iter((1.0, 0.0, 2.0, 2.0))
     ledger = fold(
         FoldInputs(
-            grid=cells, strategy=lambda ctx, params: ctx.targets([next(quantities)]), strategy_name="warm-up",
+            grid=cells, strategy=lambda ctx, params: ctx.targets(np.array([next(quantities)])), strategy_name="warm-up",
             params={}, features=np.empty((4, 0, 1)), feature_names=(), cash=100.0, risk=("long_only",),
             costs=({"spread_bps": 1.0}, {"fixed_fee": 0.1}),
         )
     )  # fmt: skip
-    lots = folds.fold_lots(ledger)
+    lots = fold_lots(ledger)
     equity = folds.equity(ledger, times, ("A",), fields[:, 3, :], lots)
     invariants.breaches(ledger, lots, equity)
     folds.reconstruct(ledger)
@@ -247,7 +248,7 @@ class _States:
         return None
 
 
-def _told(orders: list[tuple]) -> str:
+def _told(orders: list[tuple[Any, ...]]) -> str:
     parts = [
         f"{side} {symbol} {f'for {cash:g}' if cash is not None else f'{quantity:g}'}"
         for symbol, side, quantity, cash, _ in orders[:4]

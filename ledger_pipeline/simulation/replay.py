@@ -77,7 +77,7 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
     hash is not the stored one. A user's indicators are rebuilt from their stored sources, else taken from `indicators`.
     """
     told = provenance["experiment"]
-    text = extract(provenance["strategy_text"], told["strategy_hash"], trust=False)
+    text = str(extract(provenance["strategy_text"], told["strategy_hash"], trust=False))
     source = StrategySource(text, told["strategy_function"], told["strategy_hash"], told["captured"])
     spec = ExperimentSpec.model_validate(
         {

@@ -20,10 +20,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import check_id, check_text
-from ledger_pipeline.files import Location, UPath, create_directory, location, write_file, write_json
+from ledger_pipeline.files import Location, create_directory, location, write_file, write_json
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation, evaluation

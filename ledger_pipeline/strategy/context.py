@@ -25,7 +25,7 @@ def _unknown(symbol: object, universe: tuple[str, ...]) -> InputError:
     return InputError(f"{symbol!r} is not in ctx.universe at this pulse ({', '.join(universe[:12]) or 'empty'}).")
 
 
-class Places(dict):
+class Places(dict[str, Any]):
     """Where each symbol stands in a universe, shared by its pulses; InputError for one that is not in it."""
 
     __slots__ = ()
@@ -37,7 +37,7 @@ class Places(dict):
         raise _unknown(symbol, tuple(self))
 
 
-class _Rows(dict):
+class _Rows(dict[str, Any]):
     """Rows of one pulse by name, as lists, for these are read fastest one by one. Each is made when first asked for, so
     that a strategy which uses the vectors does not pay for it.
     """
@@ -275,7 +275,7 @@ class Context:
             for symbol in weights:
                 if symbol not in self._places:
                     raise _unknown(symbol, self.universe)
-            weights = [weights.get(symbol, 0.0) for symbol in self.universe]
+            weights = np.array([weights.get(symbol, 0.0) for symbol in self.universe])
         vector = self._aligned("weights", weights)
         if not np.isfinite(vector).all():
             symbol = self.universe[int(np.flatnonzero(~np.isfinite(vector))[0])]

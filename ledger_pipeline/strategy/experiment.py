@@ -462,7 +462,9 @@ def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     place = tuple(part for part in first["loc"] if part != "[key]")
     if first["type"] == "extra_forbidden":
-        models = {"opening": Opening, "deposits": Deposit, "borrow": Borrow, "interest": Interest}
+        models: dict[str, type[BaseModel]] = {
+            "opening": Opening, "deposits": Deposit, "borrow": Borrow, "interest": Interest,
+        }  # fmt: skip
         model = models.get(str(place[0]), ExperimentSpec) if len(place) > 1 else ExperimentSpec
         return place, f"is not a known key; the keys are {', '.join(model.model_fields)}"
     if first["type"] == "missing":

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.strategy.source import StrategySource, capture, parse
@@ -62,7 +63,7 @@ class Preflight:
         )
 
 
-def preflight(strategy: Callable | str | Path | StrategySource, *, inputs: int = 2) -> Preflight:
+def preflight(strategy: Callable[..., Any] | str | Path | StrategySource, *, inputs: int = 2) -> Preflight:
     """Classify a strategy: a function, a file, a text (a str with a line break in it) or a captured source.
 
     `inputs` is how many of its first parameters are shared by all pulses and may not be changed: ctx and params of a
@@ -88,7 +89,8 @@ _TIER_1: dict[tuple[str, str, int], Preflight] = {}  # a thousand experiments ma
 
 def _classified(source: StrategySource, inputs: int) -> Preflight:
     tree = parse(source.text, source.function_name)
-    function = next((node for node in reversed(tree.body) if _is_function(node, source.function_name)), None)
+    defined = (node for node in reversed(tree.body) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    function = next((node for node in defined if node.name == source.function_name), None)
     if function is None:
         raise InputError(f"the strategy's text defines no function `{source.function_name}` at its top level.")
     try:
@@ -113,10 +115,6 @@ def _classified(source: StrategySource, inputs: int) -> Preflight:
     except RecursionError:
         raise InputError(f"strategy `{source.function_name}` is nested too deeply to be read; simplify it.") from None
     return Preflight(max((reason.tier for reason in reasons), default=1), reasons, packages, uses_history, source)
-
-
-def _is_function(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
 
 
 def _all_reasons(facts: Facts) -> Iterator[Reason]:

@@ -63,7 +63,7 @@ def source_hash(text: str) -> str:
         raise InputError(f"the strategy's text is not valid Unicode: {error.reason} at {error.start}.") from None
 
 
-def capture(strategy: Callable | str | Path) -> StrategySource:
+def capture(strategy: Callable[..., Any] | str | Path) -> StrategySource:
     """The source of a strategy given as a function, a file (path), or a text (a str with a line break in it).
 
     In a file or text the strategy is the function named `strategy`, else the only public top-level function with
@@ -213,7 +213,7 @@ def _takes_two(arguments: ast.arguments) -> bool:
 # functions
 
 
-def _from_function(function: Callable) -> StrategySource:
+def _from_function(function: Callable[..., Any]) -> StrategySource:
     name = getattr(function, "__name__", type(function).__name__)
     if not isinstance(function, types.FunctionType):
         kind = "a method" if isinstance(function, types.MethodType) else f"an object of type {type(function).__name__}"
@@ -304,7 +304,7 @@ def _check_same(function: types.FunctionType, text: str, path: Path) -> None:
 
 
 def _same_code(one: types.CodeType, other: types.CodeType) -> bool:
-    def plain(code: types.CodeType) -> tuple:
+    def plain(code: types.CodeType) -> tuple[Any, ...]:
         constants = [value for value in code.co_consts if not isinstance(value, types.CodeType)]
         return code.co_name, code.co_code, code.co_names, code.co_varnames, repr(constants)
 

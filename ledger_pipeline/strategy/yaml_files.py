@@ -22,7 +22,10 @@ DEEPEST = 50  # lists and mappings in each other
 LONGEST_NUMBER = 100  # characters
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml's parser is ten times as fast
+_Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times as fast
+
+
+class _Loader(_Fastest):  # type: ignore[misc]
     """YAML 1.2's idea of a plain scalar. YAML 1.1 reads the tickers ON and NO as truth values, 1e-3 as a text, 010 as
     eight, 12:30 as 750 and a date as something that is no JSON.
     """
@@ -56,7 +59,7 @@ def read_yaml(path: Path, wanted: str) -> tuple[Mapping[str, Any], yaml.Node]:
         raise InputError(f"{shown(path)}{line}: {getattr(error, 'problem', None) or 'not readable as YAML'}.") from None
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)} is not UTF-8 text.") from None
-    if not isinstance(values, Mapping):
+    if tree is None or not isinstance(values, Mapping):
         raise InputError(f"{shown(path)}: {wanted}.")
     return values, tree
 
@@ -65,7 +68,7 @@ def _check_size(text: str, path: Path) -> None:
     """Refuse aliases, what is nested too deep, and numbers too long to be meant, before anything is built of them."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = f"{shown(path)}, line {event.start_mark.line + 1}"
+        line = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 0}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise InputError(f"{line}: anchors and aliases are not read; write the value out.")
         if isinstance(event, yaml.CollectionStartEvent):

@@ -30,6 +30,7 @@ from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
 from alpaca.trading.stream import TradingStream
 
 from ledger_pipeline.book.events import time_text
+from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.identity import check_broker_symbol
 from ledger_pipeline.trading import parsing
@@ -258,7 +259,7 @@ def _checked_symbol(symbol: str) -> str:
 def _exact(request: OrderRequest, name: str, value: Decimal, places: int) -> float:
     """`value` as the float whose shortest form is exactly it; InputError when there is none."""
     sound = isinstance(value, Decimal) and value.is_finite() and value > 0 and Decimal(repr(float(value))) == value
-    if not sound or value.normalize().as_tuple().exponent < -places:
+    if not sound or exponent(value.normalize()) < -places:
         raise InputError(
             f"order {request.client_order_id}: its {name} is {str(value)[:40]}; give a Decimal above zero with at most "
             f"{places} decimals and 15 digits."

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ledger_pipeline.core.errors import BlockedError, InputError, LedgerPipelineError
@@ -64,7 +64,7 @@ class Keys:
     key: str = field(repr=False)
     secret: str = field(repr=False)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("keys are never stored")
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import (
     STATUSES,
@@ -85,7 +86,7 @@ class Row:
             raise self.unreadable(name) from None
         if (
             not amount.is_finite()
-            or abs(amount.as_tuple().exponent) > _LARGEST_EXPONENT
+            or abs(exponent(amount)) > _LARGEST_EXPONENT
             or (abs(amount.adjusted()) > _LARGEST_EXPONENT)
         ):
             raise self.unreadable(name)

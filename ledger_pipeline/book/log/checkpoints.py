@@ -74,7 +74,7 @@ def newest(log: Log) -> Checkpoint | None:
     """
     for key in _newest_first(log):
         data = log.store.read(key)
-        if data is None or hashlib.sha256(data).hexdigest() != _KEY.fullmatch(key)[2]:
+        if data is None or hashlib.sha256(data).hexdigest() != _parts(key)[1]:
             continue
         found = _parsed(data, log.book)
         if found is not None and _stands(log, found, key) and _adds_up(found):
@@ -82,9 +82,16 @@ def newest(log: Log) -> Checkpoint | None:
     return None
 
 
+def _parts(key: str) -> tuple[str, str]:
+    """The seq and the hash in a checkpoint's key."""
+    found = _KEY.fullmatch(key)
+    assert found is not None, key
+    return found[1], found[2]
+
+
 def _newest_first(log: Log) -> list[str]:
     found = [key for folder in (CHECKPOINTS, SEGMENTS) for key in log.store.keys(folder) if _KEY.fullmatch(key)]
-    return sorted(found, key=lambda key: (int(_KEY.fullmatch(key)[1]), key), reverse=True)
+    return sorted(found, key=lambda key: (int(_parts(key)[0]), key), reverse=True)
 
 
 def _parsed(data: bytes, book: str) -> Checkpoint | None:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+from upath import UPath
 
 from ledger_pipeline.book.events import AMOUNTS, event_to_json, time_text
 from ledger_pipeline.book.log.table import events_of
@@ -75,7 +76,7 @@ def of_day(table: pa.Table, day: date | str) -> pa.Table:
     )
 
 
-def _beside(target: os.PathLike) -> str | None:
+def _beside(target: UPath) -> str | None:
     """Where to write first, so that the last step is a rename; None for an object store."""
     if not is_local(target):
         return None

@@ -84,7 +84,7 @@ class Log:
         self._continued_in = ""  # the day that the pointer after head names, once it was read
 
     @classmethod
-    def open(cls, url: str | os.PathLike, book: str, clock: Callable[[], datetime] = utc_now) -> Log:
+    def open(cls, url: str | os.PathLike[str], book: str, clock: Callable[[], datetime] = utc_now) -> Log:
         """The log at `url`, read and verified up to its last commit; nothing is created.
 
         Raises IntegrityError naming the seq and the object at fault, StorageError when the place cannot be read.
@@ -183,8 +183,8 @@ class Log:
             commits=fresh.head.seq,
             events=fresh.head.events,
             writers=len(writers),
-            first_written_at=first and first.written_at,
-            last_written_at=last and last.written_at,
+            first_written_at=first.written_at if first else None,
+            last_written_at=last.written_at if last else None,
             head=fresh.head,
         )
 

@@ -52,7 +52,7 @@ class ObjectStore(Protocol):
         ...
 
 
-def open_store(url: str | os.PathLike) -> ObjectStore:
+def open_store(url: str | os.PathLike[str]) -> ObjectStore:
     """The store of a local directory (a path or file:// URL) or of s3://bucket/prefix; nothing is created or read.
 
     InputError for any other kind of URL.

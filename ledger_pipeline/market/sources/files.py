@@ -19,9 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, NotFoundError, StorageError
-from ledger_pipeline.files import Location, UPath, is_local, location
+from ledger_pipeline.files import Location, is_local, location
 from ledger_pipeline.market.bars import ACTION_COLUMNS, BAR_COLUMNS, FIELDS, INSTRUMENT_COLUMNS, require_columns
 from ledger_pipeline.market.sources import vendors
 

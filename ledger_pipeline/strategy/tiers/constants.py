@@ -142,11 +142,12 @@ def _assign(targets: list[ast.expr], value: ast.expr, facts: Facts, known: dict[
         return False
     for target in targets:
         unpacked = isinstance(target, ast.Tuple | ast.List)
-        names = target.elts if unpacked else [target]
-        if not all(isinstance(name, ast.Name) for name in names):
+        parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+        names = [part.id for part in parts if isinstance(part, ast.Name)]
+        if len(names) < len(parts):
             return False
         for name in names:
-            known[name.id] = max(depth - 1, 0) if unpacked else depth  # type: ignore[attr-defined]
+            known[name] = max(depth - 1, 0) if unpacked else depth
     return True
 
 

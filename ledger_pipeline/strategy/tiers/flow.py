@@ -179,7 +179,8 @@ class Facts:
         binding = self.scopes.binding(node)
         if binding is None or binding not in self.scopes.imports:
             return None
-        path, top = self.scopes.imports[binding], node
+        path = self.scopes.imports[binding]
+        top: ast.expr = node
         while isinstance(around := self.scopes.parent.get(top), ast.Attribute):
             path, top = f"{path}.{around.attr}", around
         return path, top

@@ -418,14 +418,15 @@ def _format_fields(text: str) -> Iterator[str]:
 def clock_strings(facts: Facts) -> Iterator[Reason]:
     """The strings "now" and "today" are the clock where numpy or pandas turn text into times."""
     words = {"datetime64", "Timestamp", "to_datetime", "DatetimeIndex", "Period", "date_range", "bdate_range", "pandas"}
-    texts = [node for node in facts.nodes() if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    constants = (node for node in facts.nodes() if isinstance(node, ast.Constant))
+    texts = [(node, node.value) for node in constants if isinstance(node.value, str)]
     times = any(words.intersection(_names_in(node)) for node in facts.nodes())
-    if times or any("datetime64" in node.value or "M8" in node.value for node in texts):
-        for node in texts:
-            if node.value.strip().lower() in ("now", "today"):
+    if times or any("datetime64" in text or "M8" in text for _, text in texts):
+        for node, text in texts:
+            if text.strip().lower() in ("now", "today"):
                 yield _refuse(
                     node,
-                    ("clock", f"{node.value!r} is the clock for numpy and pandas; the time of the pulse is ctx.now"),
+                    ("clock", f"{text!r} is the clock for numpy and pandas; the time of the pulse is ctx.now"),
                 )
 
 

@@ -322,16 +322,13 @@ class Scopes(ast.NodeVisitor):
         elif isinstance(target, ast.Starred):
             self._stand_for(target.value, value, element)
         elif isinstance(target, ast.Tuple | ast.List):
-            pairwise = (
-                not element
-                and isinstance(value, ast.Tuple | ast.List)
-                and len(value.elts) == len(target.elts)
-                and not any(isinstance(part, ast.Starred) for part in (*value.elts, *target.elts))
-            )
-            for position, part in enumerate(target.elts):
-                if pairwise:
-                    self._stand_for(part, value.elts[position])
-                else:
+            given = value.elts if isinstance(value, ast.Tuple | ast.List) and not element else []
+            parts = (*given, *target.elts)
+            if len(given) == len(target.elts) and not any(isinstance(part, ast.Starred) for part in parts):
+                for part, its in zip(target.elts, given, strict=True):
+                    self._stand_for(part, its)
+            else:
+                for part in target.elts:
                     self._stand_for(part, value, element=True)
 
     def _bind_arguments_of_calls(self) -> None:

@@ -165,8 +165,9 @@ def _result_unordered(comprehension: ast.AST, facts: Facts) -> bool:
     if isinstance(comprehension, ast.SetComp):
         return True
     call = facts.scopes.parent.get(comprehension)
-    wanted = isinstance(comprehension, ast.GeneratorExp | ast.ListComp) and isinstance(call, ast.Call)
-    return wanted and _call_unordered(call, facts)
+    if not isinstance(comprehension, ast.GeneratorExp | ast.ListComp) or not isinstance(call, ast.Call):
+        return False
+    return _call_unordered(call, facts)
 
 
 def _call_unordered(call: ast.Call, facts: Facts) -> bool:

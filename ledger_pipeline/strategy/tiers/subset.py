@@ -136,11 +136,9 @@ def _expression(node: ast.AST, facts: Facts) -> str | None:
         return _WORDS.get(type(node), f"`{type(node).__name__}`")
     match node:
         case ast.Set(elts=parts):
-            member = isinstance(around, ast.Compare) and all(isinstance(op, ast.In | ast.NotIn) for op in around.ops)
-            return None if member and around.left is not node and all(map(_is_constant, parts)) else _WORDS[ast.Set]
+            return None if _is_member(node, around) and all(map(_is_constant, parts)) else _WORDS[ast.Set]
         case ast.Lambda(args=arguments):
-            key = isinstance(around, ast.keyword) and around.arg == "key"
-            call = facts.scopes.parent.get(around) if key else None
+            call = facts.scopes.parent.get(around) if isinstance(around, ast.keyword) and around.arg == "key" else None
             plain = not (arguments.defaults or arguments.vararg or arguments.kwarg)
             keyed = isinstance(call, ast.Call) and facts.scopes.is_builtin(call.func, *KEYED)
             return None if keyed and plain else _WORDS[ast.Lambda]
@@ -228,9 +226,15 @@ def _views(node: ast.Call, around: ast.AST | None, facts: Facts) -> bool:
     argument of a listed builtin.
     """
     looped = isinstance(around, ast.For | ast.comprehension) and around.iter is node
-    member = isinstance(around, ast.Compare) and around.left is not node
     handed = isinstance(around, ast.Call) and node in around.args and facts.scopes.is_builtin(around.func, *BUILTINS)
-    return looped or handed or (member and all(isinstance(op, ast.In | ast.NotIn) for op in around.ops))
+    return looped or handed or _is_member(node, around)
+
+
+def _is_member(node: ast.expr, around: ast.AST | None) -> bool:
+    """Whether this stands to the right of `in`."""
+    if not isinstance(around, ast.Compare) or around.left is node:
+        return False
+    return all(isinstance(op, ast.In | ast.NotIn) for op in around.ops)
 
 
 def _only_items(texts: list[ast.Constant], facts: Facts) -> bool:

@@ -19,6 +19,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.book.events import Event, decimal_text, time_text
+from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
@@ -97,7 +98,7 @@ class Leg:
             raise InputError(f"{self.name}: {field} is {value!r}; give it as a Decimal or as text, never as a float.")
         if not value.is_finite() or value <= 0:
             raise InputError(f"{self.name}: {field} is {value}; it must be a number above zero.")
-        if value.normalize().as_tuple().exponent < -decimals:
+        if exponent(value.normalize()) < -decimals:
             raise InputError(f"{self.name}: {field} is {value}; the broker takes at most {decimals} decimals.")
         object.__setattr__(self, field, value)
 

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from ledger_pipeline.book.events import Event, decimal_text
-from ledger_pipeline.core.amounts import CENT, GRAIN
+from ledger_pipeline.core.amounts import CENT, GRAIN, exponent
 from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
 from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
@@ -31,16 +31,16 @@ def apportion(amount: Decimal, weights: Sequence[Decimal], grain: Decimal) -> li
     """`amount` in parts proportional to `weights` (none negative, one positive), each a multiple of `grain`, by largest
     remainder; they add up to `amount` exactly, so an amount finer than `grain` makes the grain finer.
     """
-    exponent = min(amount.as_tuple().exponent, grain.as_tuple().exponent)
-    finest = min(weight.as_tuple().exponent for weight in weights)
-    whole = int(abs(amount).scaleb(-exponent))
+    last = min(exponent(amount), exponent(grain))
+    finest = min(exponent(weight) for weight in weights)
+    whole = int(abs(amount).scaleb(-last))
     shares = [int(weight.scaleb(-finest)) for weight in weights]
     floors = [whole * share // sum(shares) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda i: (-(whole * shares[i] % sum(shares)), i))
     for i in by_remainder[: whole - sum(floors)]:
         floors[i] += 1
     sign = -1 if amount < 0 else 1
-    return [Decimal(sign * part).scaleb(exponent) for part in floors]
+    return [Decimal(sign * part).scaleb(last) for part in floors]
 
 
 def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) -> tuple[Event, ...]:

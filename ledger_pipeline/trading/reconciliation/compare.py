@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.book.events import Event
-from ledger_pipeline.core.amounts import CENT, GRAIN, HALF_CENT, ZERO
+from ledger_pipeline.core.amounts import CENT, GRAIN, HALF_CENT, ZERO, exponent
 from ledger_pipeline.trading.broker import UNRECOGNIZED, BrokerOrder
 from ledger_pipeline.trading.reconciliation.breaks import Break, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.ingest import order_facts
@@ -153,7 +153,7 @@ def _same_price(order: Order, found: BrokerOrder) -> bool:
     average = order.filled_price
     if average is None or found.filled_price is None or order.filled != found.filled_quantity:
         return True
-    last_digit = Decimal(1).scaleb(found.filled_price.as_tuple().exponent)
+    last_digit = Decimal(1).scaleb(exponent(found.filled_price))
     return abs(average - found.filled_price) <= max(average * _PRICE_GRAIN, last_digit / 2)
 
 
