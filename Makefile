@@ -32,6 +32,7 @@ lint: .venv/installed
 	$(BIN)/ruff check ledger_pipeline ledger_pipeline_tests strategies benchmarks sources
 	$(BIN)/ruff format --check ledger_pipeline ledger_pipeline_tests benchmarks sources
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	env -u DAGSTER_HOME $(BIN)/dg check defs
 
 # Needs uv; the lock names no registry.

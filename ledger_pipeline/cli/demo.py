@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from typing import Any
 
 import click
 
@@ -63,7 +64,7 @@ def demo(project: Project, as_json: bool) -> None:
     say("4/4 promoted runs -> a month of sessions through the local exchange -> live ledger -> attribution")
     with progress_bar(not as_json):
         traded = trade_month(project, dict(zip(names, ids, strict=True)), say)
-    told = {
+    told: dict[str, Any] = {
         "snapshot": sealed.manifest,
         "runs": [
             {"run_id": run_id, "provenance": store.provenance(run_id), "metrics": store.metrics(run_id)}

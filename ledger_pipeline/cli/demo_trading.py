@@ -96,7 +96,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
             tell(f"{number}/{SESSIONS} session {session}")
         with open_desk(project, BOOK, exchange_url=url) as desk:
             clean &= reconcile(desk.book, desk.broker).clean
-            made = attribution_at(desk.book)
+            attributed = attribution_at(desk.book)
             symbols = sorted({symbol for _, symbol in desk.book.state.positions})
             prices = {name: trade.price for name, trade in desk.broker.latest_trades(symbols).items()}
     book = read_book(project, BOOK)
@@ -107,7 +107,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
         "events": book.state.seq,
         "head": book.head.hash,
         "clean": clean,
-        "attribution": performance_rows(performance(made, prices)),
+        "attribution": performance_rows(performance(attributed, prices)),
     }
 
 

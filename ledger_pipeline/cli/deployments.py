@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from ledger_pipeline.cli.options import Asked, period_options, person_options, p
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.trading.deployment.deployment import Mode
 
 
 @click.command()
@@ -33,7 +36,7 @@ def promote(
     by: str,
     reason: str,
     book: str | None,
-    mode: str | None,
+    mode: Mode | None,
     name: str | None,
     capital: str | None,
     every: str | None,
@@ -63,9 +66,7 @@ def promote(
     told = describe(project, made.name) | {"path": str(path)}
 
     def render() -> None:
-        click.echo(
-            f"{made.what} (run {made.promoted.run}, tier {made.promoted.tier}) is deployed as {made.name!r}: {path}"
-        )
+        click.echo(f"{made.what} (run {made.pinned.run}, tier {made.pinned.tier}) is deployed as {made.name!r}: {path}")
         click.echo(f"show what it would do:  ledger-pipeline deployment plan {made.name}")
 
     emit(told, as_json, render)
@@ -140,7 +141,7 @@ def add(
     project: Project,
     policy: str,
     book: str | None,
-    mode: str | None,
+    mode: Mode | None,
     name: str | None,
     capital: str | None,
     as_json: bool,

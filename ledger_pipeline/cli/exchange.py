@@ -25,7 +25,7 @@ def exchange() -> None:
 @exchange.command(help=HELP, epilog="\b\n" + as_text())
 @serve_options
 @json_option
-@click.pass_obj
+@click.pass_obj  # type: ignore[arg-type]  # what click hands over is not known to a checker
 def serve(project: Project, as_json: bool, **values: Any) -> None:
     """Serve until it is interrupted; see HELP. A snapshot may be named by its id alone."""
     from ledger_pipeline.exchange.server import options_of

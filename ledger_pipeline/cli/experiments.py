@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
@@ -21,7 +23,7 @@ def list_(project: Project, as_json: bool) -> None:
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     loaded, failed = Catalogue(project.strategies).experiments()
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "experiment": name,
             "strategy": item.spec.strategy,
@@ -59,7 +61,8 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
     from ledger_pipeline.strategy.experiment import used_params
 
     catalogue = Catalogue(project.strategies)
-    told, worst = [], None
+    told: list[dict[str, Any]] = []
+    worst: LedgerPipelineError | None = None
     for name in names or catalogue.experiment_names():
         try:
             item = catalogue.experiment(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import click
 
@@ -24,7 +25,7 @@ def indicators(project: Project, search: str | None, as_json: bool) -> None:
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     own = Catalogue(project.strategies).indicators()
-    told = []
+    told: list[dict[str, Any]] = []
     for name, one in [*own.items(), *((name, builtin(name)) for name in names() if name not in own)]:
         if search and search.lower() not in f"{name} {one.description}".lower():
             continue

@@ -74,15 +74,15 @@ def run(
             if missing:
                 from ledger_pipeline.defs.launch import run_experiments
 
-                options = {"seed": seed, "risk_free": _rate(risk_free), "cuts": cuts}
-                warned = run_experiments(project, snapshot_id, missing, **options)
+                rate = _rate(risk_free)
+                warned = run_experiments(project, snapshot_id, missing, seed=seed, risk_free=rate, cuts=cuts)
         except LedgerPipelineError as error:
             if len(names) == 1 and not unloaded:
                 raise
             failure = error
     stored = run_store(project)
-    ids = {name: identify(item, sealed, seed).run_id for name, item in items.items()}
-    made = {name: run_id for name, run_id in ids.items() if stored.exists(run_id)}
+    identified = {name: identify(item, sealed, seed).run_id for name, item in items.items()}
+    made = {name: run_id for name, run_id in identified.items() if stored.exists(run_id)}
     names, ids = list(made), list(made.values())
     measured = {name: measured_by(items[name], _rate(risk_free)) for name in names}
     told = [
@@ -101,8 +101,8 @@ def run(
     if known and not as_json:
         click.echo(f"note: {known} of {len(items)} stored already; --again makes runs again.", err=True)
     tell_warned(warned)
-    for name, error in unloaded.items():
-        click.echo(f"not run: {name}: {error}", err=True)
+    for name, why in unloaded.items():
+        click.echo(f"not run: {name}: {why}", err=True)
     if failure is not None:
         raise failure
     if unloaded:

@@ -1,7 +1,7 @@
 """What an asset came to: its version, its metadata and what its checks found, however it gets into the records."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -15,16 +15,14 @@ class Content:
 
     version: str
     metadata: Mapping[str, Any]
-    checks: Mapping[str, Mapping[str, Any]] | None = None
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def result(self) -> dg.MaterializeResult:
         """It, as the result of the step that made it."""
         return dg.MaterializeResult(
             data_version=dg.DataVersion(self.version),
             metadata=self.metadata,
-            check_results=[
-                dg.AssetCheckResult(check_name=name, **options) for name, options in (self.checks or {}).items()
-            ],
+            check_results=[dg.AssetCheckResult(check_name=name, **options) for name, options in self.checks.items()],
         )
 
     def events(self, asset: str, partition: str, code: str) -> list[Any]:
@@ -32,6 +30,6 @@ class Content:
         tags = version_tags(self.version, code, {})
         evaluations = [
             dg.AssetCheckEvaluation(asset_key=dg.AssetKey(asset), check_name=name, partition=partition, **options)
-            for name, options in (self.checks or {}).items()
+            for name, options in self.checks.items()
         ]
         return [dg.AssetMaterialization(asset, partition=partition, metadata=self.metadata, tags=tags), *evaluations]

@@ -71,7 +71,7 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
             known[name] = told["hash"]
             metadata = {"what": told["what"], "told": dg.MetadataValue.json(told)}
             changed += written(ASSETS[kind], name, told["hash"], metadata)
-    asked = [definition.build_add_request(new[definition.name]) for definition in (policies, strategies)]
+    asked = [definition.build_add_request(new[str(definition.name)]) for definition in (policies, strategies)]
     return dg.SensorResult(
         asset_events=changed,
         cursor=json.dumps(known, sort_keys=True),

@@ -19,7 +19,9 @@ import dagster as dg
 import sqlalchemy
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import (  # type: ignore[attr-defined]
+    SQLITE_BUSY_TIMEOUT_SECONDS,
+)
 from sqlalchemy.pool import StaticPool
 
 _KEPT = 16  # engines: the index, and the runs that are being written or looked at

@@ -74,7 +74,8 @@ def backfill_new_snapshot(context: dg.SensorEvaluationContext) -> dg.SensorResul
 def _request(record: dg.EventLogRecord, names: Sequence[str]) -> dg.RunRequest:
     """All experiments on the snapshot of this materialisation; the same content asks for the same run."""
     snapshot_id = str(record.partition_key)
-    version = (record.asset_materialization.tags or {}).get("dagster/data_version", "")
+    made = record.asset_materialization
+    version = ((made and made.tags) or {}).get("dagster/data_version", "")
     return dg.RunRequest(
         run_key=f"{snapshot_id}-{version}",
         tags={

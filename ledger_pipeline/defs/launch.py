@@ -207,9 +207,9 @@ def run_experiments(
                 succeeded(result)
             failed |= found
             warned += [
-                Warned(parts(event.partition)[1], event.check_name, event.description or "see the UI")
+                Warned(parts(event.partition or "")[1], event.check_name, event.description or "see the UI")
                 for event in result.get_asset_check_evaluations()
-                if not event.passed and parts(event.partition)[1] not in found
+                if not event.passed and parts(event.partition or "")[1] not in found
             ]
     if failed:
         name, error = next(iter(failed.items()))
@@ -308,11 +308,12 @@ def _mirrors_apart() -> Iterator[None]:
     every process of the session, and these would answer with tracebacks; Dagster ends them itself.
     """
     apart = functools.partial(subprocess.Popen, start_new_session=True)
-    compute_logs.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": apart})  # there is no option for it
+    mirrors: Any = compute_logs
+    mirrors.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": apart})  # there is no option for it
     try:
         yield
     finally:
-        compute_logs.subprocess = subprocess
+        mirrors.subprocess = subprocess
 
 
 def _failed_runs(result: ExecutionResult) -> dict[str, LedgerPipelineError]:
@@ -320,10 +321,8 @@ def _failed_runs(result: ExecutionResult) -> dict[str, LedgerPipelineError]:
     for event in result.all_events:
         told = event.is_step_failure and event.step_failure_data.user_failure_data
         if told and "failed" in told.metadata:
-            return {
-                key: getattr(errors, row["kind"], LedgerPipelineError)(row["error"])
-                for key, row in told.metadata["failed"].value.items()
-            }
+            rows: Any = told.metadata["failed"].value
+            return {key: getattr(errors, row["kind"], LedgerPipelineError)(row["error"]) for key, row in rows.items()}
     return {}
 
 
@@ -341,7 +340,7 @@ def succeeded(result: ExecutionResult) -> ExecutionResult:
         chain.append(info)
         info = info.cause
     for link in reversed(chain):
-        kind = getattr(errors, link.cls_name or "", None)
-        if kind is not None:
-            raise kind(link.message.split(f"{link.cls_name}: ", 1)[-1].strip())
+        its = getattr(errors, link.cls_name or "", None)
+        if its is not None:
+            raise its(link.message.split(f"{link.cls_name}: ", 1)[-1].strip())
     raise LedgerPipelineError(chain[-1].message.strip())

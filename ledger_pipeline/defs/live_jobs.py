@@ -2,6 +2,7 @@
 somebody asks.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -65,7 +66,7 @@ trade_strategy = _job(
 )
 
 
-def _desks(context, name: str, opened: "Callable[[], AbstractContextManager[Desk]]") -> "Iterator[Desk]":
+def _desks(context: Any, name: str, opened: "Callable[[], AbstractContextManager[Desk]]") -> "Iterator[Desk]":
     """The desk, if it can be opened; why it cannot is logged."""
     from ledger_pipeline.core.errors import LedgerPipelineError
 
@@ -82,7 +83,7 @@ def _books(trading: TradingResource) -> list[str]:
     return list(books_of(trading.project))
 
 
-def _add(context, definition: str, name: str, session: str) -> None:
+def _add(context: Any, definition: str, name: str, session: str) -> None:
     add_partitions(context.instance, definition, name)
     add_partitions(context.instance, SESSIONS, session)
 
@@ -144,7 +145,7 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
             made = _deployed(trading, context, name)
             if made is None or (made.policy is not None) != (kind == "policy"):
                 continue
-            for desk in _desks(context, name, lambda made=made: trading.desk(made.name)):
+            for desk in _desks(context, name, functools.partial(trading.desk, made.name)):
                 asked = due(trading.project, made, desk.book, desk.now, desk.session)
                 session, at = desk.session.isoformat(), desk.now.isoformat()
                 attempt, wait = _attempts(context.instance, name, session, desk.now) if asked.now else (0, asked.why)
@@ -165,7 +166,7 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
     return schedule
 
 
-def _deployed(trading: TradingResource, context, name: str) -> "Deployment | None":
+def _deployed(trading: TradingResource, context: Any, name: str) -> "Deployment | None":
     """A deployment, None when its file is not sound; a faulty one keeps no other from trading."""
     from ledger_pipeline.core.errors import LedgerPipelineError
 
@@ -295,7 +296,7 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
         found += alerts(book, seen["seq"].get(name, 0))
         missing = []
         # without its broker only the book is told of
-        for desk in _desks(context, name, lambda name=name: trading.account(name)):
+        for desk in _desks(context, name, functools.partial(trading.account, name)):
             missing = missed_sessions(trading.project, book, desk.session, seen["missed"])
         found += missing
         seen["seq"][name] = book.state.seq

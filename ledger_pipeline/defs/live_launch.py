@@ -100,7 +100,7 @@ def trade_deployment(
 
     live = _Deployed(project, name, book, target, exchange_url)
     sends = live.steps[-1]
-    config = {
+    config: dict[str, dict[str, Any]] = {
         live.decide: {"granularity": granularity or "as_scheduled", "again": again or ""},
         sends: {"timeout": timeout},
     }

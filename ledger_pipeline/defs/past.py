@@ -118,7 +118,7 @@ def _of_deployment(trading: TradingResource, made: "Deployment", session: str) -
 
 def _asked(content: Content) -> Content:
     """A decision with the checks that were asked of it; a step must answer all of them, a record need not."""
-    checks = {name: told for name, told in (content.checks or {}).items() if told["description"] != NOT_ASKED}
+    checks = {name: told for name, told in content.checks.items() if told["description"] != NOT_ASKED}
     return replace(content, checks=checks)
 
 

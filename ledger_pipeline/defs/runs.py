@@ -135,7 +135,7 @@ class RunConfig(dg.Config):
         ),
     ],
 )
-def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource):
+def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: ProjectResource) -> Iterator[Any]:
     """Make the selected assets of every partition asked for, each recorded when it is made, then fail naming the
     partitions that could not be made.
     """

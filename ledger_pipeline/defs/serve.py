@@ -52,6 +52,8 @@ def _daemon(project: Project, every: int, tell: Callable[[str], None], launch: L
     from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
     from dagster._daemon import controller as daemons
 
+    from ledger_pipeline.defs.run_launcher import RunLauncher
+
     # The daemon loads all code anew every minute, and what runs here does not change.
     daemons.RELOAD_WORKSPACE_INTERVAL = RELOADED_AFTER
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,7 +61,9 @@ def _daemon(project: Project, every: int, tell: Callable[[str], None], launch: L
     code = InProcessCodeLocationOrigin(LOCATION.loadable_target_origin, location_name=LOCATION.location_name)
     ended = threading.Event()
     with instance(project) as records:
-        records.run_launcher.fork_with(launch)
+        launcher = records.run_launcher
+        assert isinstance(launcher, RunLauncher), "what dagster.yaml names"
+        launcher.fork_with(launch)
         try:
             with daemons.daemon_controller_from_instance(
                 records, InProcessWorkspaceLoadTarget(code), log_level="warning", log_format="json"

@@ -81,7 +81,7 @@ def written(asset: str, partition: str, version: str, metadata: Mapping[str, Any
     """The events without a run that say what version of a file the user wrote: a materialisation, so that it is not
     shown as missing, and an observation, from which Dagster tells whether what is made from it is stale.
     """
-    told = {"partition": partition, "tags": {"dagster/data_version": version}, "metadata": metadata}
+    told: dict[str, Any] = {"partition": partition, "tags": {"dagster/data_version": version}, "metadata": metadata}
     return [dg.AssetMaterialization(asset, **told), dg.AssetObservation(asset, **told)]
 
 
@@ -97,4 +97,4 @@ def latest_version(
     if not records:
         return "INITIAL", None
     event = records[0].event_log_entry.asset_observation if observed else records[0].asset_materialization
-    return (event.tags or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id
+    return ((event and event.tags) or {}).get("dagster/data_version", "INITIAL"), records[0].storage_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any, cast
 
 TOKEN, PASSWORD = "LEDGER_PIPELINE_UI_TOKEN", "LEDGER_PIPELINE_UI_PASSWORD"
 
@@ -30,7 +31,7 @@ def main(host: str, port: int, workspace: str, hosts: list[str]) -> None:
             instance, version=__version__, workspace_load_target=WorkspaceFileTarget([workspace])
         ) as context:
             inside = create_app_from_workspace_process_context(context, live_data_poll_rate=2000)
-            guard = Guard(inside, token, frozenset(name.lower() for name in hosts), password)
+            guard = Guard(cast(Any, inside), token, frozenset(name.lower() for name in hosts), password)
             uvicorn.run(guard, host=host, port=port, log_level="warning", server_header=False)
 
 

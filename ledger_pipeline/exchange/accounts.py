@@ -55,6 +55,7 @@ def cost_of(
     """
     if notional is not None:
         return notional
+    assert quantity is not None, "an order has a quantity or a notional"
     return quantity * (limit_price if limit_price is not None else price * (1 + collar))
 
 

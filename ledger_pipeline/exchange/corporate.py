@@ -137,7 +137,7 @@ def bust(exchange: Exchange, activity_id: str, corrected: Execution | None = Non
     row = None if found is None else wire.loads(found[0])
     if row is None or row["activity_type"] != "FILL":
         raise refusals.not_found(f"there is no fill {activity_id}")
-    order = exchange.store.order(row["order_id"])
+    order = exchange.store.known_order(row["order_id"])
     quantity, price = Decimal(row["qty"]), Decimal(row["price"])
     at = exchange.tick()
     cash = cash_of(order.sign, quantity, price)

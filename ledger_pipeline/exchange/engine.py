@@ -334,7 +334,9 @@ class Exchange:
             if old.notional is not None:
                 raise refusals.unprocessable("notional orders can not be replaced")
             quantity = intake.number(body, "qty")
-            if quantity is not None and old.quantity != old.quantity.to_integral_value():
+            held = old.quantity
+            assert held is not None, "an order has a quantity or a notional"
+            if quantity is not None and held != held.to_integral_value():
                 raise refusals.unprocessable("the qty of fractional orders can not be replaced")
             if quantity is not None and quantity != quantity.to_integral_value():
                 raise refusals.unprocessable("qty must be integer")
@@ -346,7 +348,7 @@ class Exchange:
                 "side": old.side,
                 "type": old.type,
                 "time_in_force": body.get("time_in_force") or old.time_in_force,
-                "qty": (quantity or old.quantity) - old.filled,
+                "qty": (quantity or held) - old.filled,
                 "limit_price": limit_price or old.limit_price,
                 "client_order_id": body.get("client_order_id"),
                 "extended_hours": old.extended_hours,

@@ -151,7 +151,7 @@ class Connections:
             def connection_lost(self, exc: Exception | None) -> None:
                 if self._waits is not None:
                     self._waits.cancel()
-                by_peer.pop(self.client, None)
+                by_peer.pop(self.client or ("", 0), None)
                 super().connection_lost(exc)
 
         return NotedProtocol

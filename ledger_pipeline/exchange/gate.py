@@ -50,8 +50,7 @@ class Gate:
 
     async def _answer(self, scope: Scope, body: bytes, fault: Fault | None, receive: Receive, send: Send) -> int:
         """Answer the request, spoiled by the fault if there is one; the status that the exchange itself gave."""
-        reached = fault is None or fault.when == "after" or fault.do in ("stale", "fill_first")
-        if not reached:
+        if fault is not None and fault.when != "after" and fault.do not in ("stale", "fill_first"):
             if fault.do != "hang" or fault.fields["then"] == "drop":
                 await spoil(fault, BEFORE, scope, receive, send, self._lines)
                 return 0

@@ -167,7 +167,7 @@ def check_against(draft: Draft, open_orders: Sequence[Order]) -> None:
         if "market" in (order.type, draft.type):
             raise refusals.wash_trade(order.id, "market/stop" if order.type == "market" else "limit")
         buy, sell = (order, draft) if order.side == "buy" else (draft, order)
-        if buy.limit_price >= sell.limit_price:
+        if buy.limit_price is not None and sell.limit_price is not None and buy.limit_price >= sell.limit_price:
             raise refusals.wash_trade(order.id, "limit")
 
 
@@ -191,7 +191,7 @@ def check_means(
     if draft.quantity is not None:
         wanted = draft.quantity
     else:
-        wanted = draft.notional / known if known else ZERO
+        wanted = draft.notional / known if known and draft.notional is not None else ZERO
     in_orders = offered(open_orders, draft.symbol, known or Decimal(1))
     if wanted > held - in_orders:
         raise refusals.insufficient_quantity(draft.symbol, wanted, held, in_orders)

@@ -28,7 +28,7 @@ async def post_order(request: Request) -> Response:
         order = exchange.accept(draft)
         note(exchange, "foreign order", order.id)
         exchange.start(order)
-    return reply(wire.order_json(exchange.store.order(order.id)))
+    return reply(wire.order_json(exchange.store.known_order(order.id)))
 
 
 def _order(exchange: Exchange, key: str) -> Order:
@@ -59,7 +59,7 @@ async def post_verdict(request: Request) -> Response:
             exchange.changed(with_status(order, _VERDICTS[verdict], exchange.tick()), _VERDICTS[verdict])
         else:
             raise refusals.not_found(f"an order can be: fill, {', '.join(_VERDICTS)}")
-    return reply(wire.order_json(exchange.store.order(order.id)))
+    return reply(wire.order_json(exchange.store.known_order(order.id)))
 
 
 async def post_bust(request: Request) -> Response:

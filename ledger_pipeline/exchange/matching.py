@@ -38,13 +38,14 @@ def price_now(order: Order, price: Decimal | None) -> Decimal | None:
         return None
     if order.type == "market":
         return price
+    assert order.limit_price is not None, "a limit order has a limit"
     within = price <= order.limit_price if order.side == "buy" else price >= order.limit_price
     return price if within else None
 
 
 def price_in(order: Order, span: Range) -> Decimal | None:
     """What a limit order is filled at as a bar with this range ends; None when the range does not reach it."""
-    if order.type != "limit":
+    if order.type != "limit" or order.limit_price is None:
         return None
     reached = span.low <= order.limit_price if order.side == "buy" else span.high >= order.limit_price
     return order.limit_price if reached else None

@@ -67,6 +67,7 @@ class Order:
         """The shares still wanted; for a notional order those that the rest of its money is worth at `price`."""
         if self.quantity is not None:
             return self.quantity - self.filled
+        assert self.notional is not None, "an order has a quantity or a notional"
         return max(ZERO, shares((self.notional - self.filled_value) / price))
 
 

@@ -154,7 +154,8 @@ class Prices:
 
 def _bar(row: tuple[Any, ...]) -> Bar:
     symbol, start, until, day, *prices, volume = row
-    return Bar(symbol, moment(start), moment(until), day, *(Decimal(price) for price in prices), volume)
+    opening, high, low, close = (Decimal(price) for price in prices)
+    return Bar(symbol, moment(start), moment(until), day, opening, high, low, close, volume)
 
 
 def asset(symbol: str, name: str = "", *, fractionable: bool = True, tradable: bool = True) -> dict[str, Any]:

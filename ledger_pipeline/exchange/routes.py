@@ -90,7 +90,8 @@ async def post_order(request: Request) -> Response:
 async def get_orders(request: Request) -> Response:
     """Orders by status, time, id, symbol and side; open ones, newest first, fifty of them, when nothing is said."""
     exchange, query = exchange_of(request), request.query_params
-    where, values = ["1 = 1"], []
+    where: list[str] = ["1 = 1"]
+    values: list[Any] = []
     status = query.get("status", "open")
     if status not in ("open", "closed", "all"):
         raise refusals.bad_parameter("invalid status")
@@ -161,7 +162,7 @@ def _cancel_all(exchange: Exchange) -> list[dict[str, Any]]:
     rows = []
     for order in exchange.store.open_orders():
         exchange.cancel(order.id)
-        rows.append({"id": order.id, "status": 200, "body": wire.order_json(exchange.store.order(order.id))})
+        rows.append({"id": order.id, "status": 200, "body": wire.order_json(exchange.store.known_order(order.id))})
     return rows
 
 
@@ -269,7 +270,8 @@ async def delete_positions(request: Request) -> Response:
 async def get_activities(request: Request) -> Response:
     """Activities by kind and time, page by page; page_token is the last id of the page before."""
     exchange, query = exchange_of(request), request.query_params
-    where, values = ["visible <= ?"], [time.time()]
+    where = ["visible <= ?"]
+    values: list[Any] = [time.time()]
     kinds = request.path_params.get("kind") or query.get("activity_types")
     if kinds:
         names = kinds.split(",")

@@ -26,13 +26,14 @@ from starlette.websockets import WebSocket
 from ledger_pipeline.core.errors import InputError, RefusedError, StorageError
 from ledger_pipeline.exchange import corporate, prices, refusals
 from ledger_pipeline.exchange.action_routes import action_routes
-from ledger_pipeline.exchange.admin import Operator, admin_app
+from ledger_pipeline.exchange.admin import admin_app
 from ledger_pipeline.exchange.data_routes import data_routes
 from ledger_pipeline.exchange.door import LARGEST_FRAME, Door
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.faults import Connections, Receive, Scope, Send
 from ledger_pipeline.exchange.gate import Gate
 from ledger_pipeline.exchange.money import cents, micros, seeded_uuid, text
+from ledger_pipeline.exchange.operators import Operator
 from ledger_pipeline.exchange.routes import reply, routes
 from ledger_pipeline.exchange.sessions import Sessions
 from ledger_pipeline.exchange.state import Store
@@ -192,7 +193,8 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         at_admin = self._admin_port is not None and scope["server"][1] == self._admin_port
-        await (self._admin if at_admin else self.gate)(scope, receive, send)
+        served: Any = self._admin if at_admin else self.gate
+        await served(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

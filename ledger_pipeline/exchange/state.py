@@ -117,7 +117,9 @@ class Store:
     def log(self, at: int, kind: str, key: str, doc: Any) -> int:
         """Append to the record; `at` is the exchange's own time in microseconds. Returns its seq."""
         row = (at, time.time(), kind, key, json.dumps(doc, default=str))
-        return self.db.execute("insert into record (at, wall, kind, key, doc) values (?, ?, ?, ?, ?)", row).lastrowid
+        return int(
+            self.db.execute("insert into record (at, wall, kind, key, doc) values (?, ?, ?, ?, ?)", row).lastrowid or 0
+        )
 
     def record(self, after: int = 0, kinds: tuple[str, ...] = (), limit: int = 100_000) -> list[dict[str, Any]]:
         """Rows of the record after `after`, ascending: seq, at (microseconds), wall (Unix time), kind, key, doc."""
@@ -139,6 +141,12 @@ class Store:
         """The order with this id."""
         row = self.db.execute("select doc from orders where id = ?", (order_id,)).fetchone()
         return None if row is None else from_row(json.loads(row[0]))
+
+    def known_order(self, order_id: str) -> Order:
+        """The order with this id, which is there."""
+        found = self.order(order_id)
+        assert found is not None, order_id
+        return found
 
     def order_by_client_id(self, client_order_id: str) -> Order | None:
         """The order with this client_order_id."""

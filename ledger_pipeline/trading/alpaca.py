@@ -375,7 +375,7 @@ class Updates:
             self._thread.start()
             return
         late = not self._stream.authorised.is_set() and time.monotonic() - self._started > self._patience
-        if late or not self._thread.is_alive():
+        if late or self._thread is None or not self._thread.is_alive():
             why = "did not let us in" if late else "ended"
             _log.warning("the broker's stream of order updates %s; orders are polled for instead", why)
             self.close()
@@ -386,10 +386,11 @@ class Updates:
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        if stream.running.wait(timeout=1) and stream.loop.is_running():
+        if stream.running.wait(timeout=1) and stream.loop is not None and stream.loop.is_running():
             try:
                 asyncio.run_coroutine_threadsafe(stream.end(), stream.loop).result(timeout=2)
             except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError, RuntimeError):
                 _log.debug("the stream was gone before it was stopped")
-        self._thread.join(timeout=1)
+        if self._thread is not None:
+            self._thread.join(timeout=1)
         self._wake.clear()

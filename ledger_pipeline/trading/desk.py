@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.core.errors import BrokerError, NotFoundError, RefusedError
@@ -104,7 +104,7 @@ def open_desk(
     try:
         clock = broker.clock()
         # The local exchange's clock is its own, and so are the times of a book that records it.
-        timed = {"clock": lambda: clock.now} if broker.environment == "exchange" else {}
+        timed: dict[str, Any] = {"clock": lambda: clock.now} if broker.environment == "exchange" else {}
         opened = open_book(url, account=broker.account().id, environment=broker.environment, **timed)
         yield Desk(opened, broker, clock.now, last_session(broker, session_date(clock)))
     finally:

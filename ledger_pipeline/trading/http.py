@@ -243,7 +243,8 @@ def _judged(response: requests.Response, data: bytes) -> requests.Response:
     if good and (readable or not data.strip()):
         response.raw = io.BytesIO(data)
         response.encoding = "utf-8"
-        response.json = lambda **_: body  # the SDK asks for this, and would make floats of the numbers
+        # The SDK asks for this, and would make floats of the numbers.
+        response.json = lambda **_: body  # type: ignore[method-assign]
         return response
     answer = Answer(status, body, wait=_wait(response.headers) if status == 429 else 0.0)
     if good:

@@ -100,6 +100,12 @@ class Deployment(_Part):
         return self
 
     @property
+    def pinned(self) -> Promoted:
+        """The run that a deployed experiment was promoted from, and what it was made with."""
+        assert self.promoted is not None, "a policy was not promoted"
+        return self.promoted
+
+    @property
     def what(self) -> str:
         """What decides, in two words."""
         return f"policy {self.policy}" if self.policy else f"experiment {self.experiment}"
@@ -240,7 +246,7 @@ def describe(project: Project, name: str) -> dict[str, Any]:
     """
     made = find_deployment(project, name)
     policy = policy_of(project, made) if made.policy else None
-    decides = policy.hash if policy else made.promoted.experiment_hash
+    decides = policy.hash if policy else made.pinned.experiment_hash
     schedule = schedule_of(project, made).model_dump(mode="json")
     return {
         "name": name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.simulation.fold import ENGINE_VERSION
@@ -99,7 +99,13 @@ def promote(
         )
     _check_mode(project, book, mode)
     called = check_name(name or told["name"])
-    options = {"book": book, "mode": mode, "capital": capital, "schedule": schedule, "guardrails": guardrails}
+    options: dict[str, Any] = {
+        "book": book,
+        "mode": mode,
+        "capital": capital,
+        "schedule": schedule,
+        "guardrails": guardrails,
+    }
     path = deployments_of(project) / f"{called}.yaml"
     if path.exists():
         before = read_deployment(path)

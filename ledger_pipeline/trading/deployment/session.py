@@ -148,7 +148,7 @@ def recorded(desk: Desk, key: Key) -> Decision:
 
 def _identity(project: Project, deployment: Deployment) -> str:
     """What decides, as a hash: the whole policy, or the experiment that was promoted."""
-    return policy_of(project, deployment).hash if deployment.policy else deployment.promoted.experiment_hash
+    return policy_of(project, deployment).hash if deployment.policy else deployment.pinned.experiment_hash
 
 
 def _record(desk: Desk, made: Decision) -> None:
@@ -219,7 +219,7 @@ def _decide_strategy(
     before = decisions.memory_of(desk.book, deployment.name)
     clock.note("evaluation_start", desk.now)
     made = evaluate(
-        experiment, bars.snapshot, deployment=deployment.name, seed=deployment.promoted.seed, cash=own.cash,
+        experiment, bars.snapshot, deployment=deployment.name, seed=deployment.pinned.seed, cash=own.cash,
         positions=own.positions, memory=before, ratios=bars.ratios,
     )  # fmt: skip
     clock.note("evaluation_complete", desk.now)
@@ -229,7 +229,7 @@ def _decide_strategy(
         "orders": [dict(one) for one in made.orders],
     }
     found = replace(
-        blank, identity=deployment.promoted.experiment_hash, hash=made.hash, evidence=evidence,
+        blank, identity=deployment.pinned.experiment_hash, hash=made.hash, evidence=evidence,
         prices=dict(made.prices), notes=made.notes, memory=None if made.memory == before else made.memory,
     )  # fmt: skip
     if not made.legs:
@@ -271,7 +271,7 @@ def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.trading.deployment.strategy import promoted_experiment
 
-    promoted = deployment.promoted
+    promoted = deployment.pinned
     snapshot = open_snapshot(promoted.snapshot.id, root=project.snapshots)
     if snapshot.hash != promoted.snapshot.hash:
         raise RefusedError(

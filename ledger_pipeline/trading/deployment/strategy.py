@@ -61,7 +61,7 @@ def promoted_experiment(catalogue: Catalogue, deployment: Deployment) -> Experim
     or anything else that decides is another one now; NotFoundError, InputError and RefusedError (tier 3) as the
     catalogue.
     """
-    found, wanted = catalogue.experiment(deployment.experiment or ""), deployment.promoted
+    found, wanted = catalogue.experiment(deployment.experiment or ""), deployment.pinned
     changed = differences(found, wanted)
     if changed:
         raise RefusedError(
@@ -221,5 +221,10 @@ def _legs(
                 f"fractions from ${MINIMUM_NOTIONAL} on"
             )
             continue
-        legs.append(Leg(order.symbol, order.side, strategy, reasons=order.reasons, **asked))
+        legs.append(
+            Leg(
+                order.symbol, order.side, strategy, reasons=order.reasons,
+                quantity=asked.get("quantity"), notional=asked.get("notional"),
+            )
+        )  # fmt: skip
     return tuple(legs), tuple(notes)

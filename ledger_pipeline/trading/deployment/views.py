@@ -17,11 +17,12 @@ def decision_rows(decided: Decision) -> list[dict[str, Any]]:
     rows = []
     for leg in decided.legs:
         known = weights.get(leg.symbol)
+        shares = "" if leg.quantity is None else f"{decimal_text(leg.quantity)} shares"
         rows.append(
             {
                 "side": leg.side,
                 "symbol": leg.symbol,
-                "amount": f"{decimal_text(leg.quantity)} shares" if leg.notional is None else usd(leg.notional),
+                "amount": shares if leg.notional is None else usd(leg.notional),
                 **({} if known is None else {name: _percent(known[f"{name}_weight"]) for name in _WEIGHTS}),
                 "reasons": ", ".join(leg.reasons),
             }

@@ -80,7 +80,7 @@ class Leg:
     @property
     def is_fractional(self) -> bool:
         """Whether it may end in a fraction of a share."""
-        return self.notional is not None or self.quantity != self.quantity.to_integral_value()
+        return self.quantity is None or self.quantity != self.quantity.to_integral_value()
 
     def _given(self) -> str:
         return "neither" if self.quantity is None else "both"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from functools import reduce
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.book.lifecycle import TERMINAL
@@ -138,7 +137,7 @@ def cost_of(order: Order, trade: LatestTrade | None) -> Decimal | None:
     """
     if not order.is_open:
         missing = (order.final_quantity or ZERO) - order.filled
-        return ZERO if missing <= 0 else _worth(missing, trade and trade.price)
+        return ZERO if missing <= 0 else _worth(missing, None if trade is None else trade.price)
     if order.notional is not None:
         return order.remaining
     if order.limit_price is not None:
@@ -153,7 +152,10 @@ def plus(left: Decimal | None, right: Decimal | None) -> Decimal | None:
 
 def total_of(amounts: Iterable[Decimal | None]) -> Decimal | None:
     """The sum; None when one of them is unknown."""
-    return reduce(plus, amounts, ZERO)
+    total: Decimal | None = ZERO
+    for amount in amounts:
+        total = plus(total, amount)
+    return total
 
 
 def _worth(quantity: Decimal, price: Decimal | None) -> Decimal | None:

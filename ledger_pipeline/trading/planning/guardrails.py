@@ -137,7 +137,9 @@ def _bought(asked: Sequence[Asked]) -> dict[str, Decimal | None]:
 def position_limit(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
     """No purchase takes a holding, with what open orders may add to it, above its part of cash and holdings."""
     most = limits.max_position_pct
-    for symbol, amount in _bought(asked).items() if most is not None else ():
+    if most is None:
+        return
+    for symbol, amount in _bought(asked).items():
         held = None if facts.values is None else facts.values.get(symbol, ZERO)
         coming = None if facts.pending is None else facts.pending.get(symbol, ZERO)
         after = plus(plus(held, coming), amount)
@@ -182,17 +184,17 @@ def _herfindahl(values: Mapping[str, Decimal]) -> Fraction | None:
     total = sum(map(Fraction, values.values()), Fraction(0))
     if total <= 0 or min(values.values()) < 0:
         return None
-    return sum((Fraction(value) / total) ** 2 for value in values.values())
+    return sum(((Fraction(value) / total) ** 2 for value in values.values()), Fraction(0))
 
 
 def daily_spend(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
     """What the strategy spends in a session, reserved orders included, stays within its limit."""
-    yield from _spend(asked, limits.daily_spend_limit, facts.spent and facts.spent.day, "day")
+    yield from _spend(asked, limits.daily_spend_limit, facts.spent.day if facts.spent else None, "day")
 
 
 def monthly_spend(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
     """What the strategy spends in the sessions of a month, reserved orders included, stays within its limit."""
-    yield from _spend(asked, limits.monthly_spend_limit, facts.spent and facts.spent.month, "month")
+    yield from _spend(asked, limits.monthly_spend_limit, facts.spent.month if facts.spent else None, "month")
 
 
 def _spend(asked: Sequence[Asked], limit: Decimal | None, before: Decimal | None, period: str) -> Iterator[Finding]:
@@ -209,7 +211,9 @@ def _spend(asked: Sequence[Asked], limit: Decimal | None, before: Decimal | None
 def large_order(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
     """No single order is more than a part of cash and holdings."""
     most = limits.large_order_threshold
-    for item in asked if most is not None else ():
+    if most is None:
+        return
+    for item in asked:
         name = f"{item.side} {item.symbol}"
         if item.amount is None or not facts.total or facts.total < 0:
             yield None, f"how large {name} is cannot be computed"
@@ -245,7 +249,9 @@ def buying_power(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> It
 def price_collar(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iterator[Finding]:
     """The last trade is no further than the collar from the price that was decided at."""
     most = limits.price_collar_pct
-    for item in asked if most is not None else ():
+    if most is None:
+        return
+    for item in asked:
         trade = (facts.trades or {}).get(item.symbol)
         if trade is None or item.price is None or item.price <= 0 or trade.price <= 0:
             yield None, f"how far the price of {item.symbol} has moved cannot be computed"
@@ -263,9 +269,11 @@ def stale_price(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Ite
     clock.
     """
     most = limits.max_price_age_seconds
+    if most is None:
+        return
     trades = {**facts.valued, **(facts.trades or {})}
     symbols = dict.fromkeys([*(item.symbol for item in asked), *facts.valued])
-    for symbol in symbols if most is not None else ():
+    for symbol in symbols:
         trade = trades.get(symbol)
         if trade is None or facts.now is None:
             yield None, f"the age of the last price of {symbol} cannot be computed"

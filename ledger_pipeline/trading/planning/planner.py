@@ -210,7 +210,7 @@ class _Planning:
             room = {symbol: max(_ZERO, scores[symbol] - shares[symbol]) for symbol in kept}
             left = min(left, sum(room.values(), _ZERO))
         if left:
-            spread = left / sum(room.values())
+            spread = left / sum(room.values(), _ZERO)
             shares = {symbol: share + spread * room[symbol] for symbol, share in shares.items()}
         return _divide(floor(sum(shares.values())), shares)
 
@@ -253,8 +253,8 @@ class _Planning:
         value, target = self.account.value(symbol), self.policy.weights[symbol]
         reasons = ["UNDERWEIGHT"] if value < target * self.total else []
         reasons += ["DCA", "CASHFLOW_REBALANCE"] if self.mode == UNDERWEIGHTS else ["DCA"]
-        weights = (value / self.total, target, (value + amount) / self.total)
-        return PlanLeg(symbol, _decimal(amount), *map(weight_of, weights), tuple(reasons))
+        before, after = value / self.total, (value + amount) / self.total
+        return PlanLeg(symbol, _decimal(amount), weight_of(before), weight_of(target), weight_of(after), tuple(reasons))
 
 
 def _divide(units: int, scores: Mapping[str, Fraction]) -> dict[str, int]:

@@ -222,7 +222,7 @@ class Policy(_Part):
             if target.symbol in seen:
                 raise ValueError(f"has {target.symbol} twice; give each symbol one weight")
             seen.add(target.symbol)
-        total = sum(Fraction(target.target_weight) for target in targets)
+        total = sum((Fraction(target.target_weight) for target in targets), Fraction(0))
         if abs(total - 1) > WEIGHT_TOLERANCE:
             raise ValueError(f"has weights that add up to {_decimal(total)}; they must add up to 1 within 0.0005")
         return targets
@@ -339,7 +339,7 @@ def _nonsense(policy: Policy) -> Iterator[tuple[str, str]]:
             "guardrails.maxPositionPct",
             f"is {rails.max_position_pct}, below the target {_decimal(largest):.6g} of {symbol}; raise it above that",
         )
-    spread = sum(weight * weight for weight in policy.weights.values())
+    spread = sum((weight * weight for weight in policy.weights.values()), Fraction(0))
     if rails.max_concentration is not None and rails.max_concentration < spread:
         yield (
             "guardrails.maxConcentration",
@@ -375,7 +375,12 @@ def warnings(policy: Policy) -> tuple[str, ...]:
     return tuple(found)
 
 
-_MODELS = {"targets": Target, "drift": Drift, "schedule": Schedule, "guardrails": Guardrails}
+_MODELS: dict[str, type[BaseModel]] = {
+    "targets": Target,
+    "drift": Drift,
+    "schedule": Schedule,
+    "guardrails": Guardrails,
+}
 
 
 def _first(error: ValidationError) -> tuple[str, str]:

@@ -117,9 +117,9 @@ def _orders(state: BookState, reading: Reading) -> Iterable[Break]:
         if found is None and order.is_open and order.broker_order_id:
             yield Break("order_lost", order_id, book=order.status, broker="no such order", symbol=order.symbol)
     for order_id, found in sorted(found_by_id.items()):
-        order = state.orders.get(order_id)
-        if order is not None and order.broker_order_id == found.id:
-            yield from _order(order, found)
+        known = state.orders.get(order_id)
+        if known is not None and known.broker_order_id == found.id:
+            yield from _order(known, found)
 
 
 def _order(order: Order, found: BrokerOrder) -> Iterable[Break]:

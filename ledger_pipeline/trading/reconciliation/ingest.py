@@ -118,14 +118,14 @@ def in_order(activities: Iterable[Activity]) -> list[Activity]:
     one millisecond come in any order.
     """
     rows = sorted(activities, key=lambda item: (item.at is not None, item.at or 0, item.id))
-    places: defaultdict[str, list[int]] = defaultdict(list)
+    places: defaultdict[str, list[tuple[int, FillActivity]]] = defaultdict(list)
     for place, item in enumerate(rows):
         if isinstance(item, FillActivity):
-            places[item.broker_order_id].append(place)
+            places[item.broker_order_id].append((place, item))
     ordered = list(rows)
     for held in places.values():
-        fills = sorted((rows[place] for place in held), key=lambda fill: (fill.cumulative or ZERO, fill.id))
-        for place, fill in zip(held, fills, strict=True):
+        fills = sorted((fill for _, fill in held), key=lambda fill: (fill.cumulative or ZERO, fill.id))
+        for (place, _), fill in zip(held, fills, strict=True):
             ordered[place] = fill
     return ordered
 

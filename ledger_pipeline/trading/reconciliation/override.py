@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.amounts import on_grid
@@ -73,7 +73,7 @@ def override(
     return book.append(decide)
 
 
-def _change(position: tuple[str, str, Decimal] | None) -> dict[str, str | Decimal]:
+def _change(position: tuple[str, str, Decimal] | None) -> dict[str, Any]:
     if position is None:
         return {}
     symbol, strategy, quantity = position
