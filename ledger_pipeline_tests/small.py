@@ -18,8 +18,8 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.market.grid import Grid, grid
 from ledger_pipeline.market.snapshot import Snapshot
-from ledger_pipeline.simulation.fold import FoldInputs
 from ledger_pipeline.simulation.run import Run, frozen
+from ledger_pipeline.simulation.simulator import SimulationInputs
 
 START = "2024-01-01"
 Prices = Mapping[str, Sequence[Any]]
@@ -112,13 +112,15 @@ def play(
 
 def inputs(
     root: Path, prices: Prices, strategy: Callable, *, splits=(), dividends=(), params=None, **options
-) -> FoldInputs:
+) -> SimulationInputs:
     """Inputs of a fold with any Python function as the strategy, which preflight never sees."""
     cells: Grid = grid(seal(root, prices, splits=splits, dividends=dividends))
     options = {
         "features": np.empty((len(cells.times), 0, len(cells.symbols))), "feature_names": (), "cash": 1000.0, **options,
     }  # fmt: skip
-    return FoldInputs(grid=cells, strategy=strategy, strategy_name="inline", params=frozen(params or {}), **options)
+    return SimulationInputs(
+        grid=cells, strategy=strategy, strategy_name="inline", params=frozen(params or {}), **options
+    )
 
 
 def events(run: Run, *kinds: str) -> list[dict[str, Any]]:

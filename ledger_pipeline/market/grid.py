@@ -26,8 +26,8 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 
 @dataclass(frozen=True)
 class Action:
-    """A corporate action as the fold posts it: at bar `t`, for instrument `i`; value is a ratio (SPLIT) or cash a share
-    (DIVIDEND).
+    """A corporate action as the simulator posts it: at bar `t`, for instrument `i`; value is a ratio (SPLIT) or cash a
+    share (DIVIDEND).
     """
 
     t: int

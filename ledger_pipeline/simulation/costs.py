@@ -22,7 +22,7 @@ SPREAD, FIXED, NOTIONAL, PER_SHARE, MINIMUM = range(5)
 
 
 def compile_costs(steps: Sequence[Mapping[str, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps as (int64 codes, float64 amounts) for the compiled fold."""
+    """Steps as (int64 codes, float64 amounts) for the compiled simulator."""
     pairs = [next(iter(step.items())) for step in steps]
     return np.array([COST_STEPS.index(name) for name, _ in pairs], np.int64), np.array(
         [amount for _, amount in pairs], np.float64

@@ -1,4 +1,4 @@
-"""Deciding at one pulse alone, as live trading does: view, checks, risk and differences are those of the fold."""
+"""Deciding at one pulse alone, as live trading does: view, checks, risk and differences are those of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.simulation.fold import Folding, FoldInputs
+from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,16 @@ class Decision:
     memory: dict[str, Any]
 
 
-def decide(inputs: FoldInputs, memory: Mapping[str, Any], waiting: Sequence[tuple[str, str, int]] = ()) -> Decision:
+def decide(
+    inputs: SimulationInputs, memory: Mapping[str, Any], waiting: Sequence[tuple[str, str, int]] = ()
+) -> Decision:
     """What the strategy decides at the last bar of the grid when `inputs.cash` and `inputs.positions` are what is held
-    then and `memory` is what it remembers: the same view, checks, risk and differences as at a pulse of `fold`.
+    then and `memory` is what it remembers: the same view, checks, risk and differences as at a pulse of `simulate`.
     waiting: (symbol, side, units) of the orders decided before that are not due yet; units 0 for cash to invest.
 
     Raises StrategyError.
     """
-    one = Folding(inputs)
+    one = Simulator(inputs)
     found, orders = one.last(canonical_json(dict(memory)).decode(), waiting)
     count, orders = found - len(waiting), orders[len(waiting) :]
     reasons = one.events.reasons.texts

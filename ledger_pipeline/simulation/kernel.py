@@ -1,4 +1,4 @@
-"""The compiled part of the fold: differences to orders, orders to fills, positions to value.
+"""The compiled part of the simulator: differences to orders, orders to fills, positions to value.
 
 Positions and orders are whole 1e-9 units; cash is float64 and changes only by the cash_delta of an event, in the order
 of events, so the folds over the ledger reproduce it to the bit.

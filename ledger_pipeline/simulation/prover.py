@@ -65,14 +65,14 @@ def _warm_up() -> None:
     from ledger_pipeline.ledger.lots import fold_lots
     from ledger_pipeline.market.grid import Grid
     from ledger_pipeline.simulation import replay  # noqa: F401
-    from ledger_pipeline.simulation.fold import FoldInputs, fold
+    from ledger_pipeline.simulation.simulator import SimulationInputs, simulate
 
     times = np.arange(4) * 86_400_000_000
     fields, present = np.full((4, 5, 1), 10.0), np.ones((4, 1), dtype=bool)
     cells = Grid(times, ("A",), fields, present, np.ones((4, 1)), ())
     quantities = iter((1.0, 0.0, 2.0, 2.0))
-    ledger = fold(
-        FoldInputs(
+    ledger = simulate(
+        SimulationInputs(
             grid=cells, strategy=lambda ctx, params: ctx.targets(np.array([next(quantities)])), strategy_name="warm-up",
             params={}, features=np.empty((4, 0, 1)), feature_names=(), cash=100.0, risk=("long_only",),
             costs=({"spread_bps": 1.0}, {"fixed_fee": 0.1}),
@@ -118,7 +118,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.currency import rates
     from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
-    from ledger_pipeline.simulation.run import fold_inputs, run, universe_grid
+    from ledger_pipeline.simulation.run import run, simulation_inputs, universe_grid
     from ledger_pipeline.strategy.source import executed_anew
 
     provenance = job["provenance"]
@@ -135,7 +135,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     converted = rates(snapshot, cells.symbols, cells.times, spec.base_currency) if spec.base_currency else None
     states = _States(ledger, cells)
     sampled = states.sample(int(provenance["run_id"][:15], 16), job["sample"])
-    inputs = fold_inputs(experiment, cells, values, converted, provenance["seed"])
+    inputs = simulation_inputs(experiment, cells, values, converted, provenance["seed"])
     for t in sampled:
         difference = _apart(lambda t=t: states.difference(t, inputs))
         if difference:

@@ -35,7 +35,7 @@ from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.currency import Rates, currencies, rates, require_one_currency, universe_of
 from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.evaluation import evaluation
-from ledger_pipeline.simulation.fold import ENGINE_VERSION, Folding, FoldInputs
+from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs, Simulator
 from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
 from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_risk_free
 from ledger_pipeline.strategy.source import compile_source
@@ -256,12 +256,12 @@ def run(
         features = features or (lambda items, _, cells: compute_table(items, cells))
     supply = features or (lambda items, _, cells: compute_all(items, cells))
     values = supply(experiment.features, snapshot, known)
-    inputs = fold_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
-    folding = Folding(inputs if strategy is None else replace(inputs, strategy=strategy))
-    ledger = folding.run()
+    inputs = simulation_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
+    simulator = Simulator(inputs if strategy is None else replace(inputs, strategy=strategy))
+    ledger = simulator.run()
     provenance = describe(experiment, snapshot, identity)
     names = tuple(item.alias for item in experiment.features)
-    told = input_warnings(spec, snapshot, known, values, names, folding.clipped)
+    told = input_warnings(spec, snapshot, known, values, names, simulator.clipped)
     provenance |= {
         **({"warnings": told} if told else {}),
         "ledger_head": ledger.head,
@@ -276,20 +276,20 @@ def run(
     return result
 
 
-def fold_inputs(
+def simulation_inputs(
     experiment: Experiment,
     cells: Grid,
     features: np.ndarray,
     converted: Rates | None,
     seed: int,
     book: str = "backtest",
-) -> FoldInputs:
-    """What a fold of the experiment over these cells depends on; features: float64 (T, K, N). The strategy is executed
-    in a namespace of its own.
+) -> SimulationInputs:
+    """What a simulation of the experiment over these cells depends on, for runs and for live decisions alike; features:
+    float64 (T, K, N). The strategy is executed in a namespace of its own.
     """
     spec = experiment.spec
     assert cells.timetable is not None
-    return FoldInputs(
+    return SimulationInputs(
         grid=cells,
         strategy=compile_source(experiment.source),
         strategy_name=spec.strategy,

@@ -76,7 +76,7 @@ class History:
 
 
 class Past:
-    """The bars up to the current pulse. Later rows are not there yet: they are NaN until the fold hands them over."""
+    """The bars up to the current pulse. Later rows are not there yet: they are NaN until they are handed over."""
 
     __slots__ = ("times", "fields", "factor", "count")
 

@@ -1,4 +1,4 @@
-"""One pulse decided alone: the same orders and memory as the fold has at that pulse, for every bundled experiment."""
+"""One pulse decided alone: the same orders and memory as the simulator has at that pulse, for every bundled experiment."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.simulation.decide import decide
-from ledger_pipeline.simulation.fold import FoldInputs, StrategyError
 from ledger_pipeline.simulation.run import experiment_grid, frozen
+from ledger_pipeline.simulation.simulator import SimulationInputs, StrategyError
 from ledger_pipeline.strategy.source import compile_source
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.projects import CHECKOUT
@@ -21,10 +21,12 @@ from ledger_pipeline_tests.projects import CHECKOUT
 CATALOGUE = lp.Catalogue(CHECKOUT / "strategies")
 
 
-def inputs_at(experiment: lp.Experiment, snapshot: lp.Snapshot, t: int, cash: float, positions: dict) -> FoldInputs:
+def inputs_at(
+    experiment: lp.Experiment, snapshot: lp.Snapshot, t: int, cash: float, positions: dict
+) -> SimulationInputs:
     """What a decision at bar t alone is made from."""
     known = experiment_grid(snapshot, experiment.spec.universe).until(t)
-    return FoldInputs(
+    return SimulationInputs(
         grid=known,
         strategy=compile_source(experiment.source),
         strategy_name=experiment.spec.strategy,
@@ -41,7 +43,7 @@ def inputs_at(experiment: lp.Experiment, snapshot: lp.Snapshot, t: int, cash: fl
 
 
 def decided_at(run: lp.Run, t: int) -> tuple[list[tuple], dict | None]:
-    """The orders that the fold decided at bar t (symbol, side, units or cash, reasons), and what was remembered."""
+    """The orders that the simulator decided at bar t (symbol, side, units or cash, reasons), and what was remembered."""
     frame = run.ledger
     moment = run.equity["ts"].iloc[t]
     rows = frame[(frame["kind"] == "DECIDED") & (frame["occurred_at"] == moment)]
@@ -70,7 +72,7 @@ def memory_before(run: lp.Run, t: int) -> dict:
 
 
 @pytest.mark.parametrize("name", CATALOGUE.experiment_names())
-def test_a_pulse_alone_decides_what_the_fold_decides(name) -> None:
+def test_a_pulse_alone_decides_what_the_simulator_decides(name) -> None:
     snapshot = lp.open_snapshot("demo", root=CHECKOUT / "snapshots")
     experiment = CATALOGUE.experiment(name)
     run = lp.run(experiment, snapshot)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 T, SYMBOLS = 7, ("A", "B", "C")
@@ -136,7 +136,7 @@ def attacked(tmp_path, **options):
         targets = ctx.targets(np.arange(len(ctx.universe)) + 1.0 + ctx.now.day / 4)
         return targets.remember({"closes": ctx.closes.tolist()}).because(ctx.universe[0], "SEEN")
 
-    fold(
+    simulate(
         small.inputs(
             tmp_path, PRICES, strategy, features=FEATURES, feature_names=("one", "two"),
             costs=({"spread_bps": 5.0},), risk=({"max_gross": 5.0},), params={"limits": {"A": [1.0]}}, **options,
@@ -183,7 +183,7 @@ def test_an_earlier_ctx_learns_nothing(tmp_path) -> None:
         kept.append((ctx, told(ctx)))
         return ctx.targets(np.full(len(ctx.universe), float(len(kept)))).remember({"n": len(kept)})
 
-    fold(small.inputs(tmp_path, PRICES, strategy, features=FEATURES, feature_names=("one", "two"), cash=1e6))
+    simulate(small.inputs(tmp_path, PRICES, strategy, features=FEATURES, feature_names=("one", "two"), cash=1e6))
     assert len(kept) == T
     for ctx, then in kept:
         assert told(ctx) == then
@@ -215,7 +215,7 @@ def test_vectors_and_params_are_read_only(tmp_path) -> None:
         assert ctx.memory == {}
         return ctx.hold()
 
-    fold(
+    simulate(
         small.inputs(
             tmp_path, PRICES, strategy, features=FEATURES, feature_names=("one", "two"), params={"limits": {"A": [1.0]}}
         )
@@ -236,7 +236,7 @@ def test_a_changed_target_vector_changes_no_position(tmp_path) -> None:
         assert ctx.positions.tolist() == positions[-1]
         return targets
 
-    fold(small.inputs(tmp_path, {"A": [1, 1, 1]}, strategy))
+    simulate(small.inputs(tmp_path, {"A": [1, 1, 1]}, strategy))
     assert positions == [[0.0], [2.0], [2.0]]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
 from ledger_pipeline.simulation.risk import apply_risk
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 
@@ -97,7 +97,7 @@ def test_a_strategy_cannot_widen_its_limits_by_writing_to_ctx(tmp_path) -> None:
         ctx.equity = 1e9
         return ctx.targets([500.0])
 
-    ledger = fold(small.inputs(tmp_path, {"A": [10, 10]}, strategy, risk=({"max_weight": 0.1},)))
+    ledger = simulate(small.inputs(tmp_path, {"A": [10, 10]}, strategy, risk=({"max_weight": 0.1},)))
     assert lp.reconstruct(ledger).positions == {"A": 10.0}
 
 

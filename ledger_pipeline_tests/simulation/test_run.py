@@ -8,8 +8,8 @@ import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.simulation.fold import ENGINE_VERSION
 from ledger_pipeline.simulation.run import frozen, identify
+from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline_tests import small
 
 PRICES = {"A": [10, 11, 12, 11, 13], "B": [20, 21, 22, 23, 24]}

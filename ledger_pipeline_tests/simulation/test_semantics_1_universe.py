@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 PRICES = {
@@ -24,7 +24,7 @@ def test_the_universe_at_a_pulse_is_what_has_a_bar_then(tmp_path) -> None:
         assert len(ctx.closes) == len(ctx.positions) == len(ctx.universe)
         return ctx.flat()
 
-    fold(small.inputs(tmp_path, PRICES, strategy))
+    simulate(small.inputs(tmp_path, PRICES, strategy))
     assert seen == [
         ("ALWAYS", "GONE", "HALTED"),
         ("ALWAYS", "GONE", "HALTED"),
@@ -40,7 +40,7 @@ def test_asking_for_what_has_no_bar_is_an_error(tmp_path) -> None:
         return ctx.flat() if ctx.close("LATE") > 0 else None
 
     with pytest.raises(lp.InputError, match="'LATE' is not in ctx.universe"):
-        fold(small.inputs(tmp_path, PRICES, strategy))
+        simulate(small.inputs(tmp_path, PRICES, strategy))
 
 
 def test_a_target_for_what_has_no_bar_is_an_error(tmp_path) -> None:
@@ -50,7 +50,7 @@ def test_a_target_for_what_has_no_bar_is_an_error(tmp_path) -> None:
         return targets
 
     with pytest.raises(lp.InputError, match=r"'inline' at pulse 1 \(2024-01-01.*'LATE'.*not in ctx.universe"):
-        fold(small.inputs(tmp_path, PRICES, strategy))
+        simulate(small.inputs(tmp_path, PRICES, strategy))
 
 
 def test_a_halted_or_delisted_position_is_marked_at_its_last_close(tmp_path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 
@@ -28,7 +28,7 @@ def test_ctx_states_the_mark_at_the_close(tmp_path) -> None:
         seen.append((ctx.now, ctx.open("A"), ctx.close("A"), ctx.position("A"), ctx.cash, ctx.equity))
         return ctx.targets([5.0])
 
-    fold(small.inputs(tmp_path, {"A": [(10, 11), (12, 13), (14, 15)]}, strategy))
+    simulate(small.inputs(tmp_path, {"A": [(10, 11), (12, 13), (14, 15)]}, strategy))
     assert seen == [
         (small.at(0), 10, 11, 0, 1000, 1000), (small.at(1), 12, 13, 5, 940, 1005), (small.at(2), 14, 15, 5, 940, 1015),
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def test_memory_is_handed_from_pulse_to_pulse_and_recorded(tmp_path) -> None:
         seen = [*ctx.memory.get("seen", []), ctx.close("A")]
         return ctx.flat().remember({"seen": seen})
 
-    ledger = fold(small.inputs(tmp_path, {"A": [10, 11, 12]}, strategy))
+    ledger = simulate(small.inputs(tmp_path, {"A": [10, 11, 12]}, strategy))
     rows = [row for row in ledger.table.to_pylist() if row["kind"] == "DECIDED"]
     assert [row["payload"] for row in rows] == [
         '{"memory":{"seen":[10]}}', '{"memory":{"seen":[10,11]}}', '{"memory":{"seen":[10,11,12]}}',
@@ -110,7 +110,7 @@ def test_the_random_generator_depends_on_seed_and_pulse_only(tmp_path) -> None:
             seen.append(float(ctx.rng.random()))
             return ctx.flat()
 
-        fold(small.inputs(tmp_path, {"A": [10] * length}, strategy, seed=seed))
+        simulate(small.inputs(tmp_path, {"A": [10] * length}, strategy, seed=seed))
         return seen
 
     assert draws(1, 4)[:3] == draws(1, 3)

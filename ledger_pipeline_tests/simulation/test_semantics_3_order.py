@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 
@@ -143,7 +143,7 @@ def test_weights_are_of_equity_at_the_close(tmp_path) -> None:
     def strategy(ctx, params):
         return ctx.weights({"A": 0.5, "B": 0.3}) if ctx.now.day == 1 else ctx.hold()
 
-    ledger = fold(small.inputs(tmp_path, {"A": [(1, 20), (21, 20)], "B": [(1, 50), (49, 50)]}, strategy))
+    ledger = simulate(small.inputs(tmp_path, {"A": [(1, 20), (21, 20)], "B": [(1, 50), (49, 50)]}, strategy))
     assert lp.reconstruct(ledger).positions == {"A": 25.0, "B": 6.0}
     assert lp.reconstruct(ledger).cash == 181.0
     assert np.array_equal(ledger.numbers("quantity")[-2:], [25.0, 6.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.fold import fold
+from ledger_pipeline.simulation.simulator import simulate
 from ledger_pipeline_tests import small
 
 # dividends
@@ -267,7 +267,7 @@ def test_history_is_in_the_basis_of_the_pulse(tmp_path) -> None:
         seen.append((bars.close.tolist(), bars.open.tolist(), bars.volume.tolist()))
         return ctx.flat()
 
-    fold(small.inputs(tmp_path, SPLIT_PRICES, strategy, splits=SPLITS, uses_history=True))
+    simulate(small.inputs(tmp_path, SPLIT_PRICES, strategy, splits=SPLITS, uses_history=True))
     assert seen[1][0] == [100, 102]  # no later split is known
     assert seen[2][0] == [50, 51, 51] and seen[2][1] == [49.5, 50.5, 50] and seen[2][2] == [2000, 2000, 1000]
     assert np.allclose(seen[4][0], [17, 52 / 3, 18]) and np.allclose(seen[4][2], [3000, 3000, 1000])

@@ -9,7 +9,7 @@ import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.ledger.folds import fills
-from ledger_pipeline.simulation.fold import StrategyError, fold
+from ledger_pipeline.simulation.simulator import StrategyError, simulate
 from ledger_pipeline.strategy.targets import Targets
 from ledger_pipeline.strategy.terms import parse_costs
 from ledger_pipeline_tests import small
@@ -98,7 +98,7 @@ def test_a_wrong_return_is_named(tmp_path, wrong, says) -> None:
         return wrong(ctx) if ctx.now.day == 2 else ctx.flat()
 
     with pytest.raises(StrategyError, match=f"^{AT_PULSE_2}.*{says}"):
-        fold(small.inputs(tmp_path, PRICES, strategy))
+        simulate(small.inputs(tmp_path, PRICES, strategy))
 
 
 def test_it_is_an_input_error_and_the_cause_is_kept(tmp_path) -> None:
@@ -106,7 +106,7 @@ def test_it_is_an_input_error_and_the_cause_is_kept(tmp_path) -> None:
         return {}["x"]
 
     with pytest.raises(lp.InputError) as caught:
-        fold(small.inputs(tmp_path, PRICES, strategy))
+        simulate(small.inputs(tmp_path, PRICES, strategy))
     assert isinstance(caught.value, StrategyError) and isinstance(caught.value.__cause__, KeyError)
 
 
@@ -118,7 +118,7 @@ def test_targets_of_an_earlier_pulse_with_another_universe_are_refused(tmp_path)
         return kept[0]
 
     with pytest.raises(StrategyError, match="pulse 2 .*targets of another pulse"):
-        fold(small.inputs(tmp_path, {"A": [1, 1, 1], "B": [1, None, 1]}, strategy))
+        simulate(small.inputs(tmp_path, {"A": [1, 1, 1], "B": [1, None, 1]}, strategy))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_targets_of_an_earlier_pulse_with_another_universe_are_refused(tmp_path)
      lambda ctx: ctx.targets([1, 2]), lambda ctx: ctx.targets(np.array([1, 2], np.int32))],
 )  # fmt: skip
 def test_numbers_of_other_types_and_plain_dicts_are_taken(tmp_path, right) -> None:
-    ledger = fold(small.inputs(tmp_path, PRICES, lambda ctx, params: right(ctx)))
+    ledger = simulate(small.inputs(tmp_path, PRICES, lambda ctx, params: right(ctx)))
     assert lp.reconstruct(ledger).positions == {"AAA": 1.0, "BBB": 2.0}
 
 
@@ -138,7 +138,7 @@ def test_a_decimal_is_a_number_or_named(tmp_path) -> None:
         return {"AAA": Decimal("1.5"), "BBB": 0.0}
 
     try:
-        assert lp.reconstruct(fold(small.inputs(tmp_path, PRICES, strategy))).positions == {"AAA": 1.5}
+        assert lp.reconstruct(simulate(small.inputs(tmp_path, PRICES, strategy))).positions == {"AAA": 1.5}
     except StrategyError as error:
         assert "Decimal('1.5') as the target of AAA" in str(error)
 
@@ -172,7 +172,7 @@ def test_a_plain_dict_may_hold_cash_to_invest(tmp_path) -> None:
         return targets.as_dict()
 
     made = small.inputs(tmp_path, {"A": [25, 25, 25]}, strategy)
-    assert fills(fold(made))["quantity"].tolist() == [2.0]
+    assert fills(simulate(made))["quantity"].tolist() == [2.0]
 
 
 def test_a_spread_that_takes_the_whole_price_is_refused() -> None:

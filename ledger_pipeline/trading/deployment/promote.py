@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
-from ledger_pipeline.simulation.fold import ENGINE_VERSION
 from ledger_pipeline.simulation.proof import prove
+from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment.bars import require_followable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.market.grid import CLOSE
 from ledger_pipeline.simulation.decide import Wanted, decide
-from ledger_pipeline.simulation.fold import ENGINE_VERSION, FoldInputs
-from ledger_pipeline.simulation.run import experiment_grid, frozen
-from ledger_pipeline.strategy.source import compile_source
+from ledger_pipeline.simulation.run import experiment_grid, simulation_inputs
+from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
 if TYPE_CHECKING:
@@ -107,25 +106,9 @@ def evaluate(
             f"OUTSIDE_UNIVERSE: {deployment} holds {', '.join(strange)}, which is not in the experiment's universe; "
             "sell it by hand, or promote a run whose universe has it."
         )
-    decided = decide(
-        FoldInputs(
-            grid=grid,
-            strategy=compile_source(experiment.source),
-            strategy_name=experiment.spec.strategy,
-            params=frozen(experiment.spec.params),
-            features=compute_all(experiment.features, grid),
-            feature_names=tuple(item.alias for item in experiment.features),
-            cash=float(cash),
-            positions={symbol: float(quantity) for symbol, quantity in positions.items()},
-            costs=experiment.costs,
-            risk=experiment.risk,
-            cash_rule=experiment.spec.cash_rule,
-            whole_cents=experiment.spec.cash_rounding == "cents",
-            uses_history=experiment.preflight.uses_history,
-            seed=seed,
-        ),
-        memory,
-    )
+    asked = simulation_inputs(experiment, grid, compute_all(experiment.features, grid), None, seed)
+    owned = {symbol: float(quantity) for symbol, quantity in positions.items()}
+    decided = decide(replace(asked, cash=float(cash), positions=owned, cost_basis={}, deposits={}), memory)
     closes = dict(zip(grid.symbols, grid.fields[-1, CLOSE].tolist(), strict=True))
     prices = {
         symbol: Decimal(repr(round(close / ratios.get(symbol, 1.0), 6)))

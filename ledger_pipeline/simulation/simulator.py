@@ -1,4 +1,4 @@
-"""The fold: pulses -> targets -> risk -> orders -> fills, as events.
+"""The simulator: pulses -> targets -> risk -> orders -> fills, as events.
 
 At bar t, in this order: corporate actions whose ex-date is the session of t, cash flows, the orders that are due at the
 open of t (see market.timetable: the instrument's next scheduled bar), the mark at the close of t, the decision. What is
@@ -44,7 +44,7 @@ from ledger_pipeline.strategy.context import Context, Past, Places
 from ledger_pipeline.strategy.printing import at_pulse
 from ledger_pipeline.strategy.targets import Targets
 
-ENGINE_VERSION = 2  # semantics of the fold; part of a run's identity
+ENGINE_VERSION = 2  # semantics of the simulator; part of a run's identity
 
 _NO_CASH = np.empty(0)
 _NO_CODES = np.empty(0, dtype=np.int64)
@@ -57,8 +57,8 @@ class StrategyError(InputError):
 
 
 @dataclass(frozen=True)
-class FoldInputs:
-    """All that a fold depends on.
+class SimulationInputs:
+    """All that a simulation depends on.
 
     features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk
     in canonical form; cash_rule: "require", "scale" or "allow_negative"; borrow, interest: see simulation.carry; rates:
@@ -87,15 +87,15 @@ class FoldInputs:
     book: str = "backtest"
 
 
-def fold(inputs: FoldInputs) -> Ledger:
+def simulate(inputs: SimulationInputs) -> Ledger:
     """Run the strategy over the grid and return the ledger. Raises StrategyError; nothing is written anywhere."""
-    return Folding(inputs).run()
+    return Simulator(inputs).run()
 
 
-class Folding:
-    """The state of one fold: positions, cash, pending orders, and the events so far."""
+class Simulator:
+    """The state of one simulation: positions, cash, pending orders, and the events so far."""
 
-    def __init__(self, inputs: FoldInputs) -> None:
+    def __init__(self, inputs: SimulationInputs) -> None:
         self.inputs = inputs
         self.n = len(inputs.grid.symbols)
         # room for an event an instrument at each bar, 23 MB at most; more is made when that is used up
