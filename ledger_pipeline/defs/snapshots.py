@@ -48,7 +48,7 @@ class SourceConfig(dg.Config):
 def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: ProjectResource) -> dg.MaterializeResult:
     """Bars, instruments and corporate actions as they came from the source, right in form and unchecked in value."""
     from ledger_pipeline.market.quality import quality_report, summary
-    from ledger_pipeline.market.raw import RawSource, read_source, stage
+    from ledger_pipeline.market.raw import RawSource, import_raw, read_source
     from ledger_pipeline.market.snapshot import table_hash
 
     data = project.project.data
@@ -67,7 +67,7 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
         )
     else:
         source = read_source(context.partition_key, data)
-    raw = stage(context.partition_key, source, data, snapshots=project.project.snapshots)
+    raw = import_raw(context.partition_key, source, data, snapshots=project.project.snapshots)
     report = quality_report(raw.bars, raw.instruments, raw.actions)
     errors = int((report["severity"] == "ERROR").sum())
     return dg.MaterializeResult(

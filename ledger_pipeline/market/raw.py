@@ -56,7 +56,7 @@ class RawTables:
     described: dict[str, Any]
 
 
-def stage(
+def import_raw(
     snapshot_id: str, source: RawSource, root: Location = "data", *, snapshots: Location | None = None
 ) -> RawTables:
     """Read the source and keep it as the raw tables of `snapshot_id`. Raises NotFoundError, InputError, and
@@ -115,8 +115,8 @@ def read_source(snapshot_id: str, root: Location = "data") -> RawSource:
 
 
 def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
-    """The raw tables of `snapshot_id`; NotFoundError when nothing was staged under it, IntegrityError when they are not
-    those of the last import that was completed.
+    """The raw tables of `snapshot_id`; NotFoundError when nothing was imported under it, IntegrityError when they are
+    not those of the last import that was completed.
     """
     told = _told(snapshot_id, root)
     base = location(root) / "raw" / snapshot_id

@@ -333,7 +333,7 @@ def test_a_process_that_was_stopped_wakes_up_after_another_has_done_its_work(sta
 
 
 def test_a_process_that_was_stopped_for_long_does_not_send(stage: Stage) -> None:
-    """Rows 42 and 54: the gate was passed too long ago, so the POST is not made; then the same id is sent, once."""
+    """Rows 42 and 54: the checks were passed too long ago, so the POST is not made; then the same id is sent, once."""
     stage.legs = stage.legs[1:]
     job = stage.job(at="stop before_submit")
     pid = stage.workers.start(job)

@@ -1,8 +1,8 @@
 """Orders that a person sends: they pass the pre-trade checks of the strategy that they are for.
 
 A leg names the strategy that owns what it buys or sells. Where that is a deployment, its guardrails and its spending
-limits hold for orders by hand as they do for its own; the hours of the market are the gate's to check, since a person
-may send an order for the opening or the closing auction.
+limits hold for orders by hand as they do for its own; the hours of the market are those of the pre-trade checks to
+check, since a person may send an order for the opening or the closing auction.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ledger_pipeline.book.orders import Order
     from ledger_pipeline.book.state import BookState
     from ledger_pipeline.project import Project
-    from ledger_pipeline.trading.orders.gate import Guard
     from ledger_pipeline.trading.orders.legs import Leg
+    from ledger_pipeline.trading.orders.pretrade import Guard
 
 NOBODYS = Guardrails().model_copy(
     update={"price_collar_pct": None, "max_price_age_seconds": None, "require_open_market": False}
@@ -41,8 +41,8 @@ def guard_by_owner(
     legs: Sequence[Leg],
     on_verdicts: Callable[[tuple[Verdict, ...]], None] | None = None,
 ) -> Guard:
-    """The guardrails of each order's own strategy, as the gate asks them. The prices that the person decided at are
-    the last trades of now. BrokerError when they cannot be read; InputError for a deployment that is not sound.
+    """The guardrails of each order's own strategy, as the pre-trade checks ask them. The prices that the person decided
+    at are the last trades of now. BrokerError when they cannot be read; InputError for a deployment that is not sound.
     """
     trades = broker.latest_trades(sorted({leg.symbol for leg in legs}))
     prices = {symbol: trade.price for symbol, trade in trades.items()}

@@ -22,9 +22,9 @@ from ledger_pipeline.book.events import Event, parse_time, time_text
 from ledger_pipeline.book.lifecycle import EXPIRED, REJECTED
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import canonical_json, hash_json
-from ledger_pipeline.trading.orders.gate import codes
 from ledger_pipeline.trading.orders.halts import standing
 from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json, leg_to_json
+from ledger_pipeline.trading.orders.pretrade import codes
 from ledger_pipeline.trading.planning.guardrails import Verdict
 from ledger_pipeline.trading.planning.policy import Schedule
 from ledger_pipeline.trading.sessions import NEW_YORK

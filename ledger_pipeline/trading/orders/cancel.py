@@ -31,8 +31,8 @@ from ledger_pipeline.trading.orders.executor import (
     opened_sender,
     work,
 )
-from ledger_pipeline.trading.orders.gate import Guard, Limits
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg, client_order_id, decision_id, intent, leg_of
+from ledger_pipeline.trading.orders.pretrade import Guard, Limits
 from ledger_pipeline.trading.orders.submit import Pace, Sender, no_trade, take_in_order
 from ledger_pipeline.trading.reconciliation.ingest import collect, order_event
 from ledger_pipeline.trading.reconciliation.readings import check_account, check_environment
@@ -136,8 +136,8 @@ def replace(
     """Cancel an order and go on with what is then missing: `quantity` or `notional`, the whole amount now wanted of it
     (as before when left out), less what was filled, at `limit_price` (as before when left out) in the same session.
 
-    Calling it again goes on where it was left. Nothing is canceled when the gate is closed. InputError for an amount
-    that an order cannot have, NotFoundError for an unknown id, RefusedError for an order of no decision.
+    Calling it again goes on where it was left. Nothing is canceled when the pre-trade checks refuse. InputError for an
+    amount that an order cannot have, NotFoundError for an unknown id, RefusedError for an order of no decision.
     """
     book.refresh()
     order = known(book.state, order_id)
@@ -201,7 +201,7 @@ def _end_and_intend(
 ) -> Execution | None:
     """Cancel, and write the next intent; or say why there is none, and return that."""
     decision = decision_id(policy, session)
-    blocked = sender.gate.reasons(sender.state, sender.look(), order)
+    blocked = sender.checks.reasons(sender.state, sender.look(), order)
     if blocked:
         sender.book.append([no_trade("BLOCKED", sender.now(), blocked, order=order)])
         return Execution(decision, session, (order,), blocked, BLOCKED)
@@ -214,7 +214,7 @@ def _end_and_intend(
         why = ("NOTHING_MISSING: it was filled before the cancel, so there is nothing to replace",)
         sender.book.append([no_trade("NO_ACTION", sender.now(), why, order=ended)])
         return Execution(decision, session, (ended,), why, NO_ACTION if not ended.filled else DONE)
-    deadline = sender.gate.hours.window(missing.time_in_force, sender.gate.limits.close_margin)[1]
+    deadline = sender.checks.hours.window(missing.time_in_force, sender.checks.limits.close_margin)[1]
     event: Event = intent(
         missing,
         next_id,

@@ -1,7 +1,7 @@
 """Legs become intents, intents orders, orders fills; each exactly once, whatever ends the process in between.
 
-    legs -> ORDER_INTENDED, all in one commit -> gate, guards, funds -> ORDER_SUBMITTED -> one POST -> answer
-         -> poll activities and orders -> settled: the fills add up to what the broker says was filled
+    legs -> ORDER_INTENDED, all in one commit -> pre-trade checks, guards, funds -> ORDER_SUBMITTED -> one POST ->
+    answer -> poll activities and orders -> settled: the fills add up to what the broker says was filled
 
 What is to be done next follows from the book alone, so `execute` with the same arguments continues where a crash, a
 kill or a time-out left off, and a second process working the same decision only looks on. One policy decides once a
@@ -26,7 +26,6 @@ from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.orders.funds import fund_reasons
-from ledger_pipeline.trading.orders.gate import Gate, Guard, Limits, guard_reasons
 from ledger_pipeline.trading.orders.legs import (
     Leg,
     asset_reasons,
@@ -38,6 +37,7 @@ from ledger_pipeline.trading.orders.legs import (
     leg_of,
     numbered,
 )
+from ledger_pipeline.trading.orders.pretrade import Guard, Limits, PreTradeChecks, guard_reasons
 from ledger_pipeline.trading.orders.submit import Pace, Sender, append_once, give_up, no_trade, send, settle, utc_now
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import bind, check_account, check_environment
@@ -142,8 +142,8 @@ def opened_sender(
     """What works the orders of one session, with its hours read. BrokerError when they cannot be."""
     allowed = limits or Limits()
     hours = read_hours(broker, session, allowed.calendar)
-    gate = Gate(broker, hours, allowed, now or local_clock(broker), root, environment)
-    return Sender(book, broker, gate, pace or Pace(), gate.now, monotonic)
+    checks = PreTradeChecks(broker, hours, allowed, now or local_clock(broker), root, environment)
+    return Sender(book, broker, checks, pace or Pace(), checks.now, monotonic)
 
 
 def local_clock(broker: Broker) -> Callable[[], datetime]:
@@ -173,7 +173,7 @@ def orders_of(state: BookState, policy: str, session: date) -> list[Order]:
 
 def intents(legs: Sequence[Leg], sender: Sender, policy: str, session: date) -> list[Event]:
     """The intents of all legs, in the order of the legs."""
-    margin = sender.gate.limits.close_margin
+    margin = sender.checks.limits.close_margin
     return [
         intent(
             leg,
@@ -181,7 +181,7 @@ def intents(legs: Sequence[Leg], sender: Sender, policy: str, session: date) -> 
             decision=decision_id(policy, session),
             session=session,
             at=sender.now(),
-            deadline=sender.gate.hours.window(leg.time_in_force, margin)[1],
+            deadline=sender.checks.hours.window(leg.time_in_force, margin)[1],
         )
         for leg, place in numbered(legs)
     ]
@@ -200,7 +200,7 @@ def _begin(
         check_assets(legs, sender.broker)
     moment = sender.look()
     terms = sorted({leg.time_in_force for leg in legs})
-    blocked = min((sender.gate.reasons(sender.state, moment, time_in_force=each) for each in terms), key=len)
+    blocked = min((sender.checks.reasons(sender.state, moment, time_in_force=each) for each in terms), key=len)
     if blocked:
         append_once(sender.book, no_trade("BLOCKED", sender.now(), blocked, decision=decision))
         return Execution(decision, session, (), blocked, BLOCKED)
@@ -321,7 +321,7 @@ class _Run:
 
     def _start(self, order: Order) -> None:
         now = self.sender.look().clock.now
-        if self.sender.gate.hours.is_over(now) or (order.deadline is not None and now >= order.deadline):
+        if self.sender.checks.hours.is_over(now) or (order.deadline is not None and now >= order.deadline):
             give_up(self.sender, order, "DEADLINE: it was not sent before its deadline")
             return
         wait = self._sells_first(order)
@@ -337,7 +337,7 @@ class _Run:
         """Whether an order may be sent now. If not, it is blocked, or waits when that may change with other orders."""
         moment = self.sender.look()
         state = self.sender.state
-        reasons = self.sender.gate.reasons(state, moment, order)
+        reasons = self.sender.checks.reasons(state, moment, order)
         reasons = reasons or asset_reasons(leg_of(order), self.sender.broker)
         reasons = reasons or guard_reasons(self.guards, order, state, moment.account)
         if reasons:

@@ -21,8 +21,8 @@ from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.orders.gate import Gate, Moment, codes
 from ledger_pipeline.trading.orders.legs import request_of
+from ledger_pipeline.trading.orders.pretrade import Moment, PreTradeChecks, codes
 from ledger_pipeline.trading.reconciliation.ingest import order_event, take_in
 from ledger_pipeline.trading.reconciliation.readings import News
 from ledger_pipeline.trading.sessions import GRACE
@@ -46,7 +46,7 @@ def utc_now() -> datetime:
 class Pace:
     """How long things may take, in seconds. poll, poll_longest: between two readings, doubled while nothing happens,
     since the broker counts requests. lookups, lookup_every: how many explicit answers that an order is not there, that
-    far apart, before the same id is sent again. submit_within: from the check of the gate to the POST; later it is not
+    far apart, before the same id is sent again. submit_within: from the pre-trade checks to the POST; later it is not
     made. sells_within: how long buys wait for the sells.
     """
 
@@ -60,13 +60,13 @@ class Pace:
 
 @dataclass
 class Sender:
-    """What the work on the orders of one session shares: the book, the broker, the gate, the clocks, and for this
+    """What the work on the orders of one session shares: the book, the broker, the checks, the clocks, and for this
     process only the look-ups made so far and the orders that are blocked, with their reasons.
     """
 
     book: Book
     broker: Broker
-    gate: Gate
+    checks: PreTradeChecks
     pace: Pace = Pace()
     now: Callable[[], datetime] = utc_now
     monotonic: Callable[[], float] = time.monotonic
@@ -89,7 +89,7 @@ class Sender:
         """
         seq, at = self.state.seq, self.monotonic()
         if self._seen is None or self._seen[0] != seq or at - self._seen[1] > FRESH:
-            self._seen = (seq, at, self.gate.look())
+            self._seen = (seq, at, self.checks.look())
         return self._seen[2]
 
     def is_stuck(self, order: Order) -> bool:
@@ -136,7 +136,7 @@ def append_once(book: Book, event: Event) -> None:
 
 
 def send(sender: Sender, order: Order) -> None:
-    """Submit an order that is INTENDED or UNKNOWN, once, and record the answer. The gate has been passed just now.
+    """Submit an order that is INTENDED or UNKNOWN, once, and record the answer. They have been passed just now.
 
     Nothing is sent when another process has moved the order on, or the kill switch was set or a break opened since.
     """
@@ -145,7 +145,7 @@ def send(sender: Sender, order: Order) -> None:
 
     def decide(state: BookState) -> list[Event]:
         current = state.orders[order.order_id]
-        if current.status != from_status or current.broker_order_id or sender.gate.stopped(state, current):
+        if current.status != from_status or current.broker_order_id or sender.checks.stopped(state, current):
             return []
         return [order_event("ORDER_SUBMITTED", current, sender.now())]
 
@@ -160,12 +160,12 @@ def send(sender: Sender, order: Order) -> None:
 
 
 def _post(sender: Sender, order: Order, asked: float) -> SubmitOutcome:
-    """The one POST; not made when the gate was asked too long ago or the kill switch has been set meanwhile."""
-    halted = sender.gate.halted(sender.state, order)
+    """The one POST; not made when the checks are too long ago or the kill switch has been set meanwhile."""
+    halted = sender.checks.halted(sender.state, order)
     if halted:
         return Unknown(f"it was not sent: {halted[0]}")
     if sender.monotonic() - asked > sender.pace.submit_within:
-        return Unknown("it was not sent: writing the book took too long since the gate was passed")
+        return Unknown("it was not sent: writing the book took too long since the checks were passed")
     try:
         return sender.broker.submit(request_of(order))
     except InputError as error:
@@ -214,7 +214,7 @@ def take_in_order(sender: Sender, order: Order, found: BrokerOrder) -> None:
 
 
 def settle(sender: Sender, order: Order, allowed: Callable[[Order], bool]) -> None:
-    """Find out what became of a submit without a clear answer. `allowed` asks gate and guards whether the same id may
+    """Find out what became of a submit without a clear answer. `allowed` asks checks and guards whether the same id may
     be sent again. BrokerError when the broker cannot be read: nothing is concluded.
     """
     seen = sender.absent.setdefault(order.order_id, [])
@@ -226,7 +226,7 @@ def settle(sender: Sender, order: Order, allowed: Callable[[Order], bool]) -> No
         take_in_order(sender, order, found)
         return
     seen.append(sender.monotonic())
-    if sender.gate.hours.is_over(clock.now - GRACE):
+    if sender.checks.hours.is_over(clock.now - GRACE):
         expire(sender, order, "SESSION_OVER: it never reached the broker before the session closed")
         return
     if order.status == "SUBMITTED":

@@ -25,7 +25,7 @@ from ledger_pipeline.trading.planning.policy import GUARDRAILS, Guardrails
 if TYPE_CHECKING:
     from ledger_pipeline.book.orders import Order
     from ledger_pipeline.book.state import BookState
-    from ledger_pipeline.trading.orders.gate import Guard
+    from ledger_pipeline.trading.orders.pretrade import Guard
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def guard(
     prices: Mapping[str, Decimal],
     on_verdicts: Callable[[tuple[Verdict, ...]], None] | None = None,
 ) -> Guard:
-    """The guardrails as the gate asks them, before each submit, with facts read from the broker at that moment.
+    """The guardrails as the pre-trade checks ask them, before each submit, with facts read from the broker at that
+    moment.
 
     prices: what was decided at, by symbol. on_verdicts is told every verdict, warnings too. The guard raises
     BrokerError when the broker cannot be read, which blocks.

@@ -359,7 +359,7 @@ def test_many_orders_of_the_past_cost_little() -> None:
     assert time.perf_counter() - started < 0.5
 
 
-# As the gate asks them
+# As the pre-trade checks ask them
 
 PRICES = {"VTI": D(250), "VXUS": D(60), "BND": D("72.5"), "AAPL": D("187.31")}
 

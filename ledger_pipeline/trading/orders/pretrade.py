@@ -1,8 +1,8 @@
 """May this order be sent now? One question, asked before each submit, whose every unreadable answer is no.
 
 Reasons are texts "CODE: sentence": the code goes into the reasons of the BLOCKED event, the whole into its payload. An
-empty tuple means yes. The gate knows the account, the clocks, the kill switch and the reconciliation; guards, which
-know policies and amounts, are asked after it and answer in the same way.
+empty tuple means yes. These checks know the account, the clocks, the kill switch and the reconciliation; guards, which
+know policies and amounts, are asked after them and answer in the same way.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Guard = Callable[["Order", "BookState", Account], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the gate allows. skew: between this machine's clock and the broker's. reconciled_within: age of the last
-    clean reconciliation. close_margin: before the end of a session's window, when sending stops. calendar: the exchange
-    calendar that the broker's is compared with.
+    """What the pre-trade checks allow. skew: between this machine's clock and the broker's. reconciled_within: age of
+    the last clean reconciliation. close_margin: before the end of a session's window, when sending stops. calendar: the
+    exchange calendar that the broker's is compared with.
     """
 
     skew: timedelta = timedelta(seconds=30)
@@ -50,7 +50,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Gate:
+class PreTradeChecks:
     """The question for the orders of one session. `root` and `environment` are where the kill switch is looked for;
     None means this project and this process. `now` is this machine's clock.
     """
@@ -80,7 +80,7 @@ class Gate:
 
     def stopped(self, state: BookState, order: Order) -> tuple[str, ...]:
         """The kill switch and what the book says of itself, for the moment in which a submit is recorded: another
-        process may have opened a break since the gate was passed.
+        process may have opened a break since they were passed.
         """
         return self.halted(state, order) + halts.record_reasons(state, _covers(order))
 

@@ -1,4 +1,4 @@
-"""The gate and the guards: what keeps an order from being sent, asked before each one, with its reason in the book."""
+"""The pre-trade checks and the guards: what keeps an order from being sent, asked before each one, with its reason in the book."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
-from ledger_pipeline.trading.orders.gate import Limits
+from ledger_pipeline.trading.orders.pretrade import Limits
 from ledger_pipeline_tests.trading.days import (
     TODAY,
     TWO,
@@ -28,7 +28,7 @@ from ledger_pipeline_tests.trading.fake import START, FakeBroker
 D = Decimal
 
 
-# The gate
+# The pre-trade checks
 
 
 def blocked_before_intents(day: Day, code: str, **options: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_halt_of_one_symbol_stops_one_leg(tmp_path: Path) -> None:
 
 
 def test_a_process_that_was_paused_does_not_send_late(tmp_path: Path) -> None:
-    """Between the gate and the POST the process stands still for a minute."""
+    """Between the checks and the POST the process stands still for a minute."""
     day = made(tmp_path)
     paused: list[bool] = []
 
