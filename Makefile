@@ -4,40 +4,52 @@ BIN := .venv/bin
 
 .PHONY: demo test campaign ui bench lint lock clean
 
-# setuptools comes first: it builds ta, which ships no wheel, without a build environment that nobody has locked.
+# uv is used where it is there: it installs in a third of the time. setuptools comes first: it builds ta, which ships no
+# wheel, without a build environment that nobody has locked.
+UV := $(shell command -v uv)
+VENV := $(if $(UV),uv venv -q --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
+INSTALL := $(if $(UV),VIRTUAL_ENV=.venv uv pip install -q,$(BIN)/python -m pip install -q) --no-deps --no-build-isolation
+
+# What runs, and nothing that only tests need.
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(VENV)
 	grep -A2 '^setuptools==' requirements.lock > .venv/build.lock
-	$(BIN)/python -m pip install -q --require-hashes --no-deps -r .venv/build.lock
-	$(BIN)/python -m pip install -q --require-hashes --no-deps --no-build-isolation -r requirements.lock
-	$(BIN)/python -m pip install -q --no-build-isolation --no-deps -e .
+	$(INSTALL) --require-hashes -r .venv/build.lock
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) -e .
+	touch $@
+
+.venv/tests: .venv/installed requirements-dev.lock
+	$(INSTALL) --require-hashes -r requirements-dev.lock
 	touch $@
 
 demo: .venv/installed
 	$(BIN)/ledger-pipeline demo
 
-test: .venv/installed
+test: .venv/tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-campaign: .venv/installed
+campaign: .venv/tests
 	$(BIN)/python -m pytest -q -m campaign
 
 ui: .venv/installed
 	$(BIN)/ledger-pipeline ui
 
-bench: .venv/installed
+bench: .venv/tests
 	$(BIN)/python benchmarks/run.py
 
-lint: .venv/installed
+lint: .venv/tests
 	$(BIN)/ruff check ledger_pipeline ledger_pipeline_tests strategies benchmarks sources
 	$(BIN)/ruff format --check ledger_pipeline ledger_pipeline_tests benchmarks sources
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	env -u DAGSTER_HOME $(BIN)/dg check defs
 
-# Needs uv; the lock names no registry.
+# Needs uv; the locks name no registry.
+COMPILE := uv pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock:
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
+	$(COMPILE) --extra build --extra dev -o requirements-dev.lock
+	$(COMPILE) --extra build -c requirements-dev.lock -o requirements.lock
 
 clean:
 	rm -rf data .dagster

@@ -53,7 +53,7 @@ from ledger_pipeline.trading.broker import (
     SubmitOutcome,
     Unknown,
 )
-from ledger_pipeline.trading.connect import Endpoint, Keys
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.http import Answer, Budget, Connection, Limits
 
 LONGEST_ID = 48

@@ -18,11 +18,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ledger_pipeline.core.errors import BlockedError, InputError, LedgerPipelineError
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.alpaca import AlpacaBroker
@@ -41,31 +41,10 @@ LOCAL_KEYS = ("local", "local-secret")  # guard nothing: the exchange listens on
 _DATA = "https://data.alpaca.markets"
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a broker is: the addresses of its orders, its market data and its stream of updates."""
-
-    environment: str  # exchange, paper or live
-    trading: str
-    data: str
-    stream: str
-
-
 ENDPOINTS = {
     "paper": Endpoint("paper", "https://paper-api.alpaca.markets", _DATA, "wss://paper-api.alpaca.markets/stream"),
     "live": Endpoint("live", "https://api.alpaca.markets", _DATA, "wss://api.alpaca.markets/stream"),
 }
-
-
-@dataclass(frozen=True)
-class Keys:
-    """A key and its secret; neither is ever shown."""
-
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("keys are never stored")
 
 
 def connect(

@@ -22,7 +22,7 @@ from typing import Any
 from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.book.events import Event
 from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.connect import Endpoint, Keys
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.http import Limits
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id

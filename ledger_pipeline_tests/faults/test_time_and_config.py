@@ -24,8 +24,9 @@ from ledger_pipeline.core.errors import (
     RefusedError,
 )
 from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.connect import Endpoint, Keys, connect
+from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.desk import open_desk
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.orders import executor, halts, submit
 from ledger_pipeline.trading.orders.cancel import cancel
 from ledger_pipeline.trading.orders.executor import Execution, execute

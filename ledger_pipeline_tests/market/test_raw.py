@@ -89,7 +89,10 @@ def test_an_import_that_was_cut_off_is_not_mixed_with_the_one_before(tmp_path, s
     with pytest.raises(IntegrityError, match="bars.parquet is not as it was imported; import 'demo' again"):
         read_raw("demo", tmp_path / "data")
     monkeypatch.undo()
-    same(import_raw("demo", read_source("demo", tmp_path / "data"), tmp_path / "data"), read_raw("demo", tmp_path / "data"))
+    same(
+        import_raw("demo", read_source("demo", tmp_path / "data"), tmp_path / "data"),
+        read_raw("demo", tmp_path / "data"),
+    )
 
 
 def test_nothing_staged_is_said_with_what_to_do(tmp_path):

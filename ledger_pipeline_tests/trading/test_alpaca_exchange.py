@@ -27,7 +27,8 @@ from ledger_pipeline.trading.broker import (
     Refused,
     Unknown,
 )
-from ledger_pipeline.trading.connect import Endpoint, Keys, connect
+from ledger_pipeline.trading.connect import connect
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.http import Limits
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.trading import wire

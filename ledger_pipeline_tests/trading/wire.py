@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.connect import Endpoint, Keys
+from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.http import Limits
 
 KEY, SECRET = "AKCANARYKEY0123456789", "canary-secret-d41d8cd98f00b204"
