@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 # What the daemon and the runs of these jobs use, beside the definitions. The simulator (numba) is not here: a run that
@@ -91,7 +92,8 @@ def _follow(launches: socket.socket, daemon: Callable[[Launch], None]) -> int:
 
 def _serve(requests: socket.socket, daemon: int, execute: Callable[[str], int]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
-        os.kill(daemon, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it may have ended already, while runs under way are waited for
+            os.kill(daemon, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
@@ -101,7 +103,10 @@ def _serve(requests: socket.socket, daemon: int, execute: Callable[[str], int]) 
             run_id = requests.recv(_RUN_ID).decode()
             if not run_id:
                 break
-            runs.add(_fork_run(run_id, requests, execute))
+            try:
+                runs.add(_fork_run(run_id, requests, execute))
+            except OSError:  # no memory for a copy just now: run monitoring fails the run, and the next tick asks again
+                traceback.print_exc()
         runs -= _ended(runs)
     code = os.waitstatus_to_exitcode(os.waitpid(daemon, 0)[1])
     _end(runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +74,19 @@ def test_a_later_process_with_the_same_number_is_another_one(records, monkeypatc
 
         monkeypatch.setattr(psutil.Process, "create_time", lambda self: time.time() + 60)
         assert records.run_launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_run_that_serve_started_is_ended_by_its_process(records) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        run = begun(records, process.pid)
+        assert records.run_launcher.terminate(run.run_id)
+        assert process.wait(10) == -signal.SIGTERM
+        assert records.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.CANCELING
+        assert not records.run_launcher.terminate(run.run_id), "it is gone"
     finally:
         process.kill()
         process.wait()
