@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ledger_pipeline.cli.output import emit, json_option, table
-from ledger_pipeline.cli.runs import opened, resolve, run_store
+from ledger_pipeline.cli.runs import measured_run, resolve, run_store
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.project import Project
 
@@ -22,17 +22,21 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
 
     Example: ledger-pipeline compare sma_long_flat_20 sma_long_flat_200
     """
-    from ledger_pipeline.analytics.compare import compare as compare_runs
+    from ledger_pipeline.analytics.compare import compare_stored
     from ledger_pipeline.defs.launch import comparison as materialize
-    from ledger_pipeline.simulation.evaluation import evaluation
 
     if name:
         check_id("report", name)
-    found = [opened(project, given, snapshot_id) for given in run_names]
-    comparison = compare_runs(found)
-    path = materialize(
-        project, [f"{item.run_id}/{evaluation(item.provenance['experiment']).key}" for item in found], name
-    )
+    found = [measured_run(project, given, snapshot_id) for given in run_names]
+    stored = run_store(project)
+    provenances, metrics = [], []
+    for run_id, measured in found:
+        told = stored.provenance(run_id)
+        provenances.append(told | {"experiment": measured.of(told["experiment"])})
+        kept = stored.metrics(run_id, measured)
+        metrics.append(stored.open(run_id, project.snapshots, measured).metrics if kept is None else kept)
+    comparison = compare_stored(provenances, metrics)
+    path = materialize(project, [f"{run_id}/{measured.key}" for run_id, measured in found], name)
     told = {
         "report": str(path),
         "what_differs": comparison.sentence,

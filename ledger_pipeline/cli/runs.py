@@ -70,14 +70,23 @@ def run_document(stored: RunStore, run_id: str, measured: Evaluation, metrics: d
 
 def opened(project: Project, given: str, snapshot_id: str | None = None) -> Run:
     """The stored run that is meant (see `resolve`); given by the name of an experiment, as that measured it."""
+    run_id, measured = measured_run(project, given, snapshot_id)
+    return run_store(project).open(run_id, project.snapshots, measured)
+
+
+def measured_run(project: Project, given: str, snapshot_id: str | None = None) -> tuple[str, Evaluation]:
+    """The id of the stored run that is meant (see `resolve`), and what it is measured against: given by the name of an
+    experiment what that says, where its metrics are stored, else what the experiment that made it said.
+    """
     from ledger_pipeline.simulation.evaluation import measured_by
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     run_id, catalogue, stored = resolve(project, given, snapshot_id), Catalogue(project.strategies), run_store(project)
     name = given.partition("@")[0]
     measured = measured_by(catalogue.experiment(name)) if name in catalogue.experiment_names() else None
-    known = measured is not None and stored.metrics(run_id, measured) is not None
-    return stored.open(run_id, project.snapshots, measured if known else None)
+    if measured is not None and stored.metrics(run_id, measured) is not None:
+        return run_id, measured
+    return run_id, stored.evaluation(run_id)
 
 
 def run_store(project: Project) -> RunStore:
