@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import dagster as dg
 
 
 @dg.definitions
-@functools.cache  # what a process copies itself from has it already: see defs.forked_runs
 def defs() -> dg.Definitions:
     """All assets, checks, sensors, jobs and resources of the pipeline.
 

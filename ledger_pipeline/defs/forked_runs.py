@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 # What the daemon and the runs of these jobs use, beside the definitions. The simulator (numba) is not here: a run that
 # decides for a strategy loads it.
@@ -45,8 +46,10 @@ Launch = Callable[[str], None]
 
 def preload() -> None:
     """Import what a run of the trading jobs needs, and keep the garbage collector from touching it again."""
-    definitions = importlib.import_module("ledger_pipeline.definitions")  # by name, as Dagster loads it
-    definitions.defs().get_repository_def().get_all_jobs()
+    definitions: Any = importlib.import_module("ledger_pipeline.definitions")  # by name, as Dagster loads it
+    loaded = definitions.defs()
+    loaded.get_repository_def().get_all_jobs()
+    definitions.defs = loaded  # what the copies of this process find there, instead of making it anew
     for name in _USED:
         importlib.import_module(name)
     gc.collect()
