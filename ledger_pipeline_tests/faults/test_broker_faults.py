@@ -205,11 +205,14 @@ def test_a_submit_that_hangs_times_out_and_is_settled_by_its_id(hurried: Desk, w
 
 
 def test_an_order_that_comes_into_being_while_it_is_looked_up_is_taken_in(hurried: Desk) -> None:
-    """The late effect falls between two look-ups: nothing is sent a second time."""
+    """The late effect falls between two look-ups: nothing is sent a second time. Where it falls between the look-up and
+    the reading of activities, the fill is seen before the order is, which acknowledges it as well.
+    """
     post_fault(hurried, "before", "hang", seconds=1.2, then="continue")
     patient = Pace(poll=0.05, poll_longest=0.1, lookups=50, lookup_every=0.1)
     assert settled(hurried.execute([buy("VTI", "676")], pace=patient)) == ("DONE", ["FILLED"])
-    assert hurried.posts() == [VTI] and hurried.life("VTI") == UNKNOWN_AND_BACK
+    fill_first = [kind for kind in UNKNOWN_AND_BACK if kind != "ORDER_ACKNOWLEDGED"]
+    assert hurried.posts() == [VTI] and hurried.life("VTI") in (UNKNOWN_AND_BACK, fill_first)
     hurried.check()
 
 
