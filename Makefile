@@ -4,10 +4,10 @@ BIN := .venv/bin
 
 .PHONY: demo test campaign ui bench lint lock clean
 
-# uv is used where it is there: it installs in a third of the time. setuptools comes first: it builds ta, which ships no
-# wheel, without a build environment that nobody has locked.
+# uv is used where it is there, since it is faster. setuptools comes first: it builds ta, which ships no wheel, without a
+# build environment that nobody has locked.
 UV := $(shell command -v uv)
-VENV := $(if $(UV),uv venv -q --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
+VENV := $(if $(UV),uv venv -q --allow-existing --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 INSTALL := $(if $(UV),VIRTUAL_ENV=.venv uv pip install -q,$(BIN)/python -m pip install -q) --no-deps --no-build-isolation
 
 # What runs, and nothing that only tests need.

@@ -115,8 +115,8 @@ def attribute(
     with _uncollected():
         fold = _Fold(table, untagged, lots, specific or {}, shorts)
         fold.run()
-        made, matches, parts, trips, income = tables.of(table, fold)
-    return Attribution(table, made, matches, parts, trips, income, untagged, lots, dict(specific or {}), shorts)
+        lot_table, matches, parts, trips, income = tables.of(table, fold)
+    return Attribution(table, lot_table, matches, parts, trips, income, untagged, lots, dict(specific or {}), shorts)
 
 
 @contextmanager

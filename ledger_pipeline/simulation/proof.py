@@ -74,8 +74,11 @@ def prove(runs: Sequence[Run], *, everything: bool = False) -> list[Proof]:
             }
             found = Proof(run.run_id, **_PROVER.ask(job))
             for other in others:
-                if found.difference is None:
+                if found.difference is not None:
+                    break
+                try:
                     found = Proof(run.run_id, **other.ask(job))
+                finally:
                     other.end()
             proofs.append(found)
     return proofs
@@ -83,7 +86,7 @@ def prove(runs: Sequence[Run], *, everything: bool = False) -> list[Proof]:
 
 def give_up() -> None:
     """End the other processes, whatever they are at; the next proof starts another."""
-    for prover in _Prover.started:
+    for prover in tuple(_Prover.started):
         if prover.process is not None and prover.owner == os.getpid():
             prover.process.kill()
 
