@@ -39,7 +39,7 @@ START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 
 def order(number: int) -> list:
     """The four events of one order."""
-    from ledger_pipeline.book.events import Event
+    from ledger_pipeline.core.events import Event
 
     symbol = ("VTI", "VXUS", "BND", "QQQ")[number % 4]
     common = {
@@ -121,7 +121,7 @@ def sqlite_way(folder: Path) -> Append:
 
 def insert_way(folder: Path) -> Append:
     """Bare inserts into SQLite."""
-    from ledger_pipeline.book.events import event_to_json
+    from ledger_pipeline.core.events import event_to_json
 
     file = database(folder / "insert.db", "(seq integer primary key, body text not null)")
 

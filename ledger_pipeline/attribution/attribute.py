@@ -33,7 +33,7 @@ from ledger_pipeline.attribution.entries import TradeEntry, changes, codes, join
 from ledger_pipeline.attribution.exact import CENT, apportion, share, units
 from ledger_pipeline.attribution.lots import Lot, Lots, Owners
 from ledger_pipeline.core.errors import InputError, IntegrityError
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
+from ledger_pipeline.core.events import UNATTRIBUTED
 
 UNTAGGED = ("unattributed", "pro_rata", "time_fifo")
 Specific = Mapping[str, Sequence[tuple[str, Decimal]]]  # entry_id of a sale -> (lot_id, shares)

@@ -13,17 +13,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger_pipeline.attribution.exact import MONEY, QUANTITY, column, integers, money, units, worth
-from ledger_pipeline.book.events import AMOUNTS, Event
 from ledger_pipeline.core.amounts import GRAIN
 from ledger_pipeline.core.errors import InputError, IntegrityError
-from ledger_pipeline.ledger.schema import POSITION_KINDS, SCHEMA_VERSION, SIDES, Ledger
+from ledger_pipeline.core.events import (
+    AMOUNTS,
+    POSITION_KINDS,
+    SCHEMA_VERSION,
+    SIDES,
+    Event,
+    Execution,
+    FillBusted,
+    FillCorrected,
+    Opened,
+    payload_of,
+)
+from ledger_pipeline.ledger.schema import Ledger
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
@@ -157,8 +168,8 @@ def trade_entries(
     bound: tuple[str | None, str | None] = (account, None)
     entries = []
     for event in rows:
-        if event.kind == "OPENED" and event.payload.get("account_id"):
-            bound = (account or event.payload["account_id"], event.payload.get("environment"))
+        if isinstance(event.payload, Opened) and event.payload.account_id:
+            bound = (account or event.payload.account_id, event.payload.environment)
         if event.kind in KINDS and event.symbol and (event.quantity or event.cash_delta):
             entries.append(_entry(event, bound[0] or event.book, bound[1], types.get(event.symbol)))
     return joined(table_of(entries))
@@ -253,7 +264,7 @@ def _ledger_rows(ledger: Ledger) -> Iterable[Event]:
         if row["quantity"] is not None:
             row["quantity"] = row["quantity"].quantize(GRAIN)
         row["reasons"] = tuple(row["reasons"].split(",")) if row["reasons"] else ()
-        row["payload"] = json.loads(row["payload"]) if row["payload"] else {}
+        row["payload"] = payload_of(row.pop("kind"), json.loads(row["payload"]) if row["payload"] else {})
         yield Event(**row)
 
 
@@ -266,12 +277,14 @@ def _entry(event: Event, account: str, environment: str | None, asset_type: str 
     except InputError as error:
         if event.kind != "DIVIDEND":
             raise
-        plain = replace(event, quantity=None, price=None, payload={"reason": f"counted by its cash alone: {error}"})
-        return _stated(plain, account, environment, asset_type)
+        plain = replace(event, quantity=None, price=None)
+        return _stated(plain, account, environment, asset_type, f"counted by its cash alone: {error}")
 
 
-def _stated(event: Event, account: str, environment: str | None, asset_type: str | None) -> TradeEntry:
-    told: Mapping[str, Any] = event.payload
+def _stated(
+    event: Event, account: str, environment: str | None, asset_type: str | None, notes: str | None = None
+) -> TradeEntry:
+    fill = event.payload if isinstance(event.payload, Execution) else None
     dividend = event.kind == "DIVIDEND"
     return TradeEntry(
         event_id=event.event_id,
@@ -290,14 +303,14 @@ def _stated(event: Event, account: str, environment: str | None, asset_type: str
         order_id=event.order_id,
         broker_order_id=event.broker_order_id,
         fill_id=event.fill_id,
-        reverses=told.get("fill") if event.kind == "FILL_BUSTED" else None,
-        corrects=told.get("fill") if event.kind == "FILL_CORRECTED" else None,
+        reverses=event.payload.fill if isinstance(event.payload, FillBusted) else None,
+        corrects=event.payload.fill if isinstance(event.payload, FillCorrected) else None,
         correlation_id=event.correlation_id,
         causation_id=event.causation_id,
         venue=_VENUES.get(environment, environment),
-        source=told.get("source") or ("simulation" if environment is None else "book"),
+        source=(fill and fill.source) or ("simulation" if environment is None else "book"),
         reasons=",".join(event.reasons) or None,
-        notes=told.get("reason"),
+        notes=notes or getattr(event.payload, "reason", None),
         schema_version=event.schema_version,
     )
 

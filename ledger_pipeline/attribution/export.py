@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ledger_pipeline.book.events import decimal_text, time_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.files import Location, location, write_file
 
 _SHEET_ROWS = 1_048_576

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ledger_pipeline.attribution.entries import ASSET_TYPES, KINDS
 from ledger_pipeline.core.errors import InputError
-from ledger_pipeline.ledger.schema import POSITION_KINDS, SIDES, UNATTRIBUTED
+from ledger_pipeline.core.events import POSITION_KINDS, SIDES, UNATTRIBUTED
 
 ORDERS = ("occurred_at", "symbol", "strategy")
 TRADE_KINDS = tuple(kind for kind in POSITION_KINDS if kind != "SPLIT")

@@ -22,9 +22,10 @@ from ledger_pipeline.attribution.exact import as_money, as_quantity, integers, u
 from ledger_pipeline.attribution.performance import Performance, performance
 from ledger_pipeline.attribution.tables import where
 from ledger_pipeline.book.drafts import amount
-from ledger_pipeline.book.events import decimal_text, time_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError, NotFoundError
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
+from ledger_pipeline.core.events import UNATTRIBUTED
+from ledger_pipeline.core.times import time_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from ledger_pipeline.attribution.attribute import Attribution, attribute
 from ledger_pipeline.attribution.entries import KINDS, trade_entries
-from ledger_pipeline.book.events import decimal_text, end_of, time_text
+from ledger_pipeline.core.amounts import decimal_text
+from ledger_pipeline.core.times import end_of, time_text
 
 if TYPE_CHECKING:
     from ledger_pipeline.attribution.performance import Performance

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log import checkpoints, table
 from ledger_pipeline.book.log.commits import Commit, Head
 from ledger_pipeline.book.log.log import Log, LostRace, Verification, utc_now
@@ -28,6 +27,7 @@ from ledger_pipeline.book.notifications import Subscribers
 from ledger_pipeline.book.operations import Operations
 from ledger_pipeline.book.state import BookState
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.core.events import Event, Opened, payload_of, payload_to_json
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.files import Location
 
@@ -253,6 +253,7 @@ class Book(Operations):
         ]
         state = self.state if len(given) == 1 else self.state.trial()
         for event in given:
+            payload_of(event.kind, payload_to_json(event.payload))  # what cannot be read back is not written
             state.check(event)
             if len(given) > 1:
                 state.apply(event)
@@ -261,8 +262,8 @@ class Book(Operations):
     def _binding(self) -> tuple[Event, ...]:
         if self._account is None or self.state.account_id is not None:
             return ()
-        payload: dict[str, Any] = {"account_id": self._account, "environment": self._environment}
-        return (Event(kind="OPENED", occurred_at=self._log.clock(), payload=payload),)
+        binding = Opened(account_id=self._account, environment=self._environment)
+        return (Event(payload=binding, occurred_at=self._log.clock()),)
 
     def _check_bound(self) -> None:
         for what, asked, bound in (

@@ -4,24 +4,41 @@
 and the event; it looks things up and folds nothing, so it costs the same however long the book is.
 
 One thing is recorded though it should not be: a fill beyond what its order asked for, when the broker reports it
-(payload.source is "broker"). It happened, so the book must say so; Order.is_overfilled flags it.
+(the payload's source is "broker"). It happened, so the book must say so; Order.is_overfilled flags it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event, decimal_text
-from ledger_pipeline.book.lifecycle import CLOSING, FILL_KINDS, REFUSED, TRANSITIONS
-from ledger_pipeline.book.orders import Fill, Order, amount_of, exceeds, intended
-from ledger_pipeline.book.trades import ACTIONS, CLOSED_BY, CREATED, trade_of, trade_told
-from ledger_pipeline.core.amounts import CENT, EXACT, ZERO, exponent, fill_cash
+from ledger_pipeline.book.lifecycle import REFUSED, TRANSITIONS
+from ledger_pipeline.book.orders import Fill, Order, exceeds, intended
+from ledger_pipeline.book.trades import ACTIONS, CLOSED_BY, CREATED, trade_of
+from ledger_pipeline.core.amounts import CENT, EXACT, ZERO, decimal_text, exponent, fill_cash
 from ledger_pipeline.core.errors import IntegrityError, RefusedError
+from ledger_pipeline.core.events import (
+    Activity,
+    BreakClosed,
+    BreakOpened,
+    Decided,
+    Event,
+    Execution,
+    FillBusted,
+    FillCorrected,
+    Opened,
+    OrderAcknowledged,
+    OrderEnded,
+    OrderIntended,
+    OrderSubmitted,
+    Resumed,
+    SubmitUnknown,
+    TradeChange,
+    Unrecognized,
+)
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.state import BookState
@@ -32,26 +49,25 @@ PLACES = 9  # decimals of a quantity, a price or a fee
 
 def check_event(state: BookState, event: Event) -> None:
     """Raise RefusedError when `event` must not be the next one in the book of `state`."""
-    kind = event.kind
-    if kind == "ORDER_INTENDED":
-        _check_intent(state, event)
-    elif kind in _ORDER_CHECKED:
-        _check_order(state, event)
-    elif kind == "DECIDED":
-        told = trade_told(event)
-        if told is not None:
-            _check_trade(state, told)
-    elif kind in ("HALTED", "RESUMED", "BREAK_OPENED", "BREAK_CLOSED"):
-        _check_switch(state, event)
-    elif kind == "OPENED":
-        _check_opening(state, event)
-    name = event.payload.get("activity_id")
-    if name and kind in _ACTIVITIES and state.activity_ids.before(name):
-        raise RefusedError(f"{kind}: the activity {name!r} is in book {state.book} already; it is taken in once.")
-
-
-_ORDER_CHECKED = frozenset({"ORDER_SUBMITTED", "SUBMIT_UNKNOWN", "ORDER_ACKNOWLEDGED", *CLOSING, *FILL_KINDS})
-_ACTIVITIES = frozenset({"DIVIDEND", "DEPOSITED", "WITHDRAWN", "FEE", "INTEREST", "SPLIT", "UNRECOGNIZED"})
+    match event.payload:
+        case OrderIntended():
+            _check_intent(state, event)
+        case OrderSubmitted() | SubmitUnknown() | OrderAcknowledged() | OrderEnded() | Execution():
+            _check_order(state, event)
+        case Decided(trade=TradeChange() as change):
+            _check_trade(state, change)
+        case Opened() as opening:
+            _check_opening(state, opening)
+        case Resumed(scope=scope) if scope not in state.halts:
+            raise RefusedError(f"RESUMED: {scope} is not halted in book {state.book}; there is nothing to resume.")
+        case BreakClosed(break_id=name) if name not in state.breaks:
+            raise RefusedError(f"BREAK_CLOSED: break {name!r} is not open in book {state.book}.")
+        case BreakOpened(break_id=name) if name in state.breaks:
+            raise RefusedError(f"BREAK_OPENED: break {name!r} is open in book {state.book} already.")
+        case Activity(activity_id=str(name)) | Unrecognized(activity_id=str(name)) if state.activity_ids.before(name):
+            raise RefusedError(
+                f"{event.kind}: the activity {name!r} is in book {state.book} already; it is taken in once."
+            )
 
 
 def _check_intent(state: BookState, event: Event) -> None:
@@ -94,39 +110,37 @@ def _check_order(state: BookState, event: Event) -> None:
     for what in ("symbol", "strategy"):
         if getattr(event, what) not in (None, getattr(order, what)):
             raise _refused(order, event, f"says {what} {getattr(event, what)}, and it is {getattr(order, what)}")
-    if event.kind in FILL_KINDS:
-        _check_fill(state, order, event)
-    elif event.kind in CLOSING:
-        stated = _told(order, event, "filled_quantity")
+    if isinstance(event.payload, Execution):
+        _check_fill(state, order, event, event.payload)
+    elif isinstance(event.payload, OrderEnded):
+        stated = event.payload.filled_quantity
         if stated is not None and stated < 0:
             raise _refused(order, event, f"says that {decimal_text(stated)} was filled")
 
 
-def _check_fill(state: BookState, order: Order, event: Event) -> None:
+def _check_fill(state: BookState, order: Order, event: Event, details: Execution) -> None:
     if event.symbol is None or event.strategy is None:
         raise _refused(order, event, "must say its symbol and strategy")
     if event.fill_id and event.fill_id in state.fill_ids:
         raise _refused(order, event, f"has the fill id {event.fill_id!r}, which is in the book already")
     if event.quantity is None or event.price is None or event.cash_delta is None:
         raise _refused(order, event, "needs a quantity, a price and a cash_delta")
-    for what in ("cumulative", "leaves"):
-        _told(order, event, what)
     _check_amount(order, event, "quantity", event.quantity)
     _check_amount(order, event, "price", event.price)
     expected = fill_cash(event.side or "", event.quantity, event.price, event.fee or ZERO)
     if abs(EXACT.subtract(event.cash_delta, expected)) > CENT:
         raise _refused(order, event, f"moves cash by {event.cash_delta}, and its amounts come to {expected}")
-    if event.kind == "FILL_BUSTED":
-        _check_bust(order, event)
+    if isinstance(details, FillBusted):
+        _check_bust(order, event, details)
         return
     if not event.fill_id:
         raise _refused(order, event, "has no fill id")
     if event.side != order.side:
         raise _refused(order, event, f"is a {event.side}, and the order is to {order.side}")
     _check_amount(order, event, "fee", event.fee, zero=True)
-    if event.kind == "FILL_CORRECTED":
-        _named_fill(order, event, (*order.fills, *order.busted))
-    if event.payload.get("source") == "broker":
+    if isinstance(details, FillCorrected):
+        _named_fill(order, event, details, (*order.fills, *order.busted))
+    if details.source == "broker":
         return
     filled = EXACT.add(order.filled, event.quantity)
     value = EXACT.fma(event.quantity, event.price, order.filled_value)
@@ -135,21 +149,21 @@ def _check_fill(state: BookState, order: Order, event: Event) -> None:
         raise _refused(order, event, f"would make it {filled} shares for {value}, and {asked} was asked for")
 
 
-def _check_bust(order: Order, event: Event) -> None:
-    fill = _named_fill(order, event, order.fills)
+def _check_bust(order: Order, event: Event, details: FillBusted) -> None:
+    fill = _named_fill(order, event, details, order.fills)
     if event.side == order.side or event.side is None:
         raise _refused(order, event, f"must be on the other side than {order.side}, since it takes a fill back")
-    told = (event.quantity, event.price, EXACT.minus(event.fee or ZERO))
-    if told != (fill.quantity, fill.price, fill.fee):
+    if (event.quantity, event.price, EXACT.minus(event.fee or ZERO)) != (fill.quantity, fill.price, fill.fee):
         raise _refused(order, event, f"does not take back what fill {fill.fill_id!r} was, fee with the sign turned")
 
 
-def _named_fill(order: Order, event: Event, fills: tuple[Fill, ...]) -> Fill:
-    name = event.payload.get("fill")
-    found = next((fill for fill in fills if fill.fill_id == name), None)
-    if found is None:
-        raise _refused(order, event, f"is about the fill {name!r}, which the order does not have or has no more")
-    return found
+def _named_fill(order: Order, event: Event, details: Execution, fills: tuple[Fill, ...]) -> Fill:
+    fill = next((fill for fill in fills if fill.fill_id == details.fill), None)
+    if fill is None:
+        raise _refused(
+            order, event, f"is about the fill {details.fill!r}, which the order does not have or has no more"
+        )
+    return fill
 
 
 def _check_amount(order: Order, event: Event, what: str, amount: Decimal | None, *, zero: bool = False) -> None:
@@ -163,27 +177,20 @@ def _check_amount(order: Order, event: Event, what: str, amount: Decimal | None,
         raise _refused(order, event, f"has the {what} {amount}; at most {PLACES} decimals are possible")
 
 
-def _told(order: Order, event: Event, name: str) -> Decimal | None:
-    try:
-        return amount_of(event.payload, name)
-    except ValueError as error:
-        raise _refused(order, event, f"is not sound: {error}") from None
-
-
 def _refused(order: Order, event: Event, why: str) -> RefusedError:
     return RefusedError(f"order {order.order_id} is {order.status}: {event.kind} {why}; nothing was recorded.")
 
 
-def _check_trade(state: BookState, told: Mapping[str, Any]) -> None:
-    name, action = told.get("trade_id"), told.get("action")
-    if not isinstance(name, str) or not name or action not in ACTIONS:
+def _check_trade(state: BookState, change: TradeChange) -> None:
+    name, action = change.trade_id, change.action
+    if not name or action not in ACTIONS:
         raise RefusedError(f"an event about a trade needs a trade_id and one of the actions {', '.join(ACTIONS)}.")
     record = state.trade_records.get(name)
     if action == CREATED and record is not None:
         raise RefusedError(f"trade {name} was created before; update it, or take another id.")
     if action != CREATED and record is None:
         raise RefusedError(f"there is no trade {name} in book {state.book}; create it first.")
-    added = tuple(told.get("order_ids", ()))
+    added = change.order_ids or ()
     if record is None and not added:
         raise RefusedError(f"trade {name} needs at least one order.")
     if record is not None and record.closed_at is not None and (added or action == CLOSED_BY):
@@ -221,24 +228,11 @@ def _check_close(state: BookState, name: str, orders: dict[str, Order]) -> None:
         )
 
 
-def _check_switch(state: BookState, event: Event) -> None:
-    key = "break_id" if event.kind.startswith("BREAK") else "scope"
-    name = event.payload.get(key)
-    if not isinstance(name, str) or not name:
-        raise RefusedError(f"{event.kind} needs a {key} in its payload.")
-    if event.kind == "RESUMED" and name not in state.halts:
-        raise RefusedError(f"RESUMED: {name} is not halted in book {state.book}; there is nothing to resume.")
-    if event.kind == "BREAK_CLOSED" and name not in state.breaks:
-        raise RefusedError(f"BREAK_CLOSED: break {name!r} is not open in book {state.book}.")
-    if event.kind == "BREAK_OPENED" and name in state.breaks:
-        raise RefusedError(f"BREAK_OPENED: break {name!r} is open in book {state.book} already.")
-
-
-def _check_opening(state: BookState, event: Event) -> None:
-    account = event.payload.get("account_id")
+def _check_opening(state: BookState, opening: Opened) -> None:
+    account = opening.account_id
     bound = (state.account_id, state.environment)
-    if account and state.account_id is not None and (account, event.payload.get("environment")) != bound:
+    if account and state.account_id is not None and (account, opening.environment) != bound:
         raise RefusedError(
             f"book {state.book} is bound to account {state.account_id} ({state.environment}), not to {account} "
-            f"({event.payload.get('environment')}): open the book of that account."
+            f"({opening.environment}): open the book of that account."
         )

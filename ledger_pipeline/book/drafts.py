@@ -12,11 +12,23 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ledger_pipeline.book.events import Event, decimal_text, time_text
 from ledger_pipeline.book.orders import Order, fill_of
-from ledger_pipeline.core.amounts import fill_cash
+from ledger_pipeline.core.amounts import decimal_text, fill_cash
 from ledger_pipeline.core.errors import InputError, RefusedError
+from ledger_pipeline.core.events import (
+    Decided,
+    Event,
+    Execution,
+    FillBusted,
+    FillCorrected,
+    Filled,
+    OrderEnded,
+    OrderIntended,
+    TradeChange,
+    payload_as,
+)
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.times import time_text
 
 _INTENT = (
     "strategy", "symbol", "side", "quantity", "notional", "type", "limit_price", "time_in_force", "session", "attempt",
@@ -58,37 +70,36 @@ def json_safe(value: Mapping[str, Any]) -> dict[str, Any]:
 def intent_draft(order_id: str, details: Mapping[str, Any], now: datetime) -> Event:
     """The ORDER_INTENDED event of an order with these details."""
     _only("an order", details, _INTENT)
-    told: dict[str, Any] = {
-        "type": details.get("type", "market"),
-        "time_in_force": details.get("time_in_force", "day"),
-        "session": _session(order_id, details.get("session")),
-        "attempt": details.get("attempt", 1),
-    }
-    for name in ("notional", "limit_price"):
-        if details.get(name) is not None:
-            told[name] = decimal_text(amount(name, details[name]))
-    if details.get("replaces"):
-        told["replaces"] = details["replaces"]
-    if details.get("deadline") is not None:
-        told["deadline"] = time_text(_moment("deadline", details["deadline"]))
+    session = _session(order_id, details.get("session"))
+    amounts = {name: None if details.get(name) is None else amount(name, details[name])
+               for name in ("quantity", "notional", "limit_price")}  # fmt: skip
+    deadline = None if details.get("deadline") is None else _moment("deadline", details["deadline"])
+    attempt = details.get("attempt", 1)
     for name in ("strategy", "symbol", "side"):
         if not isinstance(details.get(name), str) or not details[name]:
             raise InputError(f"order {order_id!r} needs a {name}.")
-    if isinstance(told["attempt"], bool) or not isinstance(told["attempt"], int) or told["attempt"] < 1:
-        raise InputError(f"order {order_id!r}: attempt is {told['attempt']!r}; it is a whole number from 1.")
-    quantity = details.get("quantity")
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+        raise InputError(f"order {order_id!r}: attempt is {attempt!r}; it is a whole number from 1.")
     return Event(
-        kind="ORDER_INTENDED",
+        payload=OrderIntended(
+            type=details.get("type", "market"),
+            limit_price=amounts["limit_price"],
+            notional=amounts["notional"],
+            time_in_force=details.get("time_in_force", "day"),
+            session=session,
+            attempt=attempt,
+            replaces=details.get("replaces") or None,
+            deadline=deadline,
+        ),
         occurred_at=_moment("at", details.get("at") or now),
         strategy=details["strategy"],
         symbol=details["symbol"],
         side=details["side"],
-        quantity=None if quantity is None else amount("quantity", quantity),
+        quantity=amounts["quantity"],
         order_id=order_id,
         correlation_id=details.get("correlation_id"),
         causation_id=details.get("causation_id"),
         reasons=tuple(details.get("reasons", ())),
-        payload=told,
     )
 
 
@@ -102,12 +113,18 @@ def fill_draft(
         raise InputError(f"a fill of order {order.order_id} needs its {' and '.join(missing)}.")
     quantity, price = amount("quantity", fill["quantity"]), amount("price", fill["price"])
     fee = amount("fee", fill.get("fee", 0))
-    told: dict[str, Any] = {
-        name: decimal_text(amount(name, fill[name])) for name in ("cumulative", "leaves") if fill.get(name) is not None
-    }
-    told |= {name: value for name, value in (("source", fill.get("source")), ("fill", corrects)) if value}
+    cumulative, leaves = (
+        None if fill.get(name) is None else amount(name, fill[name]) for name in ("cumulative", "leaves")
+    )
+    kind = FillCorrected if corrects else Filled
     return Event(
-        kind="FILL_CORRECTED" if corrects else "FILLED",
+        payload=kind(
+            source=fill.get("source") or None,
+            fill=corrects,
+            reason=reason or None,
+            cumulative=cumulative,
+            leaves=leaves,
+        ),
         occurred_at=_moment("at", fill.get("at") or now),
         **_owner(order),
         side=order.side,
@@ -118,7 +135,6 @@ def fill_draft(
         broker_order_id=fill.get("broker_order_id"),
         fill_id=fill["fill_id"],
         reasons=order.reasons,
-        payload=told | ({"reason": reason} if reason else {}),
     )
 
 
@@ -134,7 +150,7 @@ def bust_draft(
         raise RefusedError(f"order {order.order_id} is {order.status} and has no fill {fill_id!r} to take back.")
     side = "SELL" if order.side == "BUY" else "BUY"
     return Event(
-        kind="FILL_BUSTED",
+        payload=FillBusted(fill=fill_id, reason=reason or None),
         occurred_at=_moment("at", at),
         **_owner(order),
         side=side,
@@ -143,27 +159,31 @@ def bust_draft(
         fee=-fill.fee,
         cash_delta=fill_cash(side, fill.quantity, fill.price, -fill.fee) if paid is None else -paid,
         fill_id=bust_id,
-        payload={"fill": fill_id} | ({"reason": reason} if reason else {}),
     )
 
 
-def closing_draft(kind: str, order: Order, filled: Decimal, reason: str | None, at: datetime, **more: str) -> Event:
-    """The event that ends `order`, with what was filled of it in the end."""
-    told = {"filled_quantity": decimal_text(filled), **({"reason": reason} if reason else {}), **more}
-    return Event(kind=kind, occurred_at=_moment("at", at), **_owner(order), payload=told)
+def closing_draft(ending: OrderEnded, order: Order, at: datetime) -> Event:
+    """The event that ends `order` in this way."""
+    return Event(payload=ending, occurred_at=_moment("at", at), **_owner(order))
 
 
-def trade_draft(trade_id: str, action: str, at: datetime, **told: Any) -> Event:
-    """The DECIDED event about a trade; `told` may hold order_ids, notes and exit."""
-    _only("a trade", told, _UPDATES)
-    given = {name: value for name, value in told.items() if value not in (None, ())}
-    trade = json_safe({"trade_id": trade_id, "action": action, **given})
-    return Event(kind="DECIDED", occurred_at=at, payload={"trade": trade})
+def trade_draft(trade_id: str, action: str, at: datetime, **details: Any) -> Event:
+    """The DECIDED event about a trade; `details` may hold order_ids, notes and exit."""
+    _only("a trade", details, _UPDATES)
+    exit_ = details.get("exit")
+    change = TradeChange(
+        trade_id=trade_id,
+        action=action,
+        order_ids=tuple(details.get("order_ids") or ()) or None,
+        notes=details.get("notes"),
+        exit=None if exit_ is None else json_safe(exit_),
+    )
+    return Event(payload=Decided(trade=change), occurred_at=at)
 
 
 def same_fill(order: Order, event: Event) -> bool:
     """Whether the order has this very fill already, standing or taken back."""
-    fill = fill_of(event)
+    fill = fill_of(event, payload_as(event, Execution))
     same = ("fill_id", "quantity", "price", "fee", "cumulative", "leaves", "corrects")
     return any(
         all(getattr(known, name) == getattr(fill, name) for name in same) for known in (*order.fills, *order.busted)

@@ -19,10 +19,10 @@ from typing import Protocol
 
 from upath import UPath
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.lifecycle import FILLED
-from ledger_pipeline.book.trades import CLOSED_BY, CREATED, trade_told
+from ledger_pipeline.book.trades import CLOSED_BY, CREATED, trade_change
 from ledger_pipeline.core.errors import StorageError
+from ledger_pipeline.core.events import Event, Filled
 from ledger_pipeline.files import Location, location, write_json
 
 _LOG = logging.getLogger(__name__)
@@ -45,15 +45,15 @@ def notify(event: Event) -> Notification:
     ORDER_PLACED tells that an order was recorded durably, before it is sent; ORDER_ACKNOWLEDGED that the broker has it.
     ORDER_FILLED is a fill that by its own word leaves nothing; every other fill is ORDER_PARTIALLY_FILLED.
     """
-    told = trade_told(event)
-    if told is not None:
-        action = {CREATED: "TRADE_CREATED", CLOSED_BY: "TRADE_CLOSED"}.get(told["action"], "TRADE_UPDATED")
-        return Notification(action, event.seq, event.order_id, told["trade_id"], event)
+    change = trade_change(event)
+    if change is not None:
+        action = {CREATED: "TRADE_CREATED", CLOSED_BY: "TRADE_CLOSED"}.get(change.action, "TRADE_UPDATED")
+        return Notification(action, event.seq, event.order_id, change.trade_id, event)
     kind = event.kind
     if kind == "ORDER_INTENDED":
         kind = "ORDER_PLACED"
-    elif kind == "FILLED":
-        last = event.payload.get("leaves") == "0" or event.payload.get("status") == FILLED
+    elif isinstance(event.payload, Filled):
+        last = event.payload.leaves == 0 or event.payload.status == FILLED
         kind = "ORDER_FILLED" if last else "ORDER_PARTIALLY_FILLED"
     return Notification(kind, event.seq, event.order_id, None, event)
 

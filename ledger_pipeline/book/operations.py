@@ -26,7 +26,6 @@ from ledger_pipeline.book.drafts import (
     same_fill,
     trade_draft,
 )
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.lifecycle import CLOSING
 from ledger_pipeline.book.notifications import Notification, Subscribers, Subscription, notifications
 from ledger_pipeline.book.orders import Order, advanced, intended, terms
@@ -34,6 +33,16 @@ from ledger_pipeline.book.state import BookState, Holding
 from ledger_pipeline.book.trades import CLOSED_BY, CREATED, UPDATED, Trade
 from ledger_pipeline.core.amounts import EXACT, ZERO
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
+from ledger_pipeline.core.events import (
+    Event,
+    Execution,
+    OrderCanceled,
+    OrderEnded,
+    OrderExpired,
+    OrderRejected,
+    OrderReplaced,
+    payload_as,
+)
 from ledger_pipeline.files import Location
 
 if TYPE_CHECKING:
@@ -97,7 +106,7 @@ class Operations:
 
     def update_order_rejection(self, order_id: str, reason: str, *, at: datetime | None = None) -> tuple[Event, ...]:
         """Record that the broker, or a rule before it, rejected the order for good."""
-        return self._close("ORDER_REJECTED", order_id, None, reason, at)
+        return self._close(OrderRejected, order_id, None, reason, at)
 
     def cancel_order(
         self,
@@ -110,7 +119,7 @@ class Operations:
         """Record that the order is canceled. filled_quantity: what the broker says was filled in the end, what the
         book has when None; the order is settled when its fills add up to it.
         """
-        return self._close("ORDER_CANCELED", order_id, filled_quantity, reason, at)
+        return self._close(OrderCanceled, order_id, filled_quantity, reason, at)
 
     def expire_order(
         self,
@@ -121,7 +130,7 @@ class Operations:
         at: datetime | None = None,
     ) -> tuple[Event, ...]:
         """Record that the order expired; filled_quantity as in `cancel_order`."""
-        return self._close("ORDER_EXPIRED", order_id, filled_quantity, reason, at)
+        return self._close(OrderExpired, order_id, filled_quantity, reason, at)
 
     def replace_order(
         self,
@@ -147,7 +156,8 @@ class Operations:
             made = state.orders.get(new_order_id)
             if made is not None and order.replaced_by == new_order_id and terms(made) == terms(intended(intent)):
                 return ()
-            closing = closing_draft("ORDER_REPLACED", order, filled, reason, now, replaced_by=new_order_id)
+            ending = OrderReplaced(filled_quantity=filled, reason=reason or None, replaced_by=new_order_id)
+            closing = closing_draft(ending, order, now)
             return (closing, intent)
 
         return self.append(decide)
@@ -286,16 +296,26 @@ class Operations:
         self._subscribers.remove(subscription)
 
     def _close(
-        self, kind: str, order_id: str, filled: Decimal | int | str | None, reason: str | None, at: datetime | None
+        self,
+        ending: type[OrderEnded],
+        order_id: str,
+        filled: Decimal | int | str | None,
+        reason: str | None,
+        at: datetime | None,
     ) -> tuple[Event, ...]:
         stated = None if filled is None else amount("filled_quantity", filled)
 
         def decide(state: BookState) -> Sequence[Event]:
             order = _known(state, order_id)
-            if order.closed == CLOSING[kind] and stated in (None, order.stated_quantity) and reason == order.reason:
+            if (
+                order.closed == CLOSING[ending.kind]
+                and stated in (None, order.stated_quantity)
+                and reason == order.reason
+            ):
                 return ()
             final = order.filled if stated is None else stated
-            return (closing_draft(kind, order, final, reason, at or self._log.clock()),)
+            payload = ending(filled_quantity=final, reason=reason or None)
+            return (closing_draft(payload, order, at or self._log.clock()),)
 
         return self.append(decide)
 
@@ -309,7 +329,8 @@ def _known(state: BookState, order_id: str) -> Order:
 
 def _with_status(order: Order, event: Event) -> Event:
     """The fill with the status it gives the order, for those who are told of it."""
-    return replace(event, payload={**event.payload, "status": advanced(order, event).status})
+    fill = payload_as(event, Execution)
+    return replace(event, payload=replace(fill, status=advanced(order, event).status))
 
 
 def _terms_left(order: Order, filled: Decimal, changed: Details) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
-from ledger_pipeline.book.events import decimal_text, time_text
 from ledger_pipeline.book.orders import Fill, Order, gross_of
-from ledger_pipeline.core.amounts import EXACT, ZERO
+from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.times import time_text
 
 _FIELDS = 27
 _FILL_FIELDS = 8

@@ -9,16 +9,14 @@ status never regresses. A fill that the broker takes back changes what was fille
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.book.events import Event, event_to_json, parse_time
 from ledger_pipeline.book.lifecycle import (
     CLOSING,
-    FILL_KINDS,
     FILLED,
     INTENDED,
     OPEN,
@@ -32,6 +30,18 @@ from ledger_pipeline.book.lifecycle import STATUSES as STATUSES
 from ledger_pipeline.book.lifecycle import TRANSITIONS as TRANSITIONS
 from ledger_pipeline.core.amounts import CENT, EXACT, GRAIN, ZERO
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.events import (
+    Event,
+    Execution,
+    FillBusted,
+    FillCorrected,
+    OrderAcknowledged,
+    OrderEnded,
+    OrderIntended,
+    OrderSubmitted,
+    SubmitUnknown,
+    event_to_json,
+)
 from ledger_pipeline.core.identity import canonical_json
 
 NOTIONAL_SLIPPAGE = Decimal("0.01")  # of an order in dollars: how far a market order may be filled away from its price
@@ -175,7 +185,9 @@ def _rank(event: Event) -> tuple[Any, ...]:
 
 def intended(event: Event) -> Order:
     """The order that an ORDER_INTENDED event begins. IntegrityError when the event does not hold one."""
-    told = event.payload
+    details = event.payload
+    if not isinstance(details, OrderIntended):
+        raise IntegrityError(f"{event.kind} of order {event.order_id!r} begins no order.")
     try:
         return Order(
             order_id=_needed(event.order_id),
@@ -183,21 +195,21 @@ def intended(event: Event) -> Order:
             symbol=_needed(event.symbol),
             side=_needed(event.side),
             quantity=event.quantity,
-            notional=amount_of(told, "notional"),
-            type=told.get("type", "market"),
-            limit_price=amount_of(told, "limit_price"),
-            time_in_force=told.get("time_in_force", "day"),
-            session=_needed(told.get("session")),
-            attempt=int(told.get("attempt", 1)),
+            notional=details.notional,
+            type=details.type,
+            limit_price=details.limit_price,
+            time_in_force=details.time_in_force,
+            session=_needed(details.session),
+            attempt=details.attempt,
             intended_at=event.occurred_at,
             intended_seq=event.seq,
-            replaces=told.get("replaces") or None,
+            replaces=details.replaces or None,
             reasons=event.reasons,
             correlation_id=event.correlation_id,
-            deadline=parse_time(told["deadline"]) if told.get("deadline") else None,
+            deadline=details.deadline,
             updated_seq=event.seq,
         )
-    except (TypeError, ValueError, InvalidOperation) as error:
+    except ValueError as error:
         raise IntegrityError(f"the intent of order {event.order_id!r} cannot be read: {error}.") from None
 
 
@@ -205,20 +217,6 @@ def _needed(value: str | None) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("order_id, strategy, symbol, side and session must all be there")
     return value
-
-
-def amount_of(payload: Mapping[str, Any], name: str) -> Decimal | None:
-    """An amount in a payload, a decimal string; None when it is not there. ValueError when it is no such string."""
-    value = payload.get(name)
-    if value is None:
-        return None
-    try:
-        amount = Decimal(value) if isinstance(value, str) else None
-    except InvalidOperation:
-        amount = None
-    if amount is None or not amount.is_finite():
-        raise ValueError(f"{name} is {value!r}, not a decimal string")
-    return amount
 
 
 def terms(order: Order) -> tuple[Any, ...]:
@@ -232,42 +230,41 @@ def terms(order: Order) -> tuple[Any, ...]:
 
 def advanced(order: Order, event: Event) -> Order:
     """The order with one more fact. Nothing is checked: that is `BookState.check`, before an event is written."""
-    kind, told = event.kind, event.payload
+    details = event.payload
     changes: dict[str, Any] = {"updated_seq": max(order.updated_seq, event.seq)}
     if event.broker_order_id:
         changes["broker_order_id"] = event.broker_order_id
-    if kind == "ORDER_SUBMITTED":
+    if isinstance(details, OrderSubmitted):
         changes["submits"] = order.submits + 1
-    elif kind == "SUBMIT_UNKNOWN":
+    elif isinstance(details, SubmitUnknown):
         changes["unknowns"] = min(order.unknowns + 1, order.submits)
-    elif kind == "ORDER_ACKNOWLEDGED":
+    elif isinstance(details, OrderAcknowledged):
         changes["acknowledged"] = True
-    elif kind in CLOSING:
+    elif isinstance(details, OrderEnded):
         changes |= {
-            "closed": CLOSING[kind],
-            "stated_quantity": amount_of(told, "filled_quantity") or ZERO,
-            "reason": str(told.get("reason") or "") or None,
-            "replaced_by": told.get("replaced_by") or None,
+            "closed": CLOSING[event.kind],
+            "stated_quantity": details.filled_quantity or ZERO,
+            "reason": details.reason or None,
+            "replaced_by": details.replaced_by or None,
         }
-    elif kind == "FILL_BUSTED":
-        changes |= _without(order, told.get("fill"))
-    elif kind in FILL_KINDS:
-        changes |= _with(order, fill_of(event))
+    elif isinstance(details, FillBusted):
+        changes |= _without(order, details.fill)
+    elif isinstance(details, Execution):
+        changes |= _with(order, fill_of(event, details))
     return replace(order, **changes)
 
 
-def fill_of(event: Event) -> Fill:
-    """The fill that a FILLED or FILL_CORRECTED event tells."""
-    told = event.payload
+def fill_of(event: Event, details: Execution) -> Fill:
+    """The fill that a FILLED or FILL_CORRECTED event states; `details` is its payload."""
     return Fill(
         fill_id=event.fill_id or event.event_id,
         quantity=event.quantity or ZERO,
         price=event.price or ZERO,
         fee=event.fee or ZERO,
         at=event.occurred_at,
-        cumulative=amount_of(told, "cumulative"),
-        leaves=amount_of(told, "leaves"),
-        corrects=told.get("fill") if event.kind == "FILL_CORRECTED" else None,
+        cumulative=details.cumulative,
+        leaves=details.leaves,
+        corrects=details.fill if isinstance(details, FillCorrected) else None,
     )
 
 

@@ -18,15 +18,6 @@ from decimal import Decimal
 from typing import Any
 
 from ledger_pipeline.book.checks import check_event
-from ledger_pipeline.book.events import (
-    Event,
-    decimal_text,
-    event_from_json,
-    event_to_json,
-    parse_time,
-    time_text,
-)
-from ledger_pipeline.book.lifecycle import FILL_KINDS, ORDER_KINDS
 from ledger_pipeline.book.order_rows import Ids, Orders, order_from_row
 from ledger_pipeline.book.orders import Order, advanced, intended
 from ledger_pipeline.book.trades import (
@@ -36,18 +27,37 @@ from ledger_pipeline.book.trades import (
     record_from_json,
     record_to_json,
     trade_of,
-    trade_told,
 )
-from ledger_pipeline.core.amounts import EXACT, ZERO, signed
+from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text, signed
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.events import (
+    POSITION_KINDS,
+    Activity,
+    BreakClosed,
+    BreakOpened,
+    Decided,
+    Event,
+    Execution,
+    Halted,
+    Opened,
+    OrderAcknowledged,
+    OrderEnded,
+    OrderIntended,
+    OrderSubmitted,
+    Overridden,
+    Reconciled,
+    Resumed,
+    SubmitUnknown,
+    TradeChange,
+    Unrecognized,
+    event_from_json,
+    event_to_json,
+    payload_as,
+)
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.ledger.schema import POSITION_KINDS
+from ledger_pipeline.core.times import parse_time, time_text
 
 _VERSION = 1
-# Kinds that a broker's activity may become; their payload.activity_id is taken in once.
-ACTIVITY_KINDS = frozenset({"DIVIDEND", "DEPOSITED", "WITHDRAWN", "FEE", "INTEREST", "SPLIT", "UNRECOGNIZED"})
-_ORDER_KINDS = frozenset(ORDER_KINDS)
-_FILL_KINDS = frozenset(FILL_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +107,35 @@ class BookState:
 
     def apply(self, event: Event) -> None:
         """Take in one event. It is not checked: what is in the log happened."""
-        kind = event.kind
         self.seq = max(self.seq, event.seq)
         if event.cash_delta is not None:
             self.cash = EXACT.add(self.cash, event.cash_delta)
-        if kind in POSITION_KINDS and event.quantity is not None and event.symbol is not None:
+        if event.kind in POSITION_KINDS and event.quantity is not None and event.symbol is not None:
             self._move(event)
-        if kind in _ORDER_KINDS:
-            self._apply_order(event)
-        elif kind in ACTIVITY_KINDS:
-            self._take_in(event)
-        elif kind == "DECIDED":
-            self._apply_trade(event)
-        elif kind == "OPENED":
-            self._open(event)
-        elif kind == "HALTED":
-            self.halts[event.payload["scope"]] = event
-        elif kind == "RESUMED":
-            self.halts.pop(event.payload["scope"], None)
-        elif kind == "BREAK_OPENED":
-            self.breaks[event.payload["break_id"]] = event
-        elif kind == "BREAK_CLOSED":
-            self.breaks.pop(event.payload["break_id"], None)
-        elif kind == "RECONCILED":
-            self.last_reconciled = event
-            self.fills_since_reconciled = 0
-        elif kind == "OVERRIDDEN":
-            self.overridden_seq = max(self.overridden_seq, event.seq)
+        match event.payload:
+            case (
+                OrderIntended() | OrderSubmitted() | OrderAcknowledged() | SubmitUnknown() | OrderEnded() | Execution()
+            ):
+                self._apply_order(event)
+            case Activity(activity_id=name) | Unrecognized(activity_id=name):
+                self._take_in(event, name)
+            case Decided(trade=TradeChange() as change):
+                self._apply_trade(event, change)
+            case Opened() as opening:
+                self._open(opening)
+            case Halted(scope=scope):
+                self.halts[scope] = event
+            case Resumed(scope=scope):
+                self.halts.pop(scope, None)
+            case BreakOpened(break_id=name):
+                self.breaks[name] = event
+            case BreakClosed(break_id=name):
+                self.breaks.pop(name, None)
+            case Reconciled():
+                self.last_reconciled = event
+                self.fills_since_reconciled = 0
+            case Overridden():
+                self.overridden_seq = max(self.overridden_seq, event.seq)
 
     def open_orders(self) -> tuple[Order, ...]:
         """The orders whose status may still change, in the order of their intents."""
@@ -237,10 +249,10 @@ class BookState:
             state.trade_ids.update(dict.fromkeys(record.order_ids, record.trade_id))
         for row in data["halts"]:
             event = event_from_json(row)
-            state.halts[event.payload["scope"]] = event
+            state.halts[payload_as(event, Halted).scope] = event
         for row in data["breaks"]:
             event = event_from_json(row)
-            state.breaks[event.payload["break_id"]] = event
+            state.breaks[payload_as(event, BreakOpened).break_id] = event
         last, watermark = data["last_reconciled"], data["watermark"]
         state.last_reconciled = None if last is None else event_from_json(last)
         state.watermark = None if watermark is None else parse_time(watermark)
@@ -263,45 +275,40 @@ class BookState:
         return f"BookState(book={self.book!r}, seq={self.seq}, cash={self.cash}, orders={len(self.orders)})"
 
     def _apply_order(self, event: Event) -> None:
-        if event.kind == "ORDER_INTENDED":
+        if isinstance(event.payload, OrderIntended):
             self.orders.put(intended(event))
             return
         order = self.orders.get(event.order_id)
         if order is None:
             raise IntegrityError(f"event {event.seq}: {event.kind} is about order {event.order_id!r}, never intended.")
         self.orders.put(advanced(order, event))
-        if event.kind in _FILL_KINDS:
+        if isinstance(event.payload, Execution):
             self.fills_since_reconciled += 1
             self._seen_until(event.occurred_at)
             if event.fill_id:
                 self.fill_ids.add(event.fill_id)
 
-    def _take_in(self, event: Event) -> None:
-        name = event.payload.get("activity_id")
+    def _take_in(self, event: Event, name: str | None) -> None:
         if not name:
             return
         self.activity_ids.add(name)
         if not name.startswith("order:"):  # a finding about an order, which is no activity and may be dated after one
             self._seen_until(event.occurred_at)
 
-    def _open(self, event: Event) -> None:
-        told = event.payload
-        if told.get("account_id"):
-            self.account_id, self.environment = told["account_id"], told.get("environment")
-        for name in told.get("activity_ids", ()):
+    def _open(self, opening: Opened) -> None:
+        if opening.account_id:
+            self.account_id, self.environment = opening.account_id, opening.environment
+        for name in opening.activity_ids or ():
             self.activity_ids.add(name)
-        if told.get("as_of"):
-            self._seen_until(parse_time(told["as_of"]))
+        if opening.as_of:
+            self._seen_until(opening.as_of)
 
     def _seen_until(self, moment: datetime) -> None:
         if self.watermark is None or moment > self.watermark:
             self.watermark = moment
 
-    def _apply_trade(self, event: Event) -> None:
-        told = trade_told(event)
-        if told is None:
-            return
-        record = advanced_trade(self.trade_records.get(told["trade_id"]), told, event)
+    def _apply_trade(self, event: Event, change: TradeChange) -> None:
+        record = advanced_trade(self.trade_records.get(change.trade_id), change, event)
         self.trade_records[record.trade_id] = record
         for name in record.order_ids:
             self.trade_ids[name] = record.trade_id

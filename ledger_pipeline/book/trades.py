@@ -14,9 +14,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.book.events import Event, parse_time, time_text
 from ledger_pipeline.book.orders import Order
 from ledger_pipeline.core.amounts import EXACT, ZERO
+from ledger_pipeline.core.events import Decided, Event, TradeChange
+from ledger_pipeline.core.times import parse_time, time_text
 
 CREATED, UPDATED, CLOSED_BY = "created", "updated", "closed"
 ACTIONS = (CREATED, UPDATED, CLOSED_BY)
@@ -62,25 +63,24 @@ class Trade:
     updated_seq: int
 
 
-def trade_told(event: Event) -> Mapping[str, Any] | None:
-    """What an event tells of a trade; None when it is about something else."""
-    told = event.payload.get("trade") if event.kind == "DECIDED" else None
-    return told if isinstance(told, Mapping) else None
+def trade_change(event: Event) -> TradeChange | None:
+    """What an event says of a trade; None when it is about something else."""
+    return event.payload.trade if isinstance(event.payload, Decided) else None
 
 
-def advanced_trade(record: TradeRecord | None, told: Mapping[str, Any], event: Event) -> TradeRecord:
+def advanced_trade(record: TradeRecord | None, change: TradeChange, event: Event) -> TradeRecord:
     """The record of a trade after one more event about it; None before the first."""
-    orders = tuple(told.get("order_ids", ()))
-    notes = told.get("notes")
+    orders = change.order_ids or ()
+    notes = change.notes
     if record is None:
-        return TradeRecord(told["trade_id"], orders, notes or "", (orders, notes or ""), updated_seq=event.seq)
+        return TradeRecord(change.trade_id, orders, notes or "", (orders, notes or ""), updated_seq=event.seq)
     changes: dict[str, Any] = {
         "order_ids": record.order_ids + tuple(name for name in orders if name not in record.order_ids),
         "notes": record.notes if notes is None else notes,
         "updated_seq": event.seq,
     }
-    if told["action"] == CLOSED_BY:
-        changes |= {"closed_at": event.occurred_at, "exit": dict(told.get("exit", {}))}
+    if change.action == CLOSED_BY:
+        changes |= {"closed_at": event.occurred_at, "exit": dict(change.exit or {})}
     return replace(record, **changes)
 
 

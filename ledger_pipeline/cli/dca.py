@@ -152,7 +152,7 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
 
     Example: ledger-pipeline dca replay core.2026-01-05
     """
-    from ledger_pipeline.book.events import load_json
+    from ledger_pipeline.core.strict_json import load_json
     from ledger_pipeline.trading.deployment.replay import replay as decide_again
 
     if Path(decision).is_file():

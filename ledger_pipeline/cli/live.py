@@ -63,7 +63,7 @@ def submit(
 
     Example: ledger-pipeline orders submit legs.json --execute
     """
-    from ledger_pipeline.book.events import load_json
+    from ledger_pipeline.core.strict_json import load_json
     from ledger_pipeline.trading.orders.legs import check_assets, leg_from_json
 
     try:
@@ -126,7 +126,7 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
 @click.pass_obj
 def positions(project: Project, book: str | None, as_json: bool) -> None:
     """Show what each strategy holds by the book. Example: ledger-pipeline positions --json"""
-    from ledger_pipeline.book.events import decimal_text
+    from ledger_pipeline.core.amounts import decimal_text
     from ledger_pipeline.trading.desk import read_book
     from ledger_pipeline.trading.views import position_rows
 
@@ -171,7 +171,7 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
     Example: ledger-pipeline halt symbol:VTI --by "Ada Byron" --reason "halted by the exchange"
     """
     from ledger_pipeline.book.book import open_book
-    from ledger_pipeline.ledger.schema import UNATTRIBUTED
+    from ledger_pipeline.core.events import UNATTRIBUTED
     from ledger_pipeline.trading.deployment.deployment import deployment_names
     from ledger_pipeline.trading.desk import book_url, read_book
     from ledger_pipeline.trading.orders.halts import halt as set_halt

@@ -51,3 +51,11 @@ def signed(side: str | None, amount: Decimal) -> Decimal:
 def fill_cash(side: str, quantity: Decimal, price: Decimal, fee: Decimal = ZERO) -> Decimal:
     """What a fill does to cash: out for a buy, in for a sell, in whole cents, less the fee as it is."""
     return EXACT.subtract(EXACT.minus(signed(side, cents(EXACT.multiply(quantity, price)))), fee)
+
+
+def decimal_text(value: Decimal) -> str:
+    """A Decimal as plain digits, without an exponent or zeros at the end: 0.1 for 0.10, 100 for 1E+2."""
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text

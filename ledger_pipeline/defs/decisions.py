@@ -239,13 +239,13 @@ def _decide(
 
 def recorded_decision(trading: TradingResource, made: "Deployment", session: str) -> "tuple[Book, Decision]":
     """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
-    from ledger_pipeline.trading.deployment.decision import decided_events, from_json
+    from ledger_pipeline.trading.deployment.decision import decided_events, document_of, from_json
 
     book = _book(trading, made)
     documents = [
-        event.payload["decision"]
+        document
         for key, event in decided_events(book)
-        if key.deployment == made.name and key.session.isoformat() == session and "decision" in event.payload
+        if key.deployment == made.name and key.session.isoformat() == session and (document := document_of(event))
     ]
     if not documents:
         raise dg.Failure(

@@ -144,7 +144,7 @@ def _known_account(context: dg.AssetExecutionContext, desk: "Desk") -> str:
 
 def read_account(trading: TradingResource, desk: "Desk") -> Content:
     """The account as the broker states it, kept as a file."""
-    from ledger_pipeline.book.events import time_text
+    from ledger_pipeline.core.times import time_text
     from ledger_pipeline.trading.views import account_row
 
     row = account_row(desk.broker.account(), desk.broker.positions())
@@ -371,7 +371,7 @@ def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) 
 
 def positions_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
     """Positions by strategy, and the cash, kept as a file."""
-    from ledger_pipeline.book.events import decimal_text
+    from ledger_pipeline.core.amounts import decimal_text
     from ledger_pipeline.trading.views import position_rows, state_at
 
     state = state_at(book, date.fromisoformat(session))

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger_pipeline.core.events import KINDS, SCHEMA_VERSION, SIDES
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KINDS, SCHEMA_VERSION, SIDES, Ledger
+from ledger_pipeline.ledger.schema import EVENT_SCHEMA, Ledger
 
 NOTHING = np.nan  # a number that an event does not have
 

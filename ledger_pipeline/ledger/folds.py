@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.events import POSITION_KINDS
 from ledger_pipeline.ledger.lots import LotFold, fold_lots, position_changes
-from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
+from ledger_pipeline.ledger.schema import Ledger
 
 FILL_COLUMNS = (
     "seq", "occurred_at", "strategy", "symbol", "side", "quantity", "price", "fee", "cash_delta", "order_id", "reasons",

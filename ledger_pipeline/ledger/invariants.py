@@ -7,9 +7,10 @@ import pandas as pd
 
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.events import POSITION_KINDS
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.lots import LotFold
-from ledger_pipeline.ledger.schema import POSITION_KINDS, Ledger
+from ledger_pipeline.ledger.schema import Ledger
 
 RELATIVE = 1e-9  # of the largest amount that took part in the sum
 

@@ -14,7 +14,8 @@ import numba
 import numpy as np
 
 from ledger_pipeline.core.amounts import UNITS
-from ledger_pipeline.ledger.schema import KIND, POSITION_KINDS, Ledger
+from ledger_pipeline.core.events import KIND, POSITION_KINDS
+from ledger_pipeline.ledger.schema import Ledger
 
 _SPLIT = KIND["SPLIT"]
 

@@ -28,21 +28,6 @@ import pyarrow.parquet
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import canonical_json
 
-SCHEMA_VERSION = 1
-
-KINDS = (
-    "OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED",
-    "ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "ORDER_REPLACED", "ORDER_CANCELED", "ORDER_REJECTED",
-    "ORDER_EXPIRED", "SUBMIT_UNKNOWN", "FILLED", "FILL_CORRECTED", "FILL_BUSTED",
-    "DIVIDEND", "INTEREST", "FEE", "SPLIT",
-    "RECONCILED", "BREAK_OPENED", "BREAK_CLOSED", "NO_ACTION", "BLOCKED", "HALTED", "RESUMED", "OVERRIDDEN",
-    "UNRECOGNIZED", "CONVERTED",
-)  # fmt: skip
-KIND = {name: code for code, name in enumerate(KINDS)}
-SIDES = ("BUY", "SELL")
-UNATTRIBUTED = "UNATTRIBUTED"  # the strategy of what no strategy is known to own
-POSITION_KINDS = ("OPENED", "FILLED", "SPLIT", "FILL_CORRECTED", "FILL_BUSTED", "OVERRIDDEN")  # change a position
-
 _NAME = pa.dictionary(pa.int32(), pa.string())
 EVENT_SCHEMA = pa.schema(
     [

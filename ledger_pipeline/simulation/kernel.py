@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from ledger_pipeline.core.amounts import UNITS
-from ledger_pipeline.ledger.schema import KIND
+from ledger_pipeline.core.events import KIND
 from ledger_pipeline.simulation.costs import fill_fee, fill_price
 
 LIMIT = 2**53  # units: beyond about 9 million shares float64 no longer holds the 1e-9 grid

@@ -18,9 +18,10 @@ import pandas as pd
 
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError
+from ledger_pipeline.core.events import KIND
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.builder import EventBuffer
-from ledger_pipeline.ledger.schema import KIND, Ledger
+from ledger_pipeline.ledger.schema import Ledger
 from ledger_pipeline.market.grid import OPEN, Grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked

@@ -29,10 +29,10 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import LimitOrderRequest, MarketOrderRequest
 from alpaca.trading.stream import TradingStream
 
-from ledger_pipeline.book.events import time_text
 from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.identity import check_broker_symbol
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading import parsing
 from ledger_pipeline.trading.broker import (
     NOT_CANCELABLE,

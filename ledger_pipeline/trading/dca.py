@@ -15,8 +15,8 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import load_json
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.strict_json import load_json
 from ledger_pipeline.strategy.terms import plain
 from ledger_pipeline.trading.planning.plan import PLANNED, PlanAccount
 from ledger_pipeline.trading.planning.planner import plan

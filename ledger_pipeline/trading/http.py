@@ -24,8 +24,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from ledger_pipeline.book.events import load_json
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.strict_json import load_json
 
 READS = 4  # how often a read is tried while the broker says "too many requests"
 LONGEST_WAIT = 60.0  # seconds; the broker counts requests by the minute

@@ -15,8 +15,7 @@ from textwrap import shorten
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from ledger_pipeline.book.events import decimal_text
-from ledger_pipeline.core.amounts import exponent
+from ledger_pipeline.core.amounts import decimal_text, exponent
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import (
     STATUSES,

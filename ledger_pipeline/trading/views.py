@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event, decimal_text, end_of, event_to_json, time_text
 from ledger_pipeline.book.state import BookState
+from ledger_pipeline.core.amounts import decimal_text
+from ledger_pipeline.core.events import Event, OrderIntended, Reconciled, event_to_json, payload_as
+from ledger_pipeline.core.times import end_of, time_text
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
@@ -85,7 +87,8 @@ def position_rows(state: BookState) -> list[dict[str, Any]]:
 
 def event_row(event: Event) -> dict[str, Any]:
     """An event as one row: what happened, to what, and how much."""
-    amount = event.quantity if event.quantity is not None else event.payload.get("notional")
+    notional = event.payload.notional if isinstance(event.payload, OrderIntended) else None
+    amount = event.quantity if event.quantity is not None else notional
     return {
         "seq": event.seq,
         "occurred_at": time_text(event.occurred_at),
@@ -93,11 +96,11 @@ def event_row(event: Event) -> dict[str, Any]:
         "strategy": event.strategy,
         "symbol": event.symbol,
         "side": event.side,
-        "amount": amount if amount is None or isinstance(amount, str) else decimal_text(amount),
+        "amount": None if amount is None else decimal_text(amount),
         "price": None if event.price is None else decimal_text(event.price),
         "cash": None if event.cash_delta is None else decimal_text(event.cash_delta),
         "order_id": event.order_id,
-        "why": ", ".join(event.reasons) or str(event.payload.get("reason", "")),
+        "why": ", ".join(event.reasons) or str(getattr(event.payload, "reason", None) or ""),
     }
 
 
@@ -127,7 +130,7 @@ def book_row(book: Book) -> dict[str, Any]:
         if state.last_reconciled is None
         else {
             "at": time_text(state.last_reconciled.occurred_at),
-            "clean": state.last_reconciled.payload.get("clean"),
-            "digest": state.last_reconciled.payload.get("digest"),
+            "clean": payload_as(state.last_reconciled, Reconciled).clean,
+            "digest": payload_as(state.last_reconciled, Reconciled).digest,
         },
     }

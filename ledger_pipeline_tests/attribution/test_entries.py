@@ -11,12 +11,12 @@ import pytest
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.entries import TradeEntry, entries_of, joined, table_of, trade_entries
 from ledger_pipeline.attribution.report import differences
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.ledger.folds import lots, reconstruct
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.attribution.hand import at, buy, held, realised
 from ledger_pipeline_tests.book.live import DETAILS, a_book, event
+from ledger_pipeline_tests.events import event_of
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def test_income_that_is_taken_back_or_makes_no_sense_ends_no_attribution() -> No
     with its cash alone.
     """
     at = datetime(2026, 1, 5, tzinfo=UTC)
-    bought = Event(
+    bought = event_of(
         kind="FILLED", occurred_at=at, strategy="core", symbol="VTI", side="BUY", quantity=Decimal(10), price=Decimal(250),
         fee=Decimal(0), cash_delta=Decimal(-2500), order_id="o", fill_id="f", book="b", seq=1, event_id="b-1",
     )  # fmt: skip
     rows = [("1.00", "10", "0.10"), ("-0.15", "10", "-0.015"), ("-1.00", "-10", "0.10"), ("0.30", "10", "0.03")]
     income = [
-        Event(
+        event_of(
             kind="DIVIDEND", occurred_at=at + timedelta(days=n), strategy="core", symbol="VTI", quantity=Decimal(held),
             price=Decimal(price), cash_delta=Decimal(cash), book="b", seq=n + 1, event_id=f"b-{n + 1}",
         )

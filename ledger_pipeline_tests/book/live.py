@@ -11,9 +11,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.state import BookState
 from ledger_pipeline.core.errors import RefusedError
+from ledger_pipeline.core.events import Event
+from ledger_pipeline_tests.events import event_of
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 DETAILS = {"strategy": "core", "symbol": "VTI", "side": "BUY", "quantity": "10", "session": "2026-01-05"}
@@ -49,7 +50,15 @@ def event(kind: str, seq: int = 0, **fields: Any) -> Event:
     for name in ("quantity", "price", "fee", "cash_delta"):
         if isinstance(values.get(name), str):
             values[name] = Decimal(values[name])
-    return Event(kind=kind, **values)
+    if kind in _NEEDED:
+        values["payload"] = _NEEDED[kind] | values.get("payload", {})
+    return event_of(kind=kind, **values)
+
+
+_NEEDED = {
+    "HALTED": {"scope": "global"}, "RESUMED": {"scope": "global"},
+    "BREAK_OPENED": {"break_id": "x"}, "BREAK_CLOSED": {"break_id": "x"},
+}  # fmt: skip
 
 
 def intent(seq: int = 0, quantity: str | None = "10", **fields: Any) -> Event:

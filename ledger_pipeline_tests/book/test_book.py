@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log.log import Log, LostRace
 from ledger_pipeline.book.notifications import Notification
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError, StorageError
+from ledger_pipeline.core.events import Deposited, payload_to_json
 from ledger_pipeline.ledger.folds import fills, reconstruct
 from ledger_pipeline_tests.book.log.lives import life, order_events
 from ledger_pipeline_tests.book.log.samples import NOON, clock, deposit, given
+from ledger_pipeline_tests.events import event_of
 
 
 def opened(tmp_path: Path, **options) -> Book:
@@ -26,7 +27,7 @@ def opened(tmp_path: Path, **options) -> Book:
 
 
 def names(book: Book) -> list[str]:
-    return [event.payload["activity_id"] for event in book.events(kinds=["DEPOSITED"])]
+    return [event.payload.activity_id for event in book.events(kinds=["DEPOSITED"])]
 
 
 def test_a_book_begins_with_its_first_append(tmp_path: Path):
@@ -74,7 +75,10 @@ def test_the_first_append_binds_the_account(tmp_path: Path):
     events = book.append([deposit(1)])
     assert [event.kind for event in events] == ["DEPOSITED"]
     first, _ = book.events()
-    assert (first.kind, dict(first.payload)) == ("OPENED", {"account_id": "account-1", "environment": "paper"})
+    assert (first.kind, payload_to_json(first.payload)) == (
+        "OPENED",
+        {"account_id": "account-1", "environment": "paper"},
+    )
     assert first.occurred_at == NOON
     for options in (
         {},
@@ -209,12 +213,14 @@ def test_a_commit_is_checked_in_order_and_stored_whole_or_not_at_all(tmp_path: P
 def test_what_was_decided_is_what_is_stored(tmp_path: Path):
     """A payload that JSON changes (a tuple) is in the state as it is in the log."""
     book = opened(tmp_path)
-    event = replace(deposit(1), cash_delta=Decimal("1.500"), payload={"activity_id": "d1", "list": (1, 2)})
+    event = replace(
+        deposit(1), cash_delta=Decimal("1.500"), payload=Deposited(activity_id="d1", extra={"list": (1, 2)})
+    )
     (stored,) = book.append([event])
-    assert stored.payload["list"] == [1, 2]
+    assert stored.payload.extra["list"] == [1, 2]
     assert opened(tmp_path).state == book.state
     with pytest.raises(InputError, match="cannot be stored as JSON"):
-        book.append([replace(deposit(2), payload={"amount": Decimal(1)})])
+        book.append([replace(deposit(2), payload=Deposited(extra={"cost": Decimal(1)}))])
     assert book.head.seq == 1
 
 
@@ -312,5 +318,5 @@ def test_the_ledger_is_in_the_order_of_time_and_the_events_in_that_of_seq(tmp_pa
 def test_times_are_utc_however_they_were_given(tmp_path: Path):
     book = opened(tmp_path)
     at = datetime(2026, 1, 5, 9, 30, tzinfo=ZoneInfo("America/New_York"))
-    (event,) = book.append([Event(kind="NO_ACTION", occurred_at=at)])
+    (event,) = book.append([event_of(kind="NO_ACTION", occurred_at=at)])
     assert event.occurred_at == datetime(2026, 1, 5, 14, 30, tzinfo=UTC) and event.occurred_at.utcoffset().seconds == 0

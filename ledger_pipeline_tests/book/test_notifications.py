@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ledger_pipeline.book.book import Book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.notifications import Notification, notify
-from ledger_pipeline.ledger.schema import KINDS
+from ledger_pipeline.core.events import KINDS, Event
 from ledger_pipeline_tests.book.live import DETAILS, a_book, busted, event, filled, intent
 
 

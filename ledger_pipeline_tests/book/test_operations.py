@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.lifecycle import TERMINAL
 from ledger_pipeline.core.errors import InputError, NotFoundError, RefusedError
 from ledger_pipeline_tests.book.live import DETAILS, Clock, a_book, at
+from ledger_pipeline_tests.events import event_of
 
 D = Decimal
 
@@ -376,7 +376,7 @@ def test_a_bust_gives_back_the_cash_that_the_fill_took_to_the_cent(tmp_path) -> 
     )
     intended = book.get_order("o")
     quantity, price = Decimal("0.399840063"), Decimal("250.11")  # 100.003998... paid as 100.00 by the broker's rounding
-    fill = Event(
+    fill = event_of(
         kind="FILLED", occurred_at=intended.intended_at, strategy="core", symbol="VTI", side="BUY", order_id="o",
         quantity=quantity, price=price, cash_delta=Decimal("-100.00"), fill_id="f", payload={"source": "broker"},
     )  # fmt: skip

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.lifecycle import ORDER_KINDS, STATUSES, TERMINAL, TRANSITIONS
 from ledger_pipeline.book.order_rows import order_from_row, order_to_row
 from ledger_pipeline.book.orders import fold_order
 from ledger_pipeline.book.state import BookState
 from ledger_pipeline.core.errors import IntegrityError, RefusedError
+from ledger_pipeline.core.events import Event
 from ledger_pipeline_tests.book.live import History, at, busted, event, fed, filled, histories, intent, state_of
 
 D = Decimal

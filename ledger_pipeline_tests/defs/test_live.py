@@ -377,7 +377,7 @@ def test_a_tick_that_comes_twice_asks_for_one_run_and_two_runs_change_nothing(re
             records, traded, "reconcile_session", partition_key=request.partition_key, tags=dict(request.tags)
         ).success
     told = [event for event in read_book(traded).events() if event.kind == "RECONCILED"]
-    assert len(told) == 2 and told[0].payload["digest"] == told[1].payload["digest"]
+    assert len(told) == 2 and told[0].payload.digest == told[1].payload.digest
     assert posts(served) == 0
 
 

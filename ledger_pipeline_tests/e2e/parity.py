@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 import ledger_pipeline as lp
-from ledger_pipeline.book.events import Event, ledger_of
+from ledger_pipeline.book.log.table import ledger_of
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.ledger import folds
 from ledger_pipeline.project import Project
 from ledger_pipeline.simulation.run import experiment_grid
@@ -30,6 +31,7 @@ from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT, copy_strategies
 
@@ -81,7 +83,7 @@ class Parity:
 
 
 def _opening(first: Event, strategy: str, capital: Decimal) -> Event:
-    return Event(kind="OPENED", occurred_at=first.occurred_at, strategy=strategy, cash_delta=capital)
+    return event_of(kind="OPENED", occurred_at=first.occurred_at, strategy=strategy, cash_delta=capital)
 
 
 def make(root: Path, sessions: int = SESSIONS) -> tuple[Project, lp.Snapshot, dict[str, lp.Run]]:

@@ -43,12 +43,10 @@ def live_rows(both: parity.Parity, name: str) -> list[tuple]:
     for event in both.live(name):
         if event.kind not in SHARED:
             continue
-        told = event.payload.get("decision", {})
+        told = event.payload.decision
         memory = json.loads(told["memory"]) if "memory" in told else None
         session = (
-            event.payload["decision"]["evidence"]["pulse"]
-            if event.kind == "DECIDED"
-            else f"{event.occurred_at:%Y-%m-%d}"
+            event.payload.decision["evidence"]["pulse"] if event.kind == "DECIDED" else f"{event.occurred_at:%Y-%m-%d}"
         )
         price = None if event.price is None or event.kind == "DIVIDEND" else f"{event.price:.6f}"
         shares = quantity(event.quantity)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.http import Limits

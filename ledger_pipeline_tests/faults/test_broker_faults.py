@@ -297,7 +297,7 @@ def test_another_order_under_our_id_halts_the_account(desk: Desk, terms: dict[st
     done = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[somebody_was_faster], timeout=3)
     assert done.status == "BLOCKED" and [order.status for order in done.orders] == ["UNKNOWN", "INTENDED"]
     assert desk.posts() == [VTI]
-    opened = [event.payload["break_id"] for event in desk.events("BREAK_OPENED")]
+    opened = [event.payload.break_id for event in desk.events("BREAK_OPENED")]
     assert f"order_mismatch:{VTI}" in opened and desk.events("FILLED") == []
     again = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=1)
     assert again.status == "BLOCKED" and desk.posts() == [VTI]
@@ -360,7 +360,7 @@ def test_a_refusal_ends_the_order_with_its_reason_and_the_others_go_on(
     assert settled(done) == ("DONE", ["REJECTED", "FILLED"])
     assert word in done.orders[0].reason and desk.posts() == [VTI, VXUS]
     (rejected,) = desk.events("ORDER_REJECTED")
-    assert rejected.payload["status"] in (403, 422) and rejected.payload["code"] in (40310000, 42210000)
+    assert rejected.payload.status in (403, 422) and rejected.payload.code in (40310000, 42210000)
     assert desk.execute([buy("VTI", "676"), buy("VXUS", "324")]).orders[0].status == "REJECTED"
     assert desk.posts() == [VTI, VXUS]  # a refusal is final
     desk.check()

@@ -229,7 +229,7 @@ def test_a_foreign_order_halts_until_a_person_answers(desk, filled):
     assert ("position:VTI" in breaks(found)) is filled
     sends_nothing(desk, "foreign", symbol="VXUS")
     desk.reconcile()
-    assert len([e for e in desk.events("BREAK_OPENED") if e.payload["kind"] == "foreign"]) == 1  # it is told once
+    assert len([e for e in desk.events("BREAK_OPENED") if e.payload.break_kind == "foreign"]) == 1  # it is told once
     if filled:
         desk.check(clean=False)
     else:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ledger_pipeline.book.book import open_book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import (
     BlockedError,
     BrokerError,
@@ -34,6 +33,7 @@ from ledger_pipeline.trading.orders.legs import client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.faults.desk import (
     NAME,
@@ -115,7 +115,7 @@ def test_a_paper_book_does_not_open_for_another_target(served, tmp_path):
     place = tmp_path / "books" / "paper"
     with in_environment(served, "paper") as paper:
         open_book(place, account=paper.account().id, environment="paper").append(
-            [Event(kind="NO_ACTION", occurred_at=paper.clock().now)]
+            [event_of(kind="NO_ACTION", occurred_at=paper.clock().now)]
         )
         with broker_of(served) as broker, pytest.raises(IntegrityError, match="paper environment"):
             execute(LEGS, open_book(place), broker, policy=POLICY, root=tmp_path)
@@ -402,7 +402,7 @@ def odd_variable(desk: Desk) -> dict[str, Any]:
 def odd_scope(desk: Desk) -> dict[str, Any]:
     at = datetime.fromisoformat(desk.served.admin.state()["now"])
     odd = {"scope": "everything", "by": "ada", "reason": "x"}
-    desk.book().append([Event(kind="HALTED", occurred_at=at, payload=odd)])
+    desk.book().append([event_of(kind="HALTED", occurred_at=at, payload=odd)])
     return {}
 
 

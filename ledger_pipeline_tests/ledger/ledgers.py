@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ledger_pipeline.core.events import KIND
 from ledger_pipeline.ledger.builder import EventBuffer
-from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KIND, Ledger
+from ledger_pipeline.ledger.schema import EVENT_SCHEMA, Ledger
 
 DAY = 86_400_000_000  # microseconds
 SYMBOLS = ("A", "B", "C")

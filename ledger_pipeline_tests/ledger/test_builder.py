@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.events import KIND, KINDS
 from ledger_pipeline.ledger.builder import EventBuffer, Interned
-from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KIND, KINDS
+from ledger_pipeline.ledger.schema import EVENT_SCHEMA
 from ledger_pipeline_tests.ledger import ledgers
 
 

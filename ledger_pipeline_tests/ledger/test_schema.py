@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ledger_pipeline.core.errors import IntegrityError
-from ledger_pipeline.ledger.schema import EVENT_SCHEMA, KIND, KINDS, Ledger, read_ledger
+from ledger_pipeline.core.events import KIND, KINDS
+from ledger_pipeline.ledger.schema import EVENT_SCHEMA, Ledger, read_ledger
 from ledger_pipeline_tests.ledger import ledgers
 
 ROWS = [

@@ -7,9 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event, time_text
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.broker import Accepted, OrderRequest, Refused
 from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.fake import FakeBroker
 
 SESSION = "2026-01-05"
@@ -48,7 +49,7 @@ def intend(
         payload["deadline"] = time_text(broker.now + timedelta(seconds=deadline))
     book.append(
         [
-            Event(
+            event_of(
                 kind="ORDER_INTENDED",
                 occurred_at=broker.now,
                 strategy=strategy,
@@ -70,7 +71,7 @@ def noted(book: Book, broker: FakeBroker, kind: str, order_id: str, **fields: ob
     order = book.state.orders[order_id]
     book.append(
         [
-            Event(
+            event_of(
                 kind=kind,
                 occurred_at=broker.now,
                 order_id=order_id,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.book.book import Book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log.log import Log
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt
@@ -151,7 +151,7 @@ def checked(day: Day, *, settled: bool = True) -> list[str]:
         wrong.append("an intent became two orders")  # I2
     for order in ours.values():
         intent = intents[order.request.client_order_id]
-        asked = D(intent.payload["notional"]) if intent.quantity is None else intent.quantity
+        asked = D(intent.payload.notional) if intent.quantity is None else intent.quantity
         got = order.value if intent.quantity is None else order.filled
         if got > asked + (D("0.01") if intent.quantity is None else 0):
             wrong.append(f"{intent.order_id} got {got} of {asked}")

@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ledger_pipeline.book.events import decimal_text, load_json, parse_time, time_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.strict_json import load_json
+from ledger_pipeline.core.times import parse_time, time_text
 from ledger_pipeline.trading import broker as port
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import connect

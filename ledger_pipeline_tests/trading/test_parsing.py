@@ -13,9 +13,9 @@ from alpaca.trading import models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_pipeline.book.events import load_json
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.strict_json import load_json
 from ledger_pipeline.trading import parsing
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity, FillActivity
 

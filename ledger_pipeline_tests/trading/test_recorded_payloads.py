@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from alpaca.trading import models
 
-from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars

@@ -29,8 +29,9 @@ from ledger_pipeline.book.log.log import CHECKPOINTS, Log
 from ledger_pipeline.book.log.segments import SEGMENTS
 from ledger_pipeline.book.log.table import EXACT_SCHEMA, events_of
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.events import POSITION_KINDS
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.ledger.schema import NAMES, POSITION_KINDS
+from ledger_pipeline.ledger.schema import NAMES
 
 FORMAT = "ledger_pipeline.checkpoint/1"
 _KEY = re.compile(rf"(?:{CHECKPOINTS}|{SEGMENTS})(\d{{12}})-([0-9a-f]{{64}})\.parquet")

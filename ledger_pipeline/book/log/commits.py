@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ledger_pipeline.book.events import Event, event_from_json, event_to_json, parse_time, time_text
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.events import Event, event_from_json, event_to_json, payload_to_json
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.times import parse_time, time_text
 
 GENESIS_HASH = "0" * 64  # prev_hash of the first commit
 _ENCODED = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
@@ -83,7 +84,7 @@ def as_read(commit: Commit, data: bytes, key: str) -> Commit:
     """What `decode` makes of the bytes that `encode` made of `commit`: the commit itself with its hash, unless JSON
     changes a payload (a tuple, a float).
     """
-    if not all(_is_simple(event.payload) for event in commit.events):
+    if not all(_is_simple(payload_to_json(event.payload)) for event in commit.events):
         return decode(data, key)
     start = data.rfind(_HASH) + len(_HASH)
     return replace(commit, hash=data[start : start + 64].decode())

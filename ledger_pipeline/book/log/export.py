@@ -26,10 +26,11 @@ import pyarrow.csv
 import pyarrow.parquet
 from upath import UPath
 
-from ledger_pipeline.book.events import AMOUNTS, event_to_json, time_text
 from ledger_pipeline.book.log.table import events_of
 from ledger_pipeline.core.errors import InputError, StorageError
+from ledger_pipeline.core.events import AMOUNTS, event_to_json
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.files import Location, is_local, location
 from ledger_pipeline.ledger.schema import NAMES
 

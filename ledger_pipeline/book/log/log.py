@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log import segments
 from ledger_pipeline.book.log.commits import Commit, Pointer, as_read, decode, decode_any, encode, key_of
 from ledger_pipeline.book.log.commits import Head as Head
 from ledger_pipeline.book.log.store import ObjectStore, open_store
 from ledger_pipeline.core.errors import InputError, IntegrityError, RefusedError, StorageError
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.core.identity import check_id
 
 CHECKPOINTS = "checkpoints/"

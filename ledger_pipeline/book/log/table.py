@@ -8,14 +8,15 @@ live book of a million events without a Python object for each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger_pipeline.book.events import AMOUNTS, Event, decimal_text
+from ledger_pipeline.core.amounts import decimal_text
+from ledger_pipeline.core.events import AMOUNTS, Event, payload_of, payload_to_json
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.schema import EVENT_SCHEMA, NAMES, Ledger
 
@@ -27,7 +28,7 @@ def table_of(events: Sequence[Event]) -> pa.Table:
     """Events as a table of EXACT_SCHEMA, in the order given."""
     columns = {
         "reasons": [",".join(event.reasons) or None for event in events],
-        "payload": [canonical_json(dict(event.payload)).decode() if event.payload else None for event in events],
+        "payload": [_payload_text(event) for event in events],
     }
     for name in AMOUNTS:
         values = [getattr(event, name) for event in events]
@@ -71,8 +72,18 @@ def events_of(table: pa.Table) -> Iterator[Event]:
                 if row[name] is not None:
                     row[name] = Decimal(row[name])
             row["reasons"] = tuple(row["reasons"].split(",")) if row["reasons"] else ()
-            row["payload"] = json.loads(row["payload"]) if row["payload"] else {}
+            row["payload"] = payload_of(row.pop("kind"), json.loads(row["payload"]) if row["payload"] else {})
             yield Event(**row)
+
+
+def _payload_text(event: Event) -> str | None:
+    row = payload_to_json(event.payload)
+    return canonical_json(row).decode() if row else None
+
+
+def ledger_of(events: Iterable[Event]) -> Ledger:
+    """The events as a columnar Ledger of EVENT_SCHEMA, amounts as float64: what every fold of a backtest takes."""
+    return ledger_of_table(table_of(list(events)))
 
 
 def ledger_of_table(table: pa.Table) -> Ledger:

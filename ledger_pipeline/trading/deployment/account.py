@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import decimal_text, time_text
-from ledger_pipeline.core.amounts import EXACT, ZERO
+from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text
 from ledger_pipeline.core.errors import BlockedError, RefusedError
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.market.sources.alpaca import fetch_actions
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount

@@ -16,8 +16,19 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ledger_pipeline.book.events import Event, time_text
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError, StorageError
+from ledger_pipeline.core.events import (
+    BreakClosed,
+    BreakOpened,
+    Deciding,
+    Event,
+    Execution,
+    OrderEnded,
+    Overridden,
+    SubmitUnknown,
+    Switch,
+)
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.connect import LOOPBACK
 from ledger_pipeline.trading.deployment.deployment import book_id, find_deployment, scheduled_names
 from ledger_pipeline.trading.deployment.due import late, missed
@@ -50,11 +61,23 @@ def alerts(book: Book, after: int) -> list[Alert]:
 
 
 def _alert(book: str, event: Event) -> Alert:
-    told = event.payload
-    why = "; ".join(told.get("why", ())) or str(told.get("reason") or told.get("break_id") or "")
+    why = _reason(event)
     what = " ".join(part for part in (event.side, event.symbol, event.order_id) if part)
     text = f"{event.kind}{' ' + what if what else ''}: {why or ', '.join(event.reasons) or 'see the book'}"
     return Alert(event.kind, book, text, event.seq, time_text(event.occurred_at), event.strategy)
+
+
+def _reason(event: Event) -> str:
+    match event.payload:
+        case Deciding(why=why):
+            return "; ".join(why or ())
+        case SubmitUnknown(why=why) | BreakClosed(why=why):
+            return why or ""
+        case BreakOpened(break_id=break_id):
+            return break_id
+        case OrderEnded(reason=reason) | Execution(reason=reason) | Switch(reason=reason) | Overridden(reason=reason):
+            return reason or ""
+    return ""
 
 
 def missed_sessions(project: Project, book: Book, session: date, told: Iterable[str] = ()) -> list[Alert]:
@@ -97,7 +120,7 @@ def last_word(book: Book, name: str) -> str:
         last = event if event.strategy == name else last
     if last is None:
         return "the book has nothing of it"
-    why = "; ".join(last.payload.get("why", ())) or ", ".join(last.reasons)
+    why = _reason(last) or ", ".join(last.reasons)
     return f"last {last.kind} at {time_text(last.occurred_at)[:16]}: {why or 'see the book'}"
 
 

@@ -18,10 +18,11 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event, parse_time, time_text
 from ledger_pipeline.book.lifecycle import EXPIRED, REJECTED
 from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.events import Blocked, Decided, Deciding, Event, NoAction
 from ledger_pipeline.core.identity import canonical_json, hash_json
+from ledger_pipeline.core.times import parse_time, time_text
 from ledger_pipeline.trading.orders.halts import standing
 from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json, leg_to_json
 from ledger_pipeline.trading.orders.pretrade import codes
@@ -39,7 +40,7 @@ PLANNED, NO_ACTION, BLOCKED = "PLANNED", "NO_ACTION", "BLOCKED"
 DAILY, HOURLY, WEEKLY, MONTHLY, QUARTERLY = "daily", "hourly", "weekly", "monthly", "quarterly"
 GRANULARITIES = (DAILY, HOURLY, WEEKLY, MONTHLY, QUARTERLY)
 _EVERY = {WEEKLY: Schedule(every="week"), MONTHLY: Schedule(every="month"), QUARTERLY: Schedule(every="quarter")}
-_KINDS = {PLANNED: "DECIDED", NO_ACTION: "NO_ACTION", BLOCKED: "BLOCKED"}
+_KINDS: dict[str, type[Deciding]] = {PLANNED: Decided, NO_ACTION: NoAction, BLOCKED: Blocked}
 _TIMED = ("DECIDED", "NO_ACTION", "BLOCKED", "ORDER_INTENDED", "ORDER_SUBMITTED", "SUBMIT_UNKNOWN",
           "ORDER_ACKNOWLEDGED", "ORDER_REJECTED", "ORDER_CANCELED", "ORDER_EXPIRED", "FILLED")  # fmt: skip
 
@@ -179,12 +180,11 @@ class Decision:
     def event(self) -> Event:
         """The event of the book: DECIDED, NO_ACTION or BLOCKED."""
         return Event(
-            kind=_KINDS[self.status],
+            payload=_KINDS[self.status](decision=self.to_json(), why=self.reasons),
             occurred_at=self.at,
             strategy=self.key.deployment,
             correlation_id=self.key.id,
             reasons=codes(self.reasons),
-            payload={"decision": self.to_json(), "why": list(self.reasons)},
         )
 
 
@@ -216,6 +216,16 @@ def from_json(told: Mapping[str, Any]) -> Decision:
         raise InputError(f"the decision cannot be read ({type(error).__name__}: {error}).") from None
 
 
+def document_of(event: Event) -> Mapping[str, Any] | None:
+    """The decision that an event holds, as JSON; None when it holds none."""
+    return event.payload.decision if isinstance(event.payload, Deciding) else None
+
+
+def why_of(event: Event) -> tuple[str, ...]:
+    """Why an event of a decision led to no order, as "CODE: sentence"."""
+    return (event.payload.why or ()) if isinstance(event.payload, Deciding) else ()
+
+
 def decided_events(book: Book) -> Iterator[tuple[Key, Event]]:
     """The events of decisions, of all deployments, in order."""
     for event in book.events(kinds=("DECIDED", "NO_ACTION", "BLOCKED")):
@@ -228,7 +238,7 @@ def memory_of(book: Book, deployment: str) -> dict[str, Any]:
     """What the strategy of a deployment remembers: what its last decision handed on, {} at first."""
     found = "{}"
     for event in book.events(kinds=("DECIDED",)):
-        told = event.payload.get("decision", {})
+        told = document_of(event) or {}
         if told.get("deployment") == deployment:
             found = told.get("memory", found)
     return json.loads(found)
@@ -260,10 +270,10 @@ def record(book: Book, key: Key) -> dict[str, Any]:
     when. NotFoundError when the book has no such decision.
     """
     events = [event for event in book.events(kinds=_TIMED) if event.correlation_id == key.id]
-    last = next((event for event in reversed(events) if "decision" in event.payload and not event.order_id), None)
+    last = next((event for event in reversed(events) if document_of(event) is not None and not event.order_id), None)
     if last is None:
         raise NotFoundError(f"book {book.name!r} holds no decision {key.id}; `ledger-pipeline dca history` shows them.")
-    told = dict(last.payload["decision"])
+    told = dict(document_of(last) or {})
     orders = orders_by_decision(book.state, key.deployment).get(key, [])
     sent = [order for order in orders if order.submits or order.fills]
     timeline = told.pop("timeline", [])
@@ -286,7 +296,7 @@ def record(book: Book, key: Key) -> dict[str, Any]:
         "plan_hash": told["hash"],
         "dry_run": False,
         "executed": bool(sent),
-        "why": list(events[-1].payload.get("why", ())) if events[-1].kind in ("NO_ACTION", "BLOCKED") else [],
+        "why": list(why_of(events[-1])) if events[-1].kind in ("NO_ACTION", "BLOCKED") else [],
         "execution": {
             "orders_placed": len(sent),
             "order_ids": [order.order_id for order in sent],
@@ -324,7 +334,7 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
     rows = []
     orders = {name: orders_by_decision(book.state, name) for name in {key.deployment for key in latest}}
     for key, event in sorted(latest.items(), key=lambda pair: -pair[1].seq):
-        told = event.payload.get("decision", {})
+        told = document_of(event) or {}
         mine = orders[key.deployment].get(key, [])
         status = {"DECIDED": PLANNED}.get(event.kind, event.kind)
         waits = sorted({why for one in mine if one.is_open and not one.submits
@@ -338,7 +348,7 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
                 "orders": len(mine),
                 "filled": str(sum((order.filled_value for order in mine), Decimal(0))),
                 "plan_hash": told.get("hash", "")[:16],
-                "why": "; ".join((*event.payload.get("why", ()), *(f"not sent: {why}" for why in waits))),
+                "why": "; ".join((*why_of(event), *(f"not sent: {why}" for why in waits))),
                 "at": time_text(event.occurred_at),
             }
         )

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.files import location, write_file

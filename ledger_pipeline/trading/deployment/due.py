@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from ledger_pipeline.book.events import Event
-from ledger_pipeline.trading.deployment.decision import decided_events, orders_by_decision, used
+from ledger_pipeline.core.events import Event
+from ledger_pipeline.trading.deployment.decision import decided_events, document_of, orders_by_decision, used
 from ledger_pipeline.trading.deployment.deployment import Deployment, schedule_of
 from ledger_pipeline.trading.planning.schedule import due_session
 from ledger_pipeline.trading.sessions import NEW_YORK, exchange_hours
@@ -103,7 +103,7 @@ def _on_purpose(event: Event, schedule: Schedule) -> bool:
     DECIDED.
     """
     if event.kind == "DECIDED":
-        return not event.payload.get("decision", {}).get("legs")
+        return not (document_of(event) or {}).get("legs")
     return event.kind == "NO_ACTION" and any(reason in ON_PURPOSE for reason in event.reasons)
 
 

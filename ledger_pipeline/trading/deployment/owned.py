@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.amounts import EXACT, ZERO, signed
-from ledger_pipeline.ledger.schema import POSITION_KINDS, UNATTRIBUTED
+from ledger_pipeline.core.events import POSITION_KINDS, UNATTRIBUTED, Event
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import end_of
 from ledger_pipeline.core.errors import BlockedError, IntegrityError, RefusedError
+from ledger_pipeline.core.times import end_of
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.trading.deployment import decision as decisions
@@ -137,7 +137,7 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
 def recorded(desk: Desk, key: Key) -> Decision:
     """A decision as the book has it. RefusedError when orders were sent under its name by hand."""
     events = [event for found, event in decisions.decided_events(desk.book) if found == key and event.kind == "DECIDED"]
-    told = events[-1].payload.get("decision") if events else None
+    told = decisions.document_of(events[-1]) if events else None
     if told is None:
         raise RefusedError(
             f"orders were sent by hand under {key.id}, the name of a deployment's decision; nothing is decided in this "

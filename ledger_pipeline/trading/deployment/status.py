@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import time_text
 from ledger_pipeline.core.errors import LedgerPipelineError
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.deployment.alerts import last_word
 from ledger_pipeline.trading.deployment.decision import orders_by_decision
 from ledger_pipeline.trading.deployment.deployment import Deployment, find_deployment, schedule_of, scheduled_names

@@ -14,8 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import decimal_text
-from ledger_pipeline.core.amounts import GRAIN, whole_cents
+from ledger_pipeline.core.amounts import GRAIN, decimal_text, whole_cents
 from ledger_pipeline.core.errors import BlockedError, NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import decimal_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.trading.planning.planner import usd
 
 if TYPE_CHECKING:

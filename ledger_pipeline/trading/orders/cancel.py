@@ -17,9 +17,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event
-from ledger_pipeline.core.amounts import whole_cents
+from ledger_pipeline.core.amounts import ZERO, whole_cents
 from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
+from ledger_pipeline.core.events import Blocked, Event, NoAction, OrderCanceled
 from ledger_pipeline.trading.broker import NOT_FOUND, REQUESTED, Broker
 from ledger_pipeline.trading.orders.executor import (
     BLOCKED,
@@ -111,7 +111,7 @@ def _cancel(sender: Sender, order_id: str, timeout: float) -> Order:
 
 
 def _never_sent(sender: Sender, order: Order) -> None:
-    event = order_event("ORDER_CANCELED", order, sender.now(), {"filled_quantity": "0", "reason": "it was never sent"})
+    event = order_event(OrderCanceled(filled_quantity=ZERO, reason="it was never sent"), order, sender.now())
     sender.book.append(lambda state: [event] if state.orders[order.order_id].status == "INTENDED" else [])
 
 
@@ -203,7 +203,7 @@ def _end_and_intend(
     decision = decision_id(policy, session)
     blocked = sender.checks.reasons(sender.state, sender.look(), order)
     if blocked:
-        sender.book.append([no_trade("BLOCKED", sender.now(), blocked, order=order)])
+        sender.book.append([no_trade(Blocked, sender.now(), blocked, order=order)])
         return Execution(decision, session, (order,), blocked, BLOCKED)
     ended = _cancel(sender, order.order_id, timeout)
     if not ended.is_settled:
@@ -212,7 +212,7 @@ def _end_and_intend(
     missing = _missing(wanted, ended)
     if missing is None:
         why = ("NOTHING_MISSING: it was filled before the cancel, so there is nothing to replace",)
-        sender.book.append([no_trade("NO_ACTION", sender.now(), why, order=ended)])
+        sender.book.append([no_trade(NoAction, sender.now(), why, order=ended)])
         return Execution(decision, session, (ended,), why, NO_ACTION if not ended.filled else DONE)
     deadline = sender.checks.hours.window(missing.time_in_force, sender.checks.limits.close_margin)[1]
     event: Event = intent(

@@ -20,8 +20,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import BrokerError, InputError, RefusedError
+from ledger_pipeline.core.events import Blocked, Event, NoAction
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
@@ -194,7 +194,7 @@ def _begin(
     decision = decision_id(policy, session)
     if not legs:
         why = ("NO_LEGS: the decision asks for no trade",)
-        append_once(sender.book, no_trade("NO_ACTION", sender.now(), why, decision=decision))
+        append_once(sender.book, no_trade(NoAction, sender.now(), why, decision=decision))
         return Execution(decision, session, (), why, NO_ACTION)
     if decided is None:  # what decides by itself goes on with its other legs
         check_assets(legs, sender.broker)
@@ -202,7 +202,7 @@ def _begin(
     terms = sorted({leg.time_in_force for leg in legs})
     blocked = min((sender.checks.reasons(sender.state, moment, time_in_force=each) for each in terms), key=len)
     if blocked:
-        append_once(sender.book, no_trade("BLOCKED", sender.now(), blocked, decision=decision))
+        append_once(sender.book, no_trade(Blocked, sender.now(), blocked, decision=decision))
         return Execution(decision, session, (), blocked, BLOCKED)
     events = [*([decided] if decided else []), *intents(legs, sender, policy, session)]
     crash_point("before_intent")

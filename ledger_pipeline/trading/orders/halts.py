@@ -16,15 +16,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import BlockedError, InputError
+from ledger_pipeline.core.events import (
+    UNATTRIBUTED,
+    BreakOpened,
+    Event,
+    Halted,
+    Reconciled,
+    Resumed,
+    Switch,
+    payload_as,
+)
 from ledger_pipeline.core.identity import ID_PATTERN
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.project import find_project
 from ledger_pipeline.trading.orders.legs import SYMBOL
 
@@ -117,7 +125,8 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, str
 
 def _from_book(state: BookState) -> Iterable[tuple[str, str]]:
     for scope, event in state.halts.items():
-        by, reason = event.payload.get("by", "somebody"), event.payload.get("reason", "no reason given")
+        switch = payload_as(event, Halted)
+        by, reason = switch.by or "somebody", switch.reason or "no reason given"
         yield scope, f"HALTED: {scope} since event {event.seq} by {by} ({reason})"
 
 
@@ -126,7 +135,7 @@ def halt(book: Book, scope: str, by: str, reason: str, *, at: datetime | None = 
 
     InputError without a scope, a name and a reason.
     """
-    event = _event("HALTED", scope, by, reason, at)
+    event = _event(Halted, scope, by, reason, at)
     return book.append(lambda state: [] if scope in state.halts else [event])
 
 
@@ -145,7 +154,7 @@ def resume(
     younger than the halt. InputError without a scope, a name and a reason. Files and variables that halt stay as they
     are: see `check`.
     """
-    event = _event("RESUMED", scope, by, reason, at)
+    event = _event(Resumed, scope, by, reason, at)
 
     def decide(state: BookState) -> list[Event]:
         if scope not in state.halts:
@@ -184,31 +193,31 @@ def reconciliation_reasons(
 def record_reasons(state: BookState, covered: Callable[[str], bool]) -> tuple[str, ...]:
     """What of `reconciliation_reasons` the book says by itself, whatever the time is."""
     reasons = [
-        f"BREAK: {break_id} is open and halts {event.payload.get('scope', 'everything')}"
+        f"BREAK: {break_id} is open and halts {scope or 'everything'}"
         for break_id, event in state.breaks.items()
-        if covered(str(event.payload.get("scope", "")))
+        if covered((scope := payload_as(event, BreakOpened).scope) or "")
     ]
     last = state.last_reconciled
     if last is None:
         return (*reasons, "NOT_RECONCILED: the book was never reconciled with the broker")
-    if last.payload.get("clean") is not True and _any(last.payload.get("scopes"), covered):
+    verdict = payload_as(last, Reconciled)
+    if verdict.clean is not True and _any(verdict.scopes, covered):
         reasons.append("NOT_RECONCILED: the last reconciliation was not clean")
     if state.overridden_seq > last.seq:
         reasons.append("NOT_RECONCILED: the book was overridden since the last reconciliation")
     return tuple(reasons)
 
 
-def _any(scopes: object, covered: Callable[[str], bool]) -> bool:
-    return not isinstance(scopes, list | tuple) or not scopes or any(covered(str(scope)) for scope in scopes)
+def _any(scopes: Sequence[str] | None, covered: Callable[[str], bool]) -> bool:
+    return not scopes or any(covered(scope) for scope in scopes)
 
 
-def _event(kind: str, scope: str, by: str, reason: str, at: datetime | None) -> Event:
+def _event(switch: type[Switch], scope: str, by: str, reason: str, at: datetime | None) -> Event:
     check_scope(scope)
     for what, text in (("name", by), ("reason", reason)):
         if not isinstance(text, str) or not text.strip():
-            raise InputError(f"to {kind.lower().removesuffix('ed')} {scope} give a {what}: who does it, and why.")
-    return Event(
-        kind=kind,
-        occurred_at=at or datetime.now(UTC),
-        payload={"scope": scope, "by": by.strip(), "reason": reason.strip()},
-    )
+            raise InputError(
+                f"to {switch.kind.lower().removesuffix('ed')} {scope} give a {what}: who does it, and why."
+            )
+    payload = switch(scope=scope, by=by.strip(), reason=reason.strip())
+    return Event(payload=payload, occurred_at=at or datetime.now(UTC))

@@ -18,11 +18,10 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event, decimal_text, time_text
-from ledger_pipeline.core.amounts import exponent
+from ledger_pipeline.core.amounts import decimal_text, exponent
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.events import UNATTRIBUTED, Event, OrderIntended
 from ledger_pipeline.core.identity import check_id, hash_json
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
 from ledger_pipeline.trading.broker import Broker, OrderRequest
 
 if TYPE_CHECKING:
@@ -213,21 +212,17 @@ def intent(
     replaces: str | None = None,
 ) -> Event:
     """The durable intent of one order: ORDER_INTENDED. `deadline`, aware, is the last moment of a submit."""
-    payload: dict[str, object] = {
-        "type": leg.type,
-        "time_in_force": leg.time_in_force,
-        "session": session.isoformat(),
-        "attempt": attempt,
-        "deadline": time_text(deadline),
-    }
-    if leg.notional is not None:
-        payload["notional"] = decimal_text(leg.notional)
-    if leg.limit_price is not None:
-        payload["limit_price"] = decimal_text(leg.limit_price)
-    if replaces is not None:
-        payload["replaces"] = replaces
     return Event(
-        kind="ORDER_INTENDED",
+        payload=OrderIntended(
+            type=leg.type,
+            limit_price=leg.limit_price,
+            notional=leg.notional,
+            time_in_force=leg.time_in_force,
+            session=session.isoformat(),
+            attempt=attempt,
+            replaces=replaces,
+            deadline=deadline,
+        ),
         occurred_at=at,
         strategy=leg.strategy,
         symbol=leg.symbol,
@@ -236,7 +231,6 @@ def intent(
         order_id=order_id,
         correlation_id=decision,
         reasons=leg.reasons,
-        payload=payload,
     )
 
 

@@ -17,8 +17,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.core.errors import BrokerError, InputError
+from ledger_pipeline.core.events import (
+    Blocked,
+    Deciding,
+    Event,
+    OrderExpired,
+    OrderRejected,
+    OrderSubmitted,
+    SubmitUnknown,
+)
 from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.orders.legs import request_of
@@ -100,23 +109,27 @@ class Sender:
     def block(self, order: Order, reasons: tuple[str, ...]) -> None:
         """Record why an order is not sent, unless that is what the book says of it last."""
         if order.order_id not in self.blocked:
-            append_once(self.book, no_trade("BLOCKED", self.now(), reasons, order=order))
+            append_once(self.book, no_trade(Blocked, self.now(), reasons, order=order))
         self.blocked[order.order_id] = reasons
 
 
 def no_trade(
-    kind: str, at: datetime, reasons: tuple[str, ...], *, decision: str | None = None, order: Order | None = None
+    kind: type[Deciding],
+    at: datetime,
+    reasons: tuple[str, ...],
+    *,
+    decision: str | None = None,
+    order: Order | None = None,
 ) -> Event:
-    """The event that says why nothing is traded: BLOCKED or NO_ACTION, for one order or a whole decision."""
+    """The event that says why nothing is traded: Blocked or NoAction, for one order or a whole decision."""
     return Event(
-        kind=kind,
+        payload=kind(why=reasons),
         occurred_at=at,
         strategy=order.strategy if order else None,
         symbol=order.symbol if order else None,
         order_id=order.order_id if order else None,
         correlation_id=order.correlation_id if order else decision,
         reasons=codes(reasons),
-        payload={"why": list(reasons)},
     )
 
 
@@ -147,7 +160,7 @@ def send(sender: Sender, order: Order) -> None:
         current = state.orders[order.order_id]
         if current.status != from_status or current.broker_order_id or sender.checks.stopped(state, current):
             return []
-        return [order_event("ORDER_SUBMITTED", current, sender.now())]
+        return [order_event(OrderSubmitted(), current, sender.now())]
 
     if not sender.book.append(decide):
         return
@@ -183,7 +196,7 @@ def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
         take_in_order(sender, order, outcome.order)
         return
     if isinstance(outcome, Unknown):
-        unknown = order_event("SUBMIT_UNKNOWN", order, sender.now(), {"why": outcome.why})
+        unknown = order_event(SubmitUnknown(why=outcome.why), order, sender.now())
         sender.book.append(lambda state: [unknown] if state.orders[order.order_id].status == "SUBMITTED" else [])
         return
     sender.book.refresh()
@@ -191,10 +204,8 @@ def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
     if found is not None:
         take_in_order(sender, order, found)
         return
-    payload = {"filled_quantity": "0", "reason": outcome.reason, "status": outcome.status}
-    if outcome.code is not None:
-        payload["code"] = outcome.code
-    rejected = order_event("ORDER_REJECTED", order, sender.now(), payload)
+    refusal = OrderRejected(filled_quantity=ZERO, reason=outcome.reason, status=outcome.status, code=outcome.code)
+    rejected = order_event(refusal, order, sender.now())
     sender.book.append(lambda state: [rejected] if _is_unanswered(state.orders[order.order_id]) else [])
 
 
@@ -249,6 +260,6 @@ def give_up(sender: Sender, order: Order, why: str) -> None:
 
 def expire(sender: Sender, order: Order, why: str) -> None:
     """End an order that is not at the broker."""
-    event = order_event("ORDER_EXPIRED", order, sender.now(), {"filled_quantity": "0", "reason": why})
+    event = order_event(OrderExpired(filled_quantity=ZERO, reason=why), order, sender.now())
     sender.book.append(lambda state: [event] if _is_unanswered(state.orders[order.order_id]) else [])
     sender.absent.pop(order.order_id, None)

@@ -14,9 +14,10 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from ledger_pipeline.book.events import decimal_text, parse_time, time_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.times import parse_time, time_text
 from ledger_pipeline.trading.orders.legs import Leg
 
 PLANNED, NO_ACTION, BLOCKED = "PLANNED", "NO_ACTION", "BLOCKED"

@@ -32,9 +32,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from ledger_pipeline.book.events import decimal_text, load_json
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.strict_json import load_json
 from ledger_pipeline.files import read_regular
 from ledger_pipeline.trading.orders.legs import SYMBOL
 

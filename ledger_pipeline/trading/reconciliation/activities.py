@@ -16,9 +16,8 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.book.events import Event, decimal_text
 from ledger_pipeline.core.amounts import CENT, GRAIN, exponent
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
+from ledger_pipeline.core.events import UNATTRIBUTED, Activity, Event, payload_of, payload_to_json
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
 from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
 from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, opened, recorded_once, shown
@@ -59,7 +58,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
             scope=_scope(row),
             symbol=row.symbol,
         )
-        return recorded_once(found, activity_key(row), at, _payload(row))
+        return recorded_once(found, activity_key(row), at, _facts(row))
     if row.kind in ("DEPOSITED", "WITHDRAWN", "FEE", "INTEREST"):
         return (_event(row, at, cash_delta=row.amount),)
     if row.kind == "DIVIDEND" and row.symbol:
@@ -77,7 +76,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
         symbol=row.symbol,
         advice=f"{meaning.advice[:1].upper()}{meaning.advice[1:]}.",
     )
-    return recorded_once(found, row.id, at, _payload(row))
+    return recorded_once(found, row.id, at, _facts(row))
 
 
 def _dividend(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> tuple[Event, ...]:
@@ -123,7 +122,7 @@ def split_events(rows: Sequence[CashActivity], holdings: Holdings, read_at: date
         symbol=first.symbol,
     )
     parts = [event for row in rows for event in _restated(row, holders, at)]
-    return (*parts, opened(found, at, {"activity_id": first.id}))
+    return (*parts, opened(found, at, first.id))
 
 
 def _restated(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> Iterator[Event]:
@@ -149,20 +148,21 @@ def _holders(holdings: Holdings, symbol: str) -> dict[str, Decimal]:
 
 
 def _event(row: CashActivity, at: datetime, **fields: Any) -> Event:
-    return Event(kind=row.kind, occurred_at=at, symbol=row.symbol, payload=_payload(row), **fields)
+    payload = payload_of(row.kind, {"activity_id": activity_key(row), **_facts(row)})
+    return Event(payload=payload, occurred_at=at, symbol=row.symbol, **fields)
 
 
-def _payload(row: CashActivity) -> dict[str, Any]:
-    known = {
-        "activity_id": activity_key(row),
-        "type": row.type,
-        "date": row.date.isoformat() if row.date else None,
-        "amount": decimal_text(row.amount),
-        "quantity": decimal_text(row.quantity) if row.quantity is not None else None,
-        "per_share": decimal_text(row.per_share) if row.per_share is not None else None,
-        "status": None if row.status == "executed" else row.status,
-    }
-    return {name: value for name, value in known.items() if value is not None}
+def _facts(row: CashActivity) -> dict[str, Any]:
+    """What the broker said, as JSON."""
+    payload = Activity(
+        type=row.type,
+        date=row.date,
+        amount=row.amount,
+        quantity=row.quantity,
+        per_share=row.per_share,
+        status=None if row.status == "executed" else row.status,
+    )
+    return payload_to_json(payload)
 
 
 def _moment(row: CashActivity, read_at: datetime) -> datetime:

@@ -9,13 +9,13 @@ reconciliation, so that nobody could say which of the two has its shares.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event, time_text
 from ledger_pipeline.core.errors import BlockedError, BrokerError, RefusedError
-from ledger_pipeline.ledger.schema import UNATTRIBUTED
+from ledger_pipeline.core.events import UNATTRIBUTED, Event, Opened
 from ledger_pipeline.trading.broker import Broker, Position
 from ledger_pipeline.trading.reconciliation.override import named
 from ledger_pipeline.trading.reconciliation.readings import OVERLAP, Reading, activity_key, bind, read_stable
@@ -49,7 +49,7 @@ def adopt(book: Book, broker: Broker, *, by: str, reason: str) -> tuple[Event, .
             f"the account has {len(waiting)} open order(s) ({', '.join(waiting[:5])}): cancel them or let them fill, "
             "then adopt again; an order that fills while its account is adopted would be counted twice or never."
         )
-    events = _opening(reading, as_of, {"by": by, "reason": reason})
+    events = _opening(reading, as_of, Opened(by=by, reason=reason, adopted=True))
 
     def decide(state: BookState) -> Sequence[Event]:
         _check_empty(state)
@@ -66,33 +66,30 @@ def _check_empty(state: BookState) -> None:
         )
 
 
-def _opening(reading: Reading, as_of: datetime, who: dict[str, str]) -> list[Event]:
+def _opening(reading: Reading, as_of: datetime, opening: Opened) -> list[Event]:
     known = [activity_key(item) for item in reading.news.activities]
     known += [f"order:{order.id}" for order in reading.listed]
-    common = {**who, "adopted": True}
     cash = Event(
-        kind="OPENED",
+        payload=replace(opening, as_of=as_of, activity_ids=tuple(sorted(known))),
         occurred_at=as_of,
         strategy=UNATTRIBUTED,
         cash_delta=reading.account.cash,
-        payload={**common, "as_of": time_text(as_of), "activity_ids": sorted(known)},
     )
-    return [cash, *(_position(item, as_of, common) for item in reading.positions if item.quantity)]
+    return [cash, *(_position(item, as_of, opening) for item in reading.positions if item.quantity)]
 
 
-def _position(item: Position, as_of: datetime, common: dict[str, Any]) -> Event:
+def _position(item: Position, as_of: datetime, opening: Opened) -> Event:
     cost = _cost(item)
     price = cost if cost is not None else item.price
     source = "average entry price" if cost is not None else "market price"
     return Event(
-        kind="OPENED",
+        payload=opening if price is None else replace(opening, price_source=source),
         occurred_at=as_of,
         strategy=UNATTRIBUTED,
         symbol=item.symbol,
         side="BUY" if item.quantity > 0 else "SELL",
         quantity=abs(item.quantity),
         price=price,
-        payload=common if price is None else {**common, "price_source": source},
     )
 
 

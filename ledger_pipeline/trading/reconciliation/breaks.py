@@ -15,7 +15,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ledger_pipeline.book.events import Event, decimal_text
+from ledger_pipeline.core.amounts import decimal_text
+from ledger_pipeline.core.events import BreakClosed, BreakOpened, Event, Unrecognized, payload_as
 
 ACCOUNT = "account"
 
@@ -82,44 +83,44 @@ class Break:
         return {"break_id": self.break_id, **row, "what_to_do": self.what_to_do}
 
 
-def opened(found: Break, at: datetime, facts: dict[str, Any] | None = None) -> Event:
-    """The event that opens a break; `facts` are kept beside it in the payload."""
+def opened(found: Break, at: datetime, activity_id: str | None = None) -> Event:
+    """The event that opens a break; `activity_id` is what it is about, where that is an activity."""
     return Event(
-        kind="BREAK_OPENED",
+        payload=BreakOpened(
+            break_id=found.break_id,
+            scope=found.scope,
+            break_kind=found.kind,
+            book=found.book,
+            broker=found.broker,
+            difference=found.difference,
+            what_to_do=found.what_to_do,
+            activity_id=activity_id,
+        ),
         occurred_at=at,
         symbol=found.symbol,
         reasons=(found.kind.upper(),),
-        payload={
-            "break_id": found.break_id,
-            "scope": found.scope,
-            "kind": found.kind,
-            "book": found.book,
-            "broker": found.broker,
-            "difference": found.difference,
-            "what_to_do": found.what_to_do,
-            **(facts or {}),
-        },
     )
 
 
 def break_of(event: Event) -> Break:
     """The break that a BREAK_OPENED event opened."""
-    payload = event.payload
+    opening = payload_as(event, BreakOpened)
+    kind, _, key = opening.break_id.partition(":")
     return Break(
-        kind=payload["kind"],
-        key=payload["break_id"].partition(":")[2],
-        book=payload.get("book", ""),
-        broker=payload.get("broker", ""),
-        scope=payload.get("scope", ACCOUNT),
+        kind=opening.break_kind or kind,
+        key=key,
+        book=opening.book or "",
+        broker=opening.broker or "",
+        scope=ACCOUNT if opening.scope is None else opening.scope,
         symbol=event.symbol,
-        difference=payload.get("difference", ""),
-        advice=payload.get("what_to_do", ""),
+        difference=opening.difference or "",
+        advice=opening.what_to_do or "",
     )
 
 
-def closed(break_id: str, at: datetime, **why: str) -> Event:
-    """The event that closes a break; `why` says what ended it."""
-    return Event(kind="BREAK_CLOSED", occurred_at=at, payload={"break_id": break_id, **why})
+def closed(break_id: str, at: datetime, why: str, by: str | None = None) -> Event:
+    """The event that closes a break; `why` says what ended it, `by` who did, where that was a person."""
+    return Event(payload=BreakClosed(break_id=break_id, why=why, by=by), occurred_at=at)
 
 
 def recorded_once(found: Break, activity_id: str, at: datetime, facts: dict[str, Any]) -> tuple[Event, Event]:
@@ -128,19 +129,20 @@ def recorded_once(found: Break, activity_id: str, at: datetime, facts: dict[str,
     The facts change neither cash nor positions: what they did shows as a difference of its own, and a person decides.
     """
     fact = Event(
-        kind="UNRECOGNIZED",
+        payload=Unrecognized(activity_id=activity_id, extra=facts),
         occurred_at=at,
         symbol=found.symbol,
         reasons=(found.kind.upper(),),
-        payload={"activity_id": activity_id, **facts},
     )
-    return fact, opened(found, at, {"activity_id": activity_id})
+    return fact, opened(found, at, activity_id)
 
 
 def unopened(events: Iterable[Event], open_breaks: Container[str]) -> tuple[Event, ...]:
     """The events without those that open a break which is open already."""
     return tuple(
-        event for event in events if event.kind != "BREAK_OPENED" or event.payload["break_id"] not in open_breaks
+        event
+        for event in events
+        if not isinstance(event.payload, BreakOpened) or event.payload.break_id not in open_breaks
     )
 
 

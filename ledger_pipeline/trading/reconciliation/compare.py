@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.amounts import CENT, GRAIN, HALF_CENT, ZERO, exponent
+from ledger_pipeline.core.events import Event, Reconciled, payload_as
 from ledger_pipeline.trading.broker import UNRECOGNIZED, BrokerOrder
 from ledger_pipeline.trading.reconciliation.breaks import Break, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.ingest import order_facts
@@ -58,9 +58,8 @@ class Cash:
 
 def cash_of(state: BookState, reading: Reading | None) -> Cash:
     """Cash of both sides, with what earlier reconciliations said about it; without a reading, the book's for both."""
-    before = (state.last_reconciled.payload if state.last_reconciled else {}).get("cash", {})
-    carried = int(before.get("fills_since_clean", 0))
-    accepted = Decimal(before.get("accepted", "0"))
+    before = payload_as(state.last_reconciled, Reconciled).cash if state.last_reconciled else None
+    carried, accepted = (before.fills_since_clean, before.accepted) if before else (0, ZERO)
     broker = reading.account.cash if reading else state.cash
     return Cash(state.cash, broker, carried + state.fills_since_reconciled, accepted)
 

@@ -13,15 +13,26 @@ rows state no amounts. Reconciliation bounds what it can be wrong by.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event, decimal_text
 from ledger_pipeline.book.orders import exceeds
-from ledger_pipeline.core.amounts import ZERO, fill_cash, on_grid
+from ledger_pipeline.core.amounts import ZERO, decimal_text, fill_cash, on_grid
+from ledger_pipeline.core.events import (
+    BreakOpened,
+    Event,
+    Filled,
+    OrderAcknowledged,
+    OrderCanceled,
+    OrderEnded,
+    OrderExpired,
+    OrderRejected,
+    OrderReplaced,
+    Payload,
+)
 from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, CashActivity, FillActivity
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.reconciliation.activities import activity_events, split_events
@@ -34,11 +45,11 @@ if TYPE_CHECKING:
     from ledger_pipeline.book.state import BookState
 
 COMMIT_SIZE = 500  # events a commit: a backlog of thousands of fills is taken in by several
-ENDINGS = {
-    "canceled": "ORDER_CANCELED",
-    "expired": "ORDER_EXPIRED",
-    "rejected": "ORDER_REJECTED",
-    "replaced": "ORDER_REPLACED",
+ENDINGS: dict[str, type[OrderEnded]] = {
+    "canceled": OrderCanceled,
+    "expired": OrderExpired,
+    "rejected": OrderRejected,
+    "replaced": OrderReplaced,
 }
 
 
@@ -165,7 +176,7 @@ class _Batch:
                 change = event.quantity if event.side == "BUY" else -event.quantity
                 self.holdings[key] = self.holdings.get(key, ZERO) + change
         wanted = unopened(events, self.breaks)
-        self.breaks.update(event.payload["break_id"] for event in wanted if event.kind == "BREAK_OPENED")
+        self.breaks.update(event.payload.break_id for event in wanted if isinstance(event.payload, BreakOpened))
         return wanted
 
     def acknowledged(self, order: Order) -> tuple[Event, ...]:
@@ -189,11 +200,10 @@ class _Batch:
         self.adopted[found.id] = order
         return (
             order_event(
-                "ORDER_ACKNOWLEDGED",
+                OrderAcknowledged(status=found.status),
                 order,
                 found.submitted_at or _changed(found, self.news.read_at),
                 broker_order_id=found.id,
-                payload={"status": found.status},
             ),
         )
 
@@ -206,9 +216,8 @@ class _Batch:
         if wrong:
             found = Break("fill_refused", fill.id, book=wrong, broker=_told(fill), symbol=fill.symbol)
             return self.noted(recorded_once(found, fill.id, fill.at, fill_facts(fill, order.order_id)))
-        amounts = {"cumulative": fill.cumulative, "leaves": fill.leaves}
         event = order_event(
-            "FILLED",
+            Filled(source="broker", cumulative=fill.cumulative, leaves=fill.leaves),
             order,
             fill.at,
             side=fill.side,
@@ -219,10 +228,6 @@ class _Batch:
             broker_order_id=fill.broker_order_id,
             fill_id=fill.id,
             reasons=order.reasons,
-            payload={
-                "source": "broker",
-                **{name: decimal_text(value) for name, value in amounts.items() if value is not None},
-            },
         )
         return self.noted((event, *self._too_much(order, fill)))
 
@@ -272,25 +277,23 @@ class _Batch:
         filled, _ = self.booked.get(order.order_id, (order.filled, ZERO))
         if known is None or known.order_id != order.order_id or filled != found.filled_quantity:
             return ()
-        payload = {"filled_quantity": decimal_text(found.filled_quantity), "reason": f"{found.status} at the broker"}
-        if found.replaced_by:
-            payload["replaced_by"] = found.replaced_by
-        at = _changed(found, self.news.read_at)
-        return (order_event(ENDINGS[found.status], order, at, broker_order_id=found.id, payload=payload),)
+        ending = ENDINGS[found.status](
+            filled_quantity=found.filled_quantity,
+            reason=f"{found.status} at the broker",
+            replaced_by=found.replaced_by or None,
+        )
+        return (order_event(ending, order, _changed(found, self.news.read_at), broker_order_id=found.id),)
 
 
-def order_event(
-    kind: str, order: Order, at: datetime, payload: Mapping[str, Any] | None = None, **fields: Any
-) -> Event:
+def order_event(payload: Payload, order: Order, at: datetime, **fields: Any) -> Event:
     """An event in the life of an order, with what every such event says of it."""
     return Event(
-        kind=kind,
+        payload=payload,
         occurred_at=at,
         strategy=order.strategy,
         symbol=order.symbol,
         order_id=order.order_id,
         correlation_id=order.correlation_id,
-        payload=payload or {},
         **fields,
     )
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.amounts import on_grid
 from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.events import Event, Overridden
 from ledger_pipeline.trading.reconciliation.breaks import closed
 
 if TYPE_CHECKING:
@@ -55,12 +55,11 @@ def override(
             )
     at = now or datetime.now(UTC)
     event = Event(
-        kind="OVERRIDDEN",
+        payload=Overridden(by=by, reason=reason, break_id=break_id),
         occurred_at=at,
         cash_delta=cash,
         price=price if position else None,
         reasons=("OVERRIDE",),
-        payload={"by": by, "reason": reason, "break_id": break_id},
         **_change(position),
     )
 

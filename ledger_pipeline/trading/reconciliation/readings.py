@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event, decimal_text
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import IntegrityError, RefusedError
+from ledger_pipeline.core.events import Event, Opened
 from ledger_pipeline.trading.broker import Account, Activity, Broker, BrokerOrder, FillActivity, Position
 from ledger_pipeline.trading.reconciliation.breaks import shown
 
@@ -70,8 +71,8 @@ def bind(book: Book, broker: Broker | None = None) -> None:
         raise RefusedError(
             f"book {book.name} is bound to no account yet: adopt or reconcile the broker's account first."
         )
-    told = {"account_id": broker.account().id, "environment": broker.environment}
-    binding = Event(kind="OPENED", occurred_at=broker.clock().now, payload=told)
+    opening = Opened(account_id=broker.account().id, environment=broker.environment)
+    binding = Event(payload=opening, occurred_at=broker.clock().now)
     book.append(lambda state: () if state.account_id is not None else (binding,))
 
 

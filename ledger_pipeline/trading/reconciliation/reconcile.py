@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.book.events import Event, decimal_text, parse_time, time_text
+from ledger_pipeline.core.amounts import ZERO, decimal_text
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.events import BreakOpened, CashRounding, Event, Opened, OrderExpired, Reconciled, payload_as
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.reconciliation.breaks import CLOSES_BY_ITSELF, Break, break_of, closed, opened, unopened
@@ -133,8 +135,8 @@ def _opening(book: Book) -> datetime | None:
     """From when on activities can be new to the book: None for one that began with an empty account, else when the
     account was adopted, since what came before is part of the opening.
     """
-    adopted = [event.payload.get("as_of") for event in book.events(kinds=["OPENED"])]
-    return next((parse_time(text) for text in adopted if text), None)
+    adopted = (payload_as(event, Opened).as_of for event in book.events(kinds=["OPENED"]))
+    return next((as_of for as_of in adopted if as_of), None)
 
 
 def _give_up(book: Book, broker: Broker, reading: Reading, now: datetime, seq: int) -> tuple[Event, ...]:
@@ -154,7 +156,7 @@ def _give_up(book: Book, broker: Broker, reading: Reading, now: datetime, seq: i
         if state.seq != seq:
             raise Moved
         return [
-            order_event("ORDER_EXPIRED", order, now, {"filled_quantity": "0", "reason": why(order)})
+            order_event(OrderExpired(filled_quantity=ZERO, reason=why(order)), order, now)
             for order in absent
             if why(order)
         ]
@@ -183,7 +185,7 @@ def _conclude(book: Book, reading: Reading, now: datetime, seq: int, taken: int)
         gone = [
             break_id
             for break_id, event in state.breaks.items()
-            if event.payload["kind"] in CLOSES_BY_ITSELF and break_id not in found
+            if payload_as(event, BreakOpened).break_kind in CLOSES_BY_ITSELF and break_id not in found
         ]
         events = [opened(item, now) for break_id, item in found.items() if break_id not in state.breaks]
         events += [event for pair in facts_found for event in unopened(pair, state.breaks)]
@@ -243,21 +245,20 @@ def _unstable(book: Book, now: datetime) -> Reconciliation:
 def _reconciled(result: Reconciliation, cash: Cash) -> Event:
     """The event that keeps the verdict and its evidence. What rounding left is accepted by a clean one only."""
     return Event(
-        kind="RECONCILED",
+        payload=Reconciled(
+            clean=result.clean,
+            digest=result.digest,
+            counts=dict(result.counts),
+            breaks=tuple(sorted(item.break_id for item in result.breaks)),
+            scopes=tuple(sorted({item.scope for item in result.breaks})),
+            compared=result.lines,
+            cash=CashRounding(
+                tolerance=cash.tolerance,
+                accepted=cash.difference if result.clean else cash.accepted,
+                fills_since_clean=0 if result.clean else cash.fills,
+            ),
+        ),
         occurred_at=result.checked_at,
-        payload={
-            "clean": result.clean,
-            "digest": result.digest,
-            "counts": dict(result.counts),
-            "breaks": sorted(item.break_id for item in result.breaks),
-            "scopes": sorted({item.scope for item in result.breaks}),
-            "compared": [list(row) for row in result.lines],
-            "cash": {
-                "tolerance": decimal_text(cash.tolerance),
-                "accepted": decimal_text(cash.difference if result.clean else cash.accepted),
-                "fills_since_clean": 0 if result.clean else cash.fills,
-            },
-        },
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from ledger_pipeline.book.events import Event
+from ledger_pipeline.core.events import Event
+from ledger_pipeline_tests.events import event_of
 
 START = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 SYMBOLS = ("VTI", "VXUS", "BND", "QQQ")
@@ -19,7 +20,7 @@ def order_events(number: int) -> list[Event]:
     order = {"order_id": f"dca-{number}", "strategy": "dca", "symbol": symbol, "side": "BUY"}
     quantity, price, fee = Decimal("1.5"), Decimal("100.25"), Decimal("0.01")
     return [
-        Event(
+        event_of(
             kind="ORDER_INTENDED",
             occurred_at=at,
             quantity=quantity,
@@ -27,9 +28,9 @@ def order_events(number: int) -> list[Event]:
             payload={"type": "market", "time_in_force": "day", "session": "2026-01-05", "attempt": 1},
             **order,
         ),
-        Event(kind="ORDER_SUBMITTED", occurred_at=at, **order),
-        Event(kind="ORDER_ACKNOWLEDGED", occurred_at=at, broker_order_id=f"broker-{number}", **order),
-        Event(
+        event_of(kind="ORDER_SUBMITTED", occurred_at=at, **order),
+        event_of(kind="ORDER_ACKNOWLEDGED", occurred_at=at, broker_order_id=f"broker-{number}", **order),
+        event_of(
             kind="FILLED",
             occurred_at=at,
             quantity=quantity,
@@ -46,7 +47,7 @@ def order_events(number: int) -> list[Event]:
 
 def life(orders: int) -> Iterator[Event]:
     """The events of `orders` orders, one order after the other, and a deposit before."""
-    yield Event(
+    yield event_of(
         kind="DEPOSITED", occurred_at=START, cash_delta=Decimal(200) * orders, payload={"activity_id": "opening"}
     )
     for number in range(orders):

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from hypothesis import strategies as st
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.log.log import Log
-from ledger_pipeline.ledger.schema import KINDS
+from ledger_pipeline.core.events import KINDS, Event
+from ledger_pipeline_tests.events import event_of
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -22,19 +22,19 @@ REASONS = st.lists(TEXT.filter(lambda text: "," not in text), max_size=3).map(tu
 NAME = st.none() | TEXT
 
 EVENT = st.builds(
-    Event,
+    event_of,
     kind=st.sampled_from(KINDS),
     occurred_at=st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC)),
     strategy=NAME, symbol=NAME, side=st.sampled_from([None, "BUY", "SELL"]),
     quantity=AMOUNT, price=AMOUNT, fee=AMOUNT, cash_delta=AMOUNT,
     order_id=NAME, broker_order_id=NAME, fill_id=NAME, correlation_id=NAME, causation_id=NAME,
-    reasons=REASONS, payload=PAYLOAD,
+    reasons=REASONS, payload=PAYLOAD.map(lambda row: {**row, "break_id": "b", "scope": "s"}),
 )  # fmt: skip
 
 
 def deposit(number: int = 1, at: datetime = NOON) -> Event:
     """A deposit that can be told from others by its number."""
-    return Event(kind="DEPOSITED", occurred_at=at, cash_delta=Decimal(number), payload={"activity_id": f"d{number}"})
+    return event_of(kind="DEPOSITED", occurred_at=at, cash_delta=Decimal(number), payload={"activity_id": f"d{number}"})
 
 
 def given(events: Sequence[Event], book: str, after: int = 0) -> list[Event]:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from ledger_pipeline.book import book as book_module
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import ledger_of
 from ledger_pipeline.book.log import checkpoints
 from ledger_pipeline.book.log.log import Log
 from ledger_pipeline.book.log.store import open_store
-from ledger_pipeline.book.log.table import events_of, joined, ledger_of_table, selected, table_of
+from ledger_pipeline.book.log.table import events_of, joined, ledger_of, ledger_of_table, selected, table_of
 from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.core.identity import hash_bytes
 from ledger_pipeline_tests.book.log import samples

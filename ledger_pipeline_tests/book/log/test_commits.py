@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ledger_pipeline.book.log.commits import GENESIS_HASH, Commit, Pointer, as_read, decode, decode_any, encode
 from ledger_pipeline.core.errors import InputError, IntegrityError
+from ledger_pipeline.core.events import Deposited
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline_tests.book.log import samples
 
@@ -48,17 +49,17 @@ def test_events_come_back_as_they_went_in(events, prev_hash):
 
 def test_what_json_changes_is_returned_as_it_reads_back():
     payload = {"list": (1, 2), "whole": 1.0, "part": 0.5, "deep": {"tuple": ((),)}}
-    event = replace(samples.deposit(), payload=payload)
+    event = replace(samples.deposit(), payload=Deposited(extra=payload))
     commit = Commit(1, GENESIS_HASH, "", "w", "n", samples.NOON, tuple(samples.given([event], "paper")))
     data = encode(commit)
     found = as_read(commit, data, "key")
     assert found == decode(data, "key")
-    assert found.events[0].payload == {"list": [1, 2], "whole": 1, "part": 0.5, "deep": {"tuple": [[]]}}
+    assert found.events[0].payload.extra == {"list": [1, 2], "whole": 1, "part": 0.5, "deep": {"tuple": [[]]}}
 
 
 @pytest.mark.parametrize("payload", [{"\uffff": 1, "\U00010000": 2}, {"x": 1e21}, {"\x7f\x01": "\u2028"}, {"x": -0.0}])
 def test_the_form_is_that_of_rfc_8785(payload):
-    event = replace(samples.deposit(), payload=payload)
+    event = replace(samples.deposit(), payload=Deposited(extra=payload))
     commit = Commit(1, GENESIS_HASH, "", "w", "n", samples.NOON, tuple(samples.given([event], "paper")))
     row = json.loads(encode(commit))
     stated = row.pop("hash")
@@ -69,7 +70,7 @@ def test_the_form_is_that_of_rfc_8785(payload):
     "payload", [{1: "x"}, {"x": 2**53}, {"x": float("nan")}, {"x": "\ud800"}, {"x": {1}}, {"x": b""}]
 )
 def test_what_json_cannot_hold_is_refused(payload):
-    event = replace(samples.deposit(), payload=payload)
+    event = replace(samples.deposit(), payload=Deposited(extra=payload))
     commit = Commit(1, GENESIS_HASH, "", "w", "n", samples.NOON, tuple(samples.given([event], "paper")))
     with pytest.raises(InputError, match="cannot be stored as JSON"):
         encode(commit)
@@ -77,7 +78,8 @@ def test_what_json_cannot_hold_is_refused(payload):
 
 def test_members_of_a_payload_are_not_taken_for_the_commits_own():
     event = samples.deposit()
-    event.payload.update({"hash": "0" * 64, "nonce": "x", "prev_hash": "y", "seq": 9, "a": {"nonce": "z"}})
+    members = {"hash": "0" * 64, "nonce": "x", "prev_hash": "y", "seq": 9, "a": {"nonce": "z"}}
+    event = replace(event, payload=Deposited(activity_id="d1", extra=members))
     commit = Commit(1, GENESIS_HASH, "", "w", "n", samples.NOON, tuple(samples.given([event], "paper")))
     assert decode(encode(commit), "key").events == commit.events
 

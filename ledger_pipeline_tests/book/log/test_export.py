@@ -15,10 +15,11 @@ import pyarrow.parquet
 import pytest
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.book.events import Event, event_from_json
 from ledger_pipeline.book.log import export
 from ledger_pipeline.core.errors import InputError, StorageError
+from ledger_pipeline.core.events import event_from_json
 from ledger_pipeline_tests.book.log.samples import deposit
+from ledger_pipeline_tests.events import event_of
 
 FORMULA = '=HYPERLINK("http://example.com","x")'
 
@@ -30,7 +31,7 @@ def book(tmp_path) -> Book:
     late, midnight = datetime(2026, 1, 5, 23, 59, 59, 999999, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC)
     made.append([deposit(1), deposit(2, late), deposit(3, midnight)])
     for text, amount in ((FORMULA, "-12.5"), ("+1 -1 @x", "0.12345678901234567890"), ("-a,b\n\"c'\x01ä", "1E+3")):
-        made.append([Event(kind="NO_ACTION", occurred_at=midnight, strategy=text, price=Decimal(amount), reasons=("A", text.replace(",", "")), payload={"note": text})])  # fmt: skip
+        made.append([event_of(kind="NO_ACTION", occurred_at=midnight, strategy=text, price=Decimal(amount), reasons=("A", text.replace(",", "")), payload={"note": text})])  # fmt: skip
     return made
 
 

@@ -44,7 +44,7 @@ def written(url: str, days: int = 1, each: int = 3) -> ObjectStore:
 
 
 def numbers(log: Log) -> list[str]:
-    return [event.payload["activity_id"] for commit in log.commits() for event in commit.events]
+    return [event.payload.activity_id for commit in log.commits() for event in commit.events]
 
 
 def test_an_empty_place_has_no_commits(url: str):

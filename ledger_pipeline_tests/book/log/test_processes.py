@@ -27,7 +27,7 @@ def stored(url: str) -> Counter[str]:
     found = book.verify()
     events = list(book.events())
     assert [event.seq for event in events] == list(range(1, len(events) + 1)) and found.events == len(events)
-    return Counter(event.payload["activity_id"] for event in events)
+    return Counter(event.payload.activity_id for event in events)
 
 
 def test_eight_processes_at_once(url: str):

@@ -187,7 +187,7 @@ def test_a_commit_that_arrives_late_is_seen_before_anything_else_is_added(s3_url
     faults.real(held[0])
     with pytest.raises(LostRace):
         appended(log, deposit(2))
-    assert [event.payload["activity_id"] for commit in log.refresh() for event in commit.events] == ["d2"]
+    assert [event.payload.activity_id for commit in log.refresh() for event in commit.events] == ["d2"]
 
 
 def test_two_writers_one_of_them_with_lost_replies(s3_url: str):
@@ -200,6 +200,6 @@ def test_two_writers_one_of_them_with_lost_replies(s3_url: str):
         log.refresh()
         appended(log, deposit(number))
     two.refresh()
-    assert [event.payload["activity_id"] for commit in two.commits() for event in commit.events] == [
+    assert [event.payload.activity_id for commit in two.commits() for event in commit.events] == [
         f"d{number}" for number in range(7)
     ]

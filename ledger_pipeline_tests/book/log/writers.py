@@ -45,7 +45,7 @@ def together(url: str, count: int, each: int) -> list[int]:
         for step in range(each):
             value = number * 1000 + step + 1
             (event,) = book.append([deposit(value)])
-            os.write(tell, f"{event.payload['activity_id']}\n".encode())
+            os.write(tell, f"{event.payload.activity_id}\n".encode())
 
     processes = [child(lambda _, number=number: work(number), 0) for number in range(count)]
     os.close(tell)
@@ -71,7 +71,7 @@ def killed(url: str, rounds: int, seed: int) -> list[str]:
             book = open_book(url)
             for step in range(100_000):
                 (event,) = book.append([deposit(number * 100_000 + step + 1)])
-                os.write(tell, f"{event.payload['activity_id']}\n".encode())
+                os.write(tell, f"{event.payload.activity_id}\n".encode())
 
         process = child(work, tell)
         os.close(tell)

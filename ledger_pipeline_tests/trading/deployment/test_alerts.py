@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from ledger_pipeline.book.book import open_book
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import InputError, StorageError
 from ledger_pipeline.trading.deployment.alerts import Alert, alerts, missed_sessions, post, webhook
 from ledger_pipeline.trading.deployment.promote import deploy_policy
 from ledger_pipeline.trading.orders.halts import halt
+from ledger_pipeline_tests.events import event_of
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def test_blocks_halts_and_breaks_are_told_and_nothing_else(tmp_path) -> None:
     now = datetime(2026, 1, 5, 15, tzinfo=UTC)
     book.append(
         [
-            Event(
+            event_of(
                 kind="NO_ACTION",
                 occurred_at=now,
                 strategy="core",
@@ -58,7 +58,7 @@ def test_blocks_halts_and_breaks_are_told_and_nothing_else(tmp_path) -> None:
     )
     told = ["DAILY_SPEND: too much"]
     book.append(
-        [Event(kind="BLOCKED", occurred_at=now, strategy="core", reasons=("DAILY_SPEND",), payload={"why": told})]
+        [event_of(kind="BLOCKED", occurred_at=now, strategy="core", reasons=("DAILY_SPEND",), payload={"why": told})]
     )
     halt(book, "symbol:VTI", "Ada", "trading halt", at=now)
     found = alerts(book, 0)
@@ -71,7 +71,7 @@ def test_a_session_that_was_missed_is_told_once(tmp_path, fresh) -> None:
     book = open_book(fresh.books / "local")
     deploy_policy(fresh, "core")
     first = datetime(2026, 1, 5, 15, tzinfo=UTC)
-    book.append([Event(kind="NO_ACTION", occurred_at=first, strategy="core", correlation_id="core.2026-01-05")])
+    book.append([event_of(kind="NO_ACTION", occurred_at=first, strategy="core", correlation_id="core.2026-01-05")])
     found = missed_sessions(fresh, book, date(2026, 1, 8))
     assert [alert.text.split(":")[1] for alert in found] == [
         f" it was to buy in 2026-01-0{day} and did not until its period ended" for day in (5, 6, 7)

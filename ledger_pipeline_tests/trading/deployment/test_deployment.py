@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from ledger_pipeline.book.book import open_book
-from ledger_pipeline.book.events import Event, end_of
 from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.events import Event
+from ledger_pipeline.core.times import end_of
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.deployment import (
     Deployment,
@@ -29,6 +30,7 @@ from ledger_pipeline.trading.deployment.due import due, late, missed
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.planning.schedule import is_due
+from ledger_pipeline_tests.events import event_of
 
 D = Decimal
 WHEN = datetime(2026, 1, 5, 15, tzinfo=UTC)
@@ -122,7 +124,7 @@ def test_names_that_cannot_be(project) -> None:
 
 
 def event(kind: str, day: int, **fields) -> Event:
-    return Event(kind=kind, occurred_at=datetime(2026, 1, day, 15, tzinfo=UTC), **fields)
+    return event_of(kind=kind, occurred_at=datetime(2026, 1, day, 15, tzinfo=UTC), **fields)
 
 
 def fill(day: int, strategy: str | None, side: str, quantity: str, cash: str) -> Event:
@@ -159,7 +161,7 @@ def test_what_came_after_the_session_does_not_count() -> None:
     assert end == datetime(2026, 1, 6, tzinfo=UTC)
     a = owned(EVENTS, "a", until=end, capital=Decimal(3000), others={})
     assert (a.cash, a.positions) == (Decimal(2000), {"VTI": 4})
-    dated = Event(kind="DIVIDEND", occurred_at=datetime(2026, 1, 6, tzinfo=UTC), strategy="a", cash_delta=Decimal(1))
+    dated = event_of(kind="DIVIDEND", occurred_at=datetime(2026, 1, 6, tzinfo=UTC), strategy="a", cash_delta=Decimal(1))
     assert owned([*EVENTS, dated], "a", until=end, capital=Decimal(3000), others={}).cash == 2000
 
 
@@ -210,11 +212,17 @@ def test_a_monthly_policy_is_due_from_its_session_until_it_has_bought(project, m
 
 
 NOTHING = {
-    "no cash": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_CASH",)), True),
-    "within its band": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("WITHIN_BAND",)), False),
-    "blocked": (Event(kind="BLOCKED", occurred_at=WHEN, reasons=("STALE_PRICE",)), True),
-    "a strategy that holds what it wants": (Event(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_ORDERS",)), False),
-    "a strategy that remembers something": (Event(kind="DECIDED", occurred_at=WHEN, payload={"decision": {}}), False),
+    "no cash": (event_of(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_CASH",)), True),
+    "within its band": (event_of(kind="NO_ACTION", occurred_at=WHEN, reasons=("WITHIN_BAND",)), False),
+    "blocked": (event_of(kind="BLOCKED", occurred_at=WHEN, reasons=("STALE_PRICE",)), True),
+    "a strategy that holds what it wants": (
+        event_of(kind="NO_ACTION", occurred_at=WHEN, reasons=("NO_ORDERS",)),
+        False,
+    ),
+    "a strategy that remembers something": (
+        event_of(kind="DECIDED", occurred_at=WHEN, payload={"decision": {}}),
+        False,
+    ),
 }
 
 
@@ -222,7 +230,9 @@ NOTHING = {
 def test_only_a_decision_to_buy_nothing_ends_the_period(project, what) -> None:
     event, still_due = NOTHING[what]
     book = open_book(project.books / "asked")
-    book.append([Event(kind="OPENED", occurred_at=WHEN), Event(kind="DEPOSITED", occurred_at=WHEN, cash_delta=D(1))])
+    book.append(
+        [event_of(kind="OPENED", occurred_at=WHEN), event_of(kind="DEPOSITED", occurred_at=WHEN, cash_delta=D(1))]
+    )
     book.append([replace(event, strategy="core", correlation_id="core.2026-01-05")])
     made = find_deployment(project, "core")
     for moment in ("2026-01-05 15:00", "2026-01-06 15:00", "2026-01-30 15:00"):

@@ -50,7 +50,7 @@ def test_two_buys_of_cash_become_two_filled_orders(tmp_path: Path) -> None:
     assert kinds(day, "VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
     first = next(event for event in day.events("ORDER_INTENDED"))
     assert first.reasons == ("DCA",) and first.correlation_id == "core.2026-01-05"
-    assert first.payload["deadline"] == "2026-01-05T20:58:00.000000Z"
+    assert first.payload.deadline == "2026-01-05T20:58:00.000000Z"
     assert day.broker.cash == D("9000.00") and checked(day) == []
     assert any(line.endswith("FILLED") for line in told)
 

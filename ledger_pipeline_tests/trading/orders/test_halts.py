@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import BlockedError, InputError
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.orders import halts
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.days import Day, buy
 from ledger_pipeline_tests.trading.fake import START, FakeBroker
 
@@ -99,7 +100,7 @@ def test_the_process_environment_and_the_project_are_the_defaults(day: Day, monk
     [("global", 1, 1), ("account", 1, 1), ("strategy:core", 1, 0), ("symbol:VTI", 1, 0), ("symbol:BND", 0, 0)],
 )
 def test_the_book_halts_its_scope_only(day: Day, scope: str, core: int, other: int) -> None:
-    assert halts.halt(day.book(), scope, "ada", "a test")[0].payload["by"] == "ada"
+    assert halts.halt(day.book(), scope, "ada", "a test")[0].payload.by == "ada"
     assert halts.halt(day.book(), scope, "bob", "again") == ()  # it is halted already
     assert len(codes(day)) == core
     assert len(codes(day, "other", "VXUS")) == other
@@ -107,7 +108,9 @@ def test_the_book_halts_its_scope_only(day: Day, scope: str, core: int, other: i
 
 
 def test_a_scope_that_nobody_understands_halts_everything(day: Day) -> None:
-    day.book().append([Event(kind="HALTED", occurred_at=START, payload={"scope": "desk:7", "by": "x", "reason": "y"})])
+    day.book().append(
+        [event_of(kind="HALTED", occurred_at=START, payload={"scope": "desk:7", "by": "x", "reason": "y"})]
+    )
     assert codes(day) == codes(day, "other", "VXUS") == codes(day, None, None) == ["HALTED"]
 
 

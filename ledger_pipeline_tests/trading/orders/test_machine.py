@@ -328,7 +328,7 @@ class Account(RuleBasedStateMachine):
         rows = {row.id: row for _, row in self.broker.cash_rows}
         parts: Counter = Counter()
         for event in self.book.events(kinds=["DEPOSITED", "WITHDRAWN", "DIVIDEND"]):
-            parts[event.payload["activity_id"]] += event.cash_delta
+            parts[event.payload.activity_id] += event.cash_delta
         assert all(rows[name].amount == amount for name, amount in parts.items())
         assert self.book.state.cash == cash + sum(parts.values())  # I6
 

@@ -118,7 +118,7 @@ def test_an_account_that_the_broker_blocks(tmp_path: Path) -> None:
 def test_an_early_close_is_the_deadline(tmp_path: Path) -> None:
     day = Day(FakeBroker(start=START.replace(month=11, day=27, hour=17, minute=0)), tmp_path).begin()
     day.execute(TWO)
-    assert day.events("ORDER_INTENDED")[0].payload["deadline"] == "2026-11-27T17:58:00.000000Z"
+    assert day.events("ORDER_INTENDED")[0].payload.deadline == "2026-11-27T17:58:00.000000Z"
     assert checked(day) == []
 
 
@@ -149,7 +149,7 @@ def test_the_switch_is_read_once_more_between_the_commit_and_the_post(tmp_path: 
     day.store.gate = switch
     done = day.execute(TWO, timeout=30)
     assert not day.broker.posts and done.status == OPEN
-    assert day.events("SUBMIT_UNKNOWN")[0].payload["why"].startswith("it was not sent")
+    assert day.events("SUBMIT_UNKNOWN")[0].payload.why.startswith("it was not sent")
     day.store.gate = None
     day.environment.clear()
     assert day.execute(TWO).status == DONE
@@ -196,7 +196,7 @@ def test_guards_block_before_the_submit_and_say_why(tmp_path: Path) -> None:
 
     done = day.execute(TWO, guards=[guard])
     assert posts(day) == [("BUY", "VXUS", True)] and codes(day) == [("VTI", ("MAX_ORDER",))]
-    assert day.events("BLOCKED")[0].payload["why"] == ["MAX_ORDER: it is too large"]
+    assert day.events("BLOCKED")[0].payload.why == ["MAX_ORDER: it is too large"]
     assert done.status == BLOCKED and seen[0] == ("VTI", "INTENDED", D(10_000))
 
 

@@ -36,7 +36,7 @@ def test_a_refusal_is_final_and_the_others_go_on(tmp_path: Path) -> None:
         ("VTI", "REJECTED", "refused on demand"), ("VXUS", "FILLED", None),
     ]  # fmt: skip
     assert done.status == DONE and day.broker.calls["submit"] == 2
-    assert day.events("ORDER_REJECTED")[0].payload["code"] == 40310000 and checked(day) == []
+    assert day.events("ORDER_REJECTED")[0].payload.code == 40310000 and checked(day) == []
 
 
 def test_a_refusal_that_is_not_true_is_settled_by_what_the_broker_then_reports(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_a_duplicate_on_other_terms_halts_the_account(tmp_path: Path, early: boo
     done = day.execute(TWO, timeout=60)
     assert done.status == BLOCKED
     broken = day.events("BREAK_OPENED")
-    assert broken[0].payload["kind"] == "order_mismatch" and broken[0].payload["scope"] == "account"
+    assert broken[0].payload.break_kind == "order_mismatch" and broken[0].payload.scope == "account"
     assert [effect for *_, effect in posts(day)] == ([] if early else [False])
     assert "BREAK" in dict(codes(day))["VXUS"]  # the other leg found the account halted
     assert day.execute(TWO, timeout=60).status == BLOCKED and len(day.broker.posts) == (not early)
-    assert [event.payload["kind"] for event in day.events("BREAK_OPENED")].count("order_mismatch") == 1
+    assert [event.payload.break_kind for event in day.events("BREAK_OPENED")].count("order_mismatch") == 1
 
 
 def test_a_second_executor_on_the_same_book_only_looks_on(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.book.state import BookState
+from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.broker import LatestTrade
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE
 from ledger_pipeline.trading.orders.legs import client_order_id
@@ -24,6 +24,7 @@ from ledger_pipeline.trading.planning.guardrails import CHECKS, Asked, Verdict, 
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount, legs_of
 from ledger_pipeline.trading.planning.planner import plan
 from ledger_pipeline.trading.planning.policy import GUARDRAILS, Guardrails, parse_policy
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.days import TODAY, TWO, buy, checked, codes, made, posts, sell
 from ledger_pipeline_tests.trading.fake import START, FakeBroker
 from ledger_pipeline_tests.trading.loopback import Reach
@@ -283,7 +284,7 @@ def order(
     payload: dict[str, Any] = {"session": session, "attempt": 1, "type": "limit" if limit else "market"}
     payload |= {"notional": notional} if notional else {}
     payload |= {"limit_price": limit} if limit else {}
-    return Event(
+    return event_of(
         kind="ORDER_INTENDED", occurred_at=NOW, strategy=strategy, symbol=symbol, side=side,
         quantity=D(quantity) if quantity else None, payload=payload,
         order_id=order_id or client_order_id("test", strategy, date.fromisoformat(session), symbol, side),
@@ -291,7 +292,7 @@ def order(
 
 
 def after(intent: Event, kind: str, **values: Any) -> Event:
-    return Event(
+    return event_of(
         kind=kind, occurred_at=NOW, order_id=intent.order_id, strategy=intent.strategy, symbol=intent.symbol,
         side=intent.side, **values,
     )  # fmt: skip

@@ -89,13 +89,13 @@ def test_a_row_that_the_book_cannot_take_in_halts_and_says_what_to_do(tmp_path, 
     post(broker, word, fields)
     broker.advance(1)
     fact, opened = collect(book, broker)
-    assert (fact.kind, opened.payload["kind"]) == ("UNRECOGNIZED", "activity_unrecognized")
-    assert what in opened.payload["broker"] and "book override" in opened.payload["what_to_do"]
+    assert (fact.kind, opened.payload.break_kind) == ("UNRECOGNIZED", "activity_unrecognized")
+    assert what in opened.payload.broker and "book override" in opened.payload.what_to_do
     assert book.state.position("VTI") == D(10), "never zero, never guessed"
     result = reconcile(book, broker)
     assert not result.clean and collect(book, broker) == ()
     advice = {item.break_id: item.what_to_do for item in result.breaks}
-    assert advice[opened.payload["break_id"]] == opened.payload["what_to_do"]
+    assert advice[opened.payload.break_id] == opened.payload.what_to_do
 
     # What the sentence says leads out of it.
     who = {"by": "Ada", "reason": "the broker's notice"}
@@ -104,7 +104,7 @@ def test_a_row_that_the_book_cannot_take_in_halts_and_says_what_to_do(tmp_path, 
             override(book, break_id=f"position:{symbol}", position=(symbol, "core", D(change)), **who)
         else:
             override(book, break_id="cash", cash=D(change), **who)
-    override(book, break_id=opened.payload["break_id"], **who)
+    override(book, break_id=opened.payload.break_id, **who)
     assert reconcile(book, broker).clean
     assert book.state.position("VTI") == broker.holdings["VTI"]
 

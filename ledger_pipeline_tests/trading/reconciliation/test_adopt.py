@@ -27,7 +27,7 @@ def test_cash_and_positions_are_adopted_and_reconcile_at_once(tmp_path):
     broker = account_with_a_past()
     book = opened_book(tmp_path, broker)
     events = adopt(book, broker, by=" Ann ", reason="moving in")
-    assert {event.kind for event in events} == {"OPENED"} and events[0].payload["by"] == "Ann"
+    assert {event.kind for event in events} == {"OPENED"} and events[0].payload.by == "Ann"
     assert book.state.cash == broker.cash
     assert book.state.positions == {("UNATTRIBUTED", "VTI"): D(5), ("UNATTRIBUTED", "BND"): D(10)}
     assert collect(book, broker) == ()

@@ -108,7 +108,7 @@ def test_a_dividend_is_shared_by_holding_to_the_cent():
         ("core", D("2.5"), D("6.67")),
         ("tilt", D("1.25"), D("3.33")),
     ]
-    assert {part.payload["activity_id"] for part in parts} == {"row-1"}
+    assert {part.payload.activity_id for part in parts} == {"row-1"}
 
 
 def test_a_dividend_on_what_was_sold_since_belongs_to_no_strategy():
@@ -123,7 +123,7 @@ def test_a_split_changes_positions_and_quarantines_the_symbol(added, side, share
     holdings = {("core", "VTI"): D("2.5"), ("tilt", "VTI"): D("1.25")}
     *parts, opened = activity_events(cash_row("SPLIT", symbol="VTI", quantity=D(added)), holdings, AT)
     assert [(part.side, part.quantity) for part in parts] == [(side, D(share)) for share in shares]
-    assert (opened.kind, opened.payload["break_id"], opened.payload["scope"]) == (
+    assert (opened.kind, opened.payload.break_id, opened.payload.scope) == (
         "BREAK_OPENED",
         "split:VTI",
         "symbol:VTI",
@@ -144,7 +144,7 @@ def test_a_split_changes_positions_and_quarantines_the_symbol(added, side, share
 def test_what_has_no_plain_meaning_changes_nothing_and_opens_a_break(row, kind, scope):
     fact, opened = activity_events(row, {}, AT)
     assert fact.kind == "UNRECOGNIZED" and fact.cash_delta is None and fact.quantity is None
-    assert (opened.payload["kind"], opened.payload["scope"]) == (kind, scope)
+    assert (opened.payload.break_kind, opened.payload.scope) == (kind, scope)
 
 
 def test_a_date_that_lies_ahead_dates_no_event_ahead():
@@ -311,8 +311,8 @@ def test_a_foreign_fill_is_recorded_and_is_a_break(tmp_path):
     broker.foreign_order("VTI", "BUY", D(1))
     broker.advance(1)
     fact, opened = collect(book, broker)
-    assert fact.kind == "UNRECOGNIZED" and fact.payload["client_order_id"] == "by-hand-1"
-    assert opened.payload["kind"] == "foreign" and opened.payload["scope"] == "account"
+    assert fact.kind == "UNRECOGNIZED" and fact.payload.client_order_id == "by-hand-1"
+    assert opened.payload.break_kind == "foreign" and opened.payload.scope == "account"
     assert book.state.positions == {} and collect(book, broker) == ()
 
 
@@ -379,9 +379,9 @@ def test_two_owners_share_both_rows_of_a_split(tmp_path):
     assert [(part.strategy, part.side, part.quantity) for part in parts] == [
         ("core", "SELL", D(60)), ("tilt", "SELL", D(40)), ("core", "BUY", D(30)), ("tilt", "BUY", D(20)),
     ]  # fmt: skip
-    assert {part.payload["activity_id"] for part in parts} == {"row-1", "row-2"}
-    assert len({part.occurred_at for part in parts}) == 1 and opened.payload["break_id"] == "split:VTI"
-    assert "from 100 to 50" in opened.payload["book"]
+    assert {part.payload.activity_id for part in parts} == {"row-1", "row-2"}
+    assert len({part.occurred_at for part in parts}) == 1 and opened.payload.break_id == "split:VTI"
+    assert "from 100 to 50" in opened.payload.book
 
 
 def test_a_second_split_while_the_first_rests_opens_no_second_break(tmp_path):
@@ -401,7 +401,7 @@ def test_a_row_restated_under_its_old_id_is_seen(tmp_path):
     assert kinds(collect(book, broker)) == ["DIVIDEND"]
     broker.cash_rows[:] = [(broker.now, replace(row, status="canceled"))]
     fact, opened = collect(book, broker)
-    assert fact.payload["status"] == "canceled" and opened.payload["kind"] == "activity_restated"
+    assert fact.payload.status == "canceled" and opened.payload.break_kind == "activity_restated"
     assert collect(book, broker) == ()
 
 

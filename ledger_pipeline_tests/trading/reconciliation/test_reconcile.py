@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ledger_pipeline.book.events import Event
 from ledger_pipeline.core.errors import BrokerError, IntegrityError
 from ledger_pipeline.trading.reconciliation.compare import Cash
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.override import override
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report
+from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.account_book import adopted_book, intend, noted, opened_book, send, sent
 from ledger_pipeline_tests.trading.fake import FakeBroker, Fault, Step, tampered
 
@@ -93,7 +93,7 @@ def test_an_unknown_submit_that_cannot_be_looked_up_stays_and_halts_the_account(
     with pytest.raises(BrokerError):
         reconcile(book, broker)
     assert book.state.orders[order_id].status == "UNKNOWN"
-    assert book.state.breaks["unreadable"].payload["scope"] == "account"
+    assert book.state.breaks["unreadable"].payload.scope == "account"
     result = reconcile(book, broker)
     assert result.clean and result.closed == ("unreadable",) and book.state.orders[order_id].status == "FILLED"
 
@@ -414,7 +414,7 @@ def test_an_account_that_keeps_moving_is_unstable(tmp_path):
     broker.gate = lambda operation, when: broker.deposit(D(1)) if (operation, when) == ("account", "before") else None
     result = reconcile(book, broker)
     assert breaks_of(result) == ["unstable"] and not result.clean and result.digest == ""
-    assert book.state.last_reconciled.payload["clean"] is False
+    assert book.state.last_reconciled.payload.clean is False
     broker.gate = None
     assert reconcile(book, broker).closed == ("unstable",)
 
@@ -461,12 +461,12 @@ def test_a_book_that_another_writes_meanwhile_is_read_again(tmp_path):
     def gate(operation, when):
         calls.append(operation)
         if len(calls) == 5:
-            other.append([Event(kind="NO_ACTION", occurred_at=broker.now)])
+            other.append([event_of(kind="NO_ACTION", occurred_at=broker.now)])
 
     broker.gate = gate
     assert reconcile(book, broker).clean
     broker.gate = lambda operation, when: (
-        other.append([Event(kind="NO_ACTION", occurred_at=broker.now)]) if operation == "positions" else None
+        other.append([event_of(kind="NO_ACTION", occurred_at=broker.now)]) if operation == "positions" else None
     )
     assert breaks_of(reconcile(book, broker)) == ["unstable"]
 
@@ -519,9 +519,9 @@ def test_a_reconciliation_is_one_event_with_its_evidence(tmp_path):
     second = reconcile(book, broker)
     assert book.state.seq == seq + 1
     event = book.state.last_reconciled
-    assert event.payload["digest"] == first.digest == second.digest and event.payload["clean"] is True
+    assert event.payload.digest == first.digest == second.digest and event.payload.clean is True
     assert event.occurred_at == second.checked_at
-    assert event.payload["compared"] == [["cash", "10000", "10000", "0"], ["VTI", "5", "5", "0"]]
+    assert event.payload.compared == [["cash", "10000", "10000", "0"], ["VTI", "5", "5", "0"]]
 
 
 def test_the_report_says_who_says_what_and_what_to_do(tmp_path):
