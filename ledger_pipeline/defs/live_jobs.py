@@ -184,7 +184,7 @@ def _attempts(instance: dg.DagsterInstance, name: str, session: str, now: dateti
     is waited for.
     """
     runs = instance.get_runs(dg.RunsFilter(tags={"deployment": name, "session": session}), limit=ATTEMPTS + 1)
-    runs = [run for run in runs if ASKED_AT in run.tags]
+    runs = [_freed(instance, run, now) for run in runs if ASKED_AT in run.tags]
     if any(not run.is_finished for run in runs):
         return len(runs) + 1, f"{session}: attempt {len(runs)} is under way"
     if len(runs) >= ATTEMPTS:
@@ -196,6 +196,15 @@ def _attempts(instance: dg.DagsterInstance, name: str, session: str, now: dateti
             runs
         ) + 1, f"{session}: attempt {len(runs)} was made at {last:%H:%M}, the next is at {again:%H:%M} UTC"
     return len(runs) + 1, ""
+
+
+def _freed(instance: dg.DagsterInstance, run: dg.DagsterRun, now: datetime) -> dg.DagsterRun:
+    """The run, failed when the process that made it ended before it was handed on: nothing else would ever begin it."""
+    age = now - datetime.fromisoformat(run.tags[ASKED_AT])
+    if run.status != dg.DagsterRunStatus.NOT_STARTED or age < PAUSE:
+        return run
+    instance.report_run_failed(run, "The process that made this run ended before it was begun.")
+    return instance.get_run_by_id(run.run_id) or run
 
 
 trade_policies = _trading_schedule("trade_policies", trade_policy, "policy")

@@ -289,6 +289,17 @@ def test_an_attempt_under_way_is_waited_for(records, traded, served) -> None:
     assert "attempt 1 is under way" in asked(records, traded, "2026-01-06 10:40")
 
 
+def test_a_run_that_was_made_and_never_begun_holds_nothing_up(records, traded, served) -> None:
+    """What makes a run may be killed before it hands the run on; no monitoring looks at such a run."""
+    served.admin.to("2026-01-06T14:40:00Z")
+    tags = asked(records, traded, "2026-01-06 09:40")
+    records.add_run(dg.DagsterRun("trade_policy", run_id="1" * 32, status=dg.DagsterRunStatus.NOT_STARTED, tags=tags))
+    assert "attempt 1 is under way" in asked(records, traded, "2026-01-06 09:40")  # it may be handed on just now
+    served.admin.to("2026-01-06T14:45:00Z")
+    assert asked(records, traded, "2026-01-06 09:45")["attempt"] == "2"
+    assert records.get_run_by_id("1" * 32).status == dg.DagsterRunStatus.FAILURE
+
+
 def test_a_decision_that_was_interrupted_is_finished(records, traded, served, monkeypatch) -> None:
     """The first order is sent, the second one only intended when the process ends."""
     served.admin.to("2026-01-06T14:40:00Z")

@@ -101,8 +101,9 @@ def missed_sessions(project: Project, book: Book, session: date, told: Iterable[
         ]
         since = late(project, made, book, session)
         for kind, day in [*days, *([("LATE", since)] if since is not None and since >= first else [])]:
-            text = f"{kind} {name}: {_UNDONE[kind].format(day)}: {last_word(book, name)}"
-            if text not in told:
+            what = f"{kind} {name}: {_UNDONE[kind].format(day)}"
+            if not any(text.startswith(what) for text in told):  # whatever was decided since
+                text = f"{what}: {last_word(book, name)}"
                 found.append(Alert(kind, book.name, text, 0, f"{day}T00:00:00.000000Z", name))
     return found
 

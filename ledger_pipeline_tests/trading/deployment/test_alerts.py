@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -76,6 +76,8 @@ def test_a_session_that_was_missed_is_told_once(tmp_path, fresh) -> None:
     assert [alert.text.split(":")[1] for alert in found] == [
         f" it was to buy in 2026-01-0{day} and did not until its period ended" for day in (5, 6, 7)
     ]
+    assert missed_sessions(fresh, book, date(2026, 1, 8), [alert.text for alert in found]) == []
+    book.append([event_of(kind="NO_ACTION", occurred_at=first + timedelta(days=3), strategy="core", correlation_id="core.2026-01-08")])  # fmt: skip
     assert missed_sessions(fresh, book, date(2026, 1, 8), [alert.text for alert in found]) == []
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ledger_pipeline.core.errors import BrokerError, InputError, IntegrityError, RefusedError
+from ledger_pipeline.core.times import parse_time
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN
 from ledger_pipeline.trading.orders.legs import Leg
@@ -50,7 +51,7 @@ def test_two_buys_of_cash_become_two_filled_orders(tmp_path: Path) -> None:
     assert kinds(day, "VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
     first = next(event for event in day.events("ORDER_INTENDED"))
     assert first.reasons == ("DCA",) and first.correlation_id == "core.2026-01-05"
-    assert first.payload.deadline == "2026-01-05T20:58:00.000000Z"
+    assert first.payload.deadline == parse_time("2026-01-05T20:58:00.000000Z")
     assert day.broker.cash == D("9000.00") and checked(day) == []
     assert any(line.endswith("FILLED") for line in told)
 

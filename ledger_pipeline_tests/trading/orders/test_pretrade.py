@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.times import parse_time
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
 from ledger_pipeline.trading.orders.pretrade import Limits
@@ -118,7 +119,7 @@ def test_an_account_that_the_broker_blocks(tmp_path: Path) -> None:
 def test_an_early_close_is_the_deadline(tmp_path: Path) -> None:
     day = Day(FakeBroker(start=START.replace(month=11, day=27, hour=17, minute=0)), tmp_path).begin()
     day.execute(TWO)
-    assert day.events("ORDER_INTENDED")[0].payload.deadline == "2026-11-27T17:58:00.000000Z"
+    assert day.events("ORDER_INTENDED")[0].payload.deadline == parse_time("2026-11-27T17:58:00.000000Z")
     assert checked(day) == []
 
 
@@ -196,7 +197,7 @@ def test_guards_block_before_the_submit_and_say_why(tmp_path: Path) -> None:
 
     done = day.execute(TWO, guards=[guard])
     assert posts(day) == [("BUY", "VXUS", True)] and codes(day) == [("VTI", ("MAX_ORDER",))]
-    assert day.events("BLOCKED")[0].payload.why == ["MAX_ORDER: it is too large"]
+    assert day.events("BLOCKED")[0].payload.why == ("MAX_ORDER: it is too large",)
     assert done.status == BLOCKED and seen[0] == ("VTI", "INTENDED", D(10_000))
 
 

@@ -311,7 +311,7 @@ def test_a_foreign_fill_is_recorded_and_is_a_break(tmp_path):
     broker.foreign_order("VTI", "BUY", D(1))
     broker.advance(1)
     fact, opened = collect(book, broker)
-    assert fact.kind == "UNRECOGNIZED" and fact.payload.client_order_id == "by-hand-1"
+    assert fact.kind == "UNRECOGNIZED" and fact.payload.extra["client_order_id"] == "by-hand-1"
     assert opened.payload.break_kind == "foreign" and opened.payload.scope == "account"
     assert book.state.positions == {} and collect(book, broker) == ()
 
@@ -401,7 +401,7 @@ def test_a_row_restated_under_its_old_id_is_seen(tmp_path):
     assert kinds(collect(book, broker)) == ["DIVIDEND"]
     broker.cash_rows[:] = [(broker.now, replace(row, status="canceled"))]
     fact, opened = collect(book, broker)
-    assert fact.payload.status == "canceled" and opened.payload.break_kind == "activity_restated"
+    assert fact.payload.extra["status"] == "canceled" and opened.payload.break_kind == "activity_restated"
     assert collect(book, broker) == ()
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal as D
 import pytest
 
 from ledger_pipeline.core.errors import InputError, NotFoundError
+from ledger_pipeline.core.events import payload_to_json
 from ledger_pipeline.trading.orders.halts import covers, reconciliation_reasons
 from ledger_pipeline.trading.reconciliation.override import override
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
@@ -40,7 +41,7 @@ def test_an_override_adjusts_closes_its_break_and_waits_for_a_clean_reconciliati
         book, break_id="position:VTI", position=("VTI", "UNATTRIBUTED", D(-1)), now=broker.now, **ANN
     )
     assert (adjusted.kind, adjusted.side, adjusted.quantity) == ("OVERRIDDEN", "SELL", D(1))
-    assert adjusted.payload == {**ANN, "break_id": "position:VTI"}
+    assert payload_to_json(adjusted.payload) == {**ANN, "break_id": "position:VTI"}
     assert closed.kind == "BREAK_CLOSED" and book.state.breaks == {}
     assert book.state.position("VTI") == D(4)
     assert blocked(book, broker), "an override is not a reconciliation"

@@ -521,7 +521,7 @@ def test_a_reconciliation_is_one_event_with_its_evidence(tmp_path):
     event = book.state.last_reconciled
     assert event.payload.digest == first.digest == second.digest and event.payload.clean is True
     assert event.occurred_at == second.checked_at
-    assert event.payload.compared == [["cash", "10000", "10000", "0"], ["VTI", "5", "5", "0"]]
+    assert event.payload.compared == (("cash", "10000", "10000", "0"), ("VTI", "5", "5", "0"))
 
 
 def test_the_report_says_who_says_what_and_what_to_do(tmp_path):
