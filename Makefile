@@ -27,7 +27,7 @@ demo: .venv/installed
 	$(BIN)/ledger-pipeline demo
 
 test: .venv/tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
 campaign: .venv/tests
 	$(BIN)/python -m pytest -q -m campaign

@@ -11,6 +11,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from ledger_pipeline.trading.deployment.decision import document_of
 from ledger_pipeline_tests.e2e import parity
 
 SHARED = ("DEPOSITED", "DECIDED", "FILLED", "DIVIDEND", "SPLIT")
@@ -43,11 +44,9 @@ def live_rows(both: parity.Parity, name: str) -> list[tuple]:
     for event in both.live(name):
         if event.kind not in SHARED:
             continue
-        told = event.payload.decision
-        memory = json.loads(told["memory"]) if "memory" in told else None
-        session = (
-            event.payload.decision["evidence"]["pulse"] if event.kind == "DECIDED" else f"{event.occurred_at:%Y-%m-%d}"
-        )
+        decision = document_of(event) or {}
+        memory = json.loads(decision["memory"]) if "memory" in decision else None
+        session = decision["evidence"]["pulse"] if event.kind == "DECIDED" else f"{event.occurred_at:%Y-%m-%d}"
         price = None if event.price is None or event.kind == "DIVIDEND" else f"{event.price:.6f}"
         shares = quantity(event.quantity)
         reasons = ",".join(event.reasons) if event.kind == "FILLED" else ""
