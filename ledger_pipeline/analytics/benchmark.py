@@ -48,20 +48,20 @@ def benchmark_metrics(
     if bankrupt_at(equity) is not None:
         wealth = wealth.dropna()
     common = wealth.index.intersection(levels.index)
-    found: dict[str, float | None] = dict.fromkeys(BENCHMARK_FORMULAS)
+    values: dict[str, float | None] = dict.fromkeys(BENCHMARK_FORMULAS)
     if len(common) >= 2:
-        found["benchmark_return"] = float(levels[common[-1]] / levels[common[0]] - 1.0)
+        values["benchmark_return"] = float(levels[common[-1]] / levels[common[0]] - 1.0)
     ours = wealth.loc[common].to_numpy()
     if len(common) < 3 or np.isnan(ours).any():
-        return found
+        return values
     rate = period_rates(risk_free, periods_per_year, common[:-1])
     theirs = levels.loc[common].to_numpy()
     r, b = ours[1:] / ours[:-1] - 1.0, theirs[1:] / theirs[:-1] - 1.0
-    found["beta"] = beta(r, b)
-    found["alpha"] = alpha(r, b, periods_per_year, rate)
-    found["tracking_error"] = tracking_error(r, b, periods_per_year)
-    found["information_ratio"] = information_ratio(r, b, periods_per_year)
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in found.items()}
+    values["beta"] = beta(r, b)
+    values["alpha"] = alpha(r, b, periods_per_year, rate)
+    values["tracking_error"] = tracking_error(r, b, periods_per_year)
+    values["information_ratio"] = information_ratio(r, b, periods_per_year)
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
 
 
 def beta(r: np.ndarray, b: np.ndarray) -> float | None:

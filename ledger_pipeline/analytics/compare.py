@@ -105,7 +105,9 @@ def compare_stored(provenances: Sequence[Mapping[str, Any]], metrics: Sequence[d
     InputError as `compare`.
     """
     named = zip(labels(provenances), provenances, metrics, strict=True)
-    return Comparison(tuple(ComparedRun(label, _told(told), row, pd.DataFrame()) for label, told, row in named))
+    return Comparison(
+        tuple(ComparedRun(label, _told(provenance), row, pd.DataFrame()) for label, provenance, row in named)
+    )
 
 
 def labels(provenances: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -92,7 +92,7 @@ def metrics(
     deepest = span.depth if span else None
     growth = cagr(r, years)
     pnl = settled_pnl(trades)
-    found = {
+    values = {
         "total_return": float(wealth_index(equity).dropna().iloc[-1] - 1.0) if len(r) else None,
         "cagr": growth,
         "volatility": volatility(r, periods_per_year),
@@ -116,7 +116,7 @@ def metrics(
         "final_equity": _last(equity["equity"]),
         "money_weighted_return": money_weighted_return(equity),
     }
-    return {name: _plain(found[name]) for name in FORMULAS}
+    return {name: _plain(values[name]) for name in FORMULAS}
 
 
 def elapsed_years(first: pd.Timestamp, last: pd.Timestamp) -> float:

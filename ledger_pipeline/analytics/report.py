@@ -111,12 +111,12 @@ def _metric_rows(runs: list[ComparedRun]) -> list[dict[str, Any]]:
 
 def _notes(runs: list[ComparedRun]) -> list[dict[str, Any]]:
     """What the reader must know before the numbers: why some are undefined, and what the run itself reported."""
-    found = []
+    notes = []
     for run in runs:
         reason = undefined_reason(run.equity)
         texts = [*([reason] if reason else []), *run.notes]
-        found += [{"label": run.label, "text": text} for text in texts]
-    return found
+        notes += [{"label": run.label, "text": text} for text in texts]
+    return notes
 
 
 def _drawdown_row(run: ComparedRun) -> dict[str, Any]:

@@ -97,9 +97,9 @@ def layout(data: Path) -> Layout:
 def _read_shard(path: Path, changed: int) -> Shard | None:
     """A shard by its manifest; None when it has been taken away meanwhile."""
     try:
-        told = json.loads((path / "manifest.json").read_bytes())
-        runs = {str(run_id): int(when) for run_id, when in told["runs"].items()}
-        return Shard(runs, int(told["size"]), int(told["generation"]), changed)
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        runs = {str(run_id): int(when) for run_id, when in manifest["runs"].items()}
+        return Shard(runs, int(manifest["size"]), int(manifest["generation"]), changed)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if not path.exists():
             return None
@@ -117,18 +117,18 @@ def _directories(root: Path) -> dict[str, int]:
         return {}
 
 
-def select(connection: Any, found: Layout, view: str) -> str | None:
+def select(connection: Any, layout: Layout, view: str) -> str | None:
     """The SELECT of one view over all runs; None while there is nothing to read."""
     parts = []
-    used = found.in_use()
+    used = layout.in_use()
     if used:
-        files = literals([f"{found.data}/shards/{name}/{view}.parquet" for name in used])
+        files = literals([f"{layout.data}/shards/{name}/{view}.parquet" for name in used])
         stale = ", ".join(f"({literal(name)}, {literal(run)})" for name, runs in used.items() for run in runs)
         parts.append(
             f"SELECT * EXCLUDE (filename) FROM read_parquet({files}, filename=true, union_by_name=true)"
             + (f" WHERE ({_FOLDER}, run_id) NOT IN ({stale})" if stale else "")
         )
-    loose = over_files(connection, found.data / "runs", view, found.loose if used else None)
+    loose = over_files(connection, layout.data / "runs", view, layout.loose if used else None)
     return " UNION ALL BY NAME ".join([*parts, *([loose] if loose else [])]) or None
 
 

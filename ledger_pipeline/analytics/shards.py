@@ -47,23 +47,23 @@ def compact(data: Path, *, runs: int = RUNS, size: int = SIZE, grace: float = GR
     Raises IntegrityError when a result cannot be read, StorageError when a shard cannot be written; what there was is
     unchanged then.
     """
-    found, now = layout(data), time.time_ns()
+    before, now = layout(data), time.time_ns()
     ready = [
         run_id
-        for run_id in found.loose
-        if found.stored[run_id] < now - SETTLED * 1e9
+        for run_id in before.loose
+        if before.stored[run_id] < now - SETTLED * 1e9
         and all((data / "runs" / run_id / name).exists() for name in RUN_FILES.values())
     ]
-    used = found.in_use()
+    used = before.in_use()
     written = 0
     if ready:
-        small = {name for name, stale in used.items() if _is_small(found.shards[name], len(stale), runs, size)}
-        again = [run_id for run_id, name in found.sharded.items() if name in small]
+        small = {name for name, stale in used.items() if _is_small(before.shards[name], len(stale), runs, size)}
+        again = [run_id for run_id, name in before.sharded.items() if name in small]
         groups = list(_groups(data / "runs", sorted([*ready, *again]), runs, size))
         for written, group in enumerate(groups, 1):
-            _write(found, group)
+            _write(before, group)
             progress.report(written, len(groups), "shards")
-    gone = [name for name in set(found.shards) - set(used) if found.shards[name].changed < now - grace * 1e9]
+    gone = [name for name in set(before.shards) - set(used) if before.shards[name].changed < now - grace * 1e9]
     for name in gone:
         _remove(data / "shards" / name)
     after = layout(data)
@@ -89,22 +89,22 @@ def _groups(directory: Path, ids: Sequence[str], runs: int, size: int) -> Iterat
         yield group
 
 
-def _write(found: Layout, group: dict[str, int]) -> None:
+def _write(layout: Layout, group: dict[str, int]) -> None:
     """Write the shard of these runs."""
     import duckdb
 
-    changed = {run_id: str(found.stored[run_id]) for run_id in group}  # too many digits for a number of JSON
-    final = found.data / "shards" / hash_json(changed)[:20]
+    changed = {run_id: str(layout.stored[run_id]) for run_id in group}  # too many digits for a number of JSON
+    final = layout.data / "shards" / hash_json(changed)[:20]
     temporary = final.parent / f".{final.name}.{secrets.token_hex(6)}.tmp"
     try:
         temporary.mkdir(parents=True)
         with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             for view in RUN_FILES:
-                _copy(connection, found.data / "runs", view, list(group), temporary / f"{view}.parquet")
-        generation = 1 + max((shard.generation for shard in found.shards.values()), default=0)
-        told = {"generation": generation, "size": sum(group.values()), "runs": changed}
-        write_json(UPath(temporary / "manifest.json"), told)
+                _copy(connection, layout.data / "runs", view, list(group), temporary / f"{view}.parquet")
+        generation = 1 + max((shard.generation for shard in layout.shards.values()), default=0)
+        manifest = {"generation": generation, "size": sum(group.values()), "runs": changed}
+        write_json(UPath(temporary / "manifest.json"), manifest)
         publish_directory(temporary, final)
     except duckdb.IOException as error:
         raise StorageError(f"could not write {final}: {str(error).splitlines()[0]}; nothing was changed.") from error

@@ -53,9 +53,9 @@ def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
 
 
 def _views(connection: Any, data: Path, snapshots: Path) -> None:
-    found = layout(data)
-    for view in RUN_FILES if found.stored else ():
-        text = select(connection, found, view)
+    files = layout(data)
+    for view in RUN_FILES if files.stored else ():
+        text = select(connection, files, view)
         if text and view == "runs":
             _names(connection, data)
             newest = (
@@ -73,7 +73,7 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
             )
         if text:
             connection.execute(f"CREATE VIEW {view} AS {text}")
-    if found.stored:
+    if files.stored:
         connection.execute(_FILLS)
     for name in _SNAPSHOT_FILES:
         if any(snapshots.glob(f"{NAMED}/{name}.parquet")):
@@ -111,8 +111,13 @@ def _names(connection: Any, data: Path) -> None:
     connection.execute("CREATE TABLE kept.names (run_id VARCHAR, label VARCHAR, tags VARCHAR[], archived BOOLEAN)")
     for path in sorted((data / "labels").glob("*.json")):
         try:
-            told = json.loads(path.read_bytes())
-            row = [path.stem, told.get("label"), [str(tag) for tag in told.get("tags", [])], bool(told.get("archived"))]
+            provenance = json.loads(path.read_bytes())
+            row = [
+                path.stem,
+                provenance.get("label"),
+                [str(tag) for tag in provenance.get("tags", [])],
+                bool(provenance.get("archived")),
+            ]
         except (ValueError, AttributeError, TypeError):
             raise IntegrityError(f"{path} is not readable; delete it to go on without it.") from None
         connection.execute("INSERT INTO kept.names VALUES (?, ?, ?, ?)", row)
@@ -161,14 +166,14 @@ def _unreadable(error: Exception, data: Path, snapshots: Path) -> IntegrityError
 
     if isinstance(error, (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)):
         return None
-    told = str(error).splitlines()[0].rstrip(".")
+    reason = str(error).splitlines()[0].rstrip(".")
     for folder, advice in (
         (data / "shards", f"delete {data / 'shards'}, the runs in it have files of their own"),
         (data / "runs", "run again what that file belongs to"),
         (snapshots, "restore the snapshot from where it was sealed"),
     ):
-        if f"{folder}/" in told:
-            return IntegrityError(f"the results cannot be read: {told}; {advice}.")
+        if f"{folder}/" in reason:
+            return IntegrityError(f"the results cannot be read: {reason}; {advice}.")
     return None
 
 

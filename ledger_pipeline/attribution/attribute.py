@@ -238,14 +238,14 @@ class _Fold:
         if not rows:
             return {}
         moments = self.table.column("occurred_at").cast(pa.int64()).to_pylist()
-        found: dict[tuple[Any, ...], list[int]] = {}
+        rows_of: dict[tuple[Any, ...], list[int]] = {}
         for row in rows:
-            found.setdefault((kinds[row], groups[row], moments[row]), []).append(row)
-        return {together[0]: together for together in found.values()}
+            rows_of.setdefault((kinds[row], groups[row], moments[row]), []).append(row)
+        return {together[0]: together for together in rows_of.values()}
 
-    def _shared(self, row: int, change: int, net: int, fees: int, wanted: list[tuple[int, int, str | None]]) -> None:
+    def _shared(self, row: int, change: int, net: int, fees: int, owners: list[tuple[int, int, str | None]]) -> None:
         """Give each owner its part of an entry, with its share of the money and the fees."""
-        for owner, part, reason in wanted:
+        for owner, part, reason in owners:
             if not part:
                 continue
             paid, charged = share(net, part, change), share(fees, part, change)

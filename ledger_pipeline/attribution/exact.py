@@ -36,10 +36,10 @@ def whole(value: Decimal, digits: int) -> int:
 
 def units(quantity: Decimal) -> int:
     """A quantity in 1e-9 shares; InputError when it is finer than that."""
-    found = whole(quantity, QUANTITY_DIGITS)
-    if _EXACT.scaleb(Decimal(found), -QUANTITY_DIGITS) != quantity:
+    number = whole(quantity, QUANTITY_DIGITS)
+    if _EXACT.scaleb(Decimal(number), -QUANTITY_DIGITS) != quantity:
         raise InputError(f"the quantity {quantity} has more than {QUANTITY_DIGITS} decimals.")
-    return found
+    return number
 
 
 def money(amount: Decimal) -> int:
@@ -55,8 +55,8 @@ def worth(quantity: int, price: int) -> int:
 
 def decimal(value: int, digits: int) -> Decimal:
     """A whole number of 10**-digits as a Decimal without zeros at its end: 300, 0.5."""
-    found = _EXACT.scaleb(Decimal(value), -digits).normalize(_EXACT)
-    return found if exponent(found) <= 0 else found.quantize(Decimal(1), context=_EXACT)
+    number = _EXACT.scaleb(Decimal(value), -digits).normalize(_EXACT)
+    return number if exponent(number) <= 0 else number.quantize(Decimal(1), context=_EXACT)
 
 
 def as_quantity(value: int) -> Decimal:

@@ -76,10 +76,10 @@ def _xlsx(table: pa.Table) -> bytes:
         clean = _NOT_IN_SHEETS.sub("\ufffd", value)
         if not clean.startswith(("=", "+", "-", "@", "\t", "\r")):
             return clean
-        made = WriteOnlyCell(sheet, clean)
-        made.data_type = "s"
-        made.quotePrefix = True
-        return made
+        filled = WriteOnlyCell(sheet, clean)
+        filled.data_type = "s"
+        filled.quotePrefix = True
+        return filled
 
     sheet.append(table.column_names)
     for batch in table.to_batches(max_chunksize=10_000):

@@ -165,15 +165,15 @@ class Lots:
 
     def _take_chosen(self, owner: int, row: int, change: int, net: int) -> tuple[int, int]:
         """Close the lots that were chosen for this entry; what is not chosen goes by FIFO."""
-        for opened_by, wanted in self._chosen[row]:
-            found = [lot for lot in self.open_lots(owner) if lot.row == opened_by]
-            if not found or (found[0].left > 0) == (change > 0) or not 0 < wanted <= abs(found[0].left):
+        for opened_by, quantity in self._chosen[row]:
+            lots = [lot for lot in self.open_lots(owner) if lot.row == opened_by]
+            if not lots or (lots[0].left > 0) == (change > 0) or not 0 < quantity <= abs(lots[0].left):
                 raise InputError("a lot that was chosen for a sale is not open then, or is too small for it.")
-            if wanted > abs(change):
+            if quantity > abs(change):
                 raise InputError("more was chosen of the lots for a sale than it sold.")
-            part = wanted if change > 0 else -wanted
+            part = quantity if change > 0 else -quantity
             paid = share(net, part, change)
-            self._take(found[0], row, part, paid)
+            self._take(lots[0], row, part, paid)
             change, net = change - part, net - paid
         return change, net
 

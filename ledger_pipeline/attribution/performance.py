@@ -111,9 +111,9 @@ def performance(
     sums: dict[tuple[str | None, str | None], _Sums] = {}
 
     def of(strategy: str, symbol: str) -> _Sums:
-        found = sums.setdefault(key(strategy, symbol), _Sums())
-        found.symbols.add(symbol)
-        return found
+        row = sums.setdefault(key(strategy, symbol), _Sums())
+        row.symbols.add(symbol)
+        return row
 
     _add_parts(attribution.parts, of)
     _add_matches(attribution, of)
@@ -163,18 +163,18 @@ def _add_parts(parts: pa.Table, of: Callable[[str, str], _Sums]) -> None:
     for kind, strategy, symbol, change, net, fees in _rows(
         parts, "kind", "strategy", "symbol", "quantity", "net", "fees"
     ):
-        found = of(strategy, symbol)
+        row = of(strategy, symbol)
         if kind not in TRADE_KINDS:
             continue
-        found.fees += fees
+        row.fees += fees
         if change > 0:
-            found.buys += 1
-            found.bought += change
-            found.buy_value -= net + fees
+            row.buys += 1
+            row.bought += change
+            row.buy_value -= net + fees
         else:
-            found.sells += 1
-            found.sold -= change
-            found.sell_value += net + fees
+            row.sells += 1
+            row.sold -= change
+            row.sell_value += net + fees
 
 
 def _add_matches(attribution: Attribution, of: Callable[[str, str], _Sums]) -> None:
@@ -182,17 +182,17 @@ def _add_matches(attribution: Attribution, of: Callable[[str, str], _Sums]) -> N
     for strategy, symbol, trip, term, quantity, realised, opened, closed in _rows(
         attribution.matches, "strategy", "symbol", "trip", "term", "quantity", "realised", "opened_at", "closed_at"
     ):
-        found = of(strategy, symbol)
+        row = of(strategy, symbol)
         earned[trip] = earned.get(trip, 0) + realised
-        found.realised += realised
-        found.long_term += realised if term == LONG_TERM else 0
-        found.closed += quantity
-        found.waited += quantity * (closed - opened)
+        row.realised += realised
+        row.long_term += realised if term == LONG_TERM else 0
+        row.closed += quantity
+        row.waited += quantity * (closed - opened)
     for trip, strategy, symbol, closed in _rows(attribution.trips, "trip", "strategy", "symbol", "closed_at"):
         if closed is not None:
-            found = of(strategy, symbol)
-            found.trips += 1
-            found.wins += earned.get(trip, 0) > 0
+            row = of(strategy, symbol)
+            row.trips += 1
+            row.wins += earned.get(trip, 0) > 0
 
 
 def _add_open(lots: pa.Table, of: Callable[[str, str], _Sums], marks: Mapping[str, int]) -> None:
@@ -201,14 +201,14 @@ def _add_open(lots: pa.Table, of: Callable[[str, str], _Sums], marks: Mapping[st
     ):
         if not quantity:
             continue
-        found, sign = of(strategy, symbol), 1 if side == "LONG" else -1
-        found.lots += 1
-        found.held += sign * quantity
-        found.cost += sign * cost
+        row, sign = of(strategy, symbol), 1 if side == "LONG" else -1
+        row.lots += 1
+        row.held += sign * quantity
+        row.cost += sign * cost
         if symbol not in marks:
-            found.value = None
-        elif found.value is not None:
-            found.value += sign * worth(quantity, marks[symbol])
+            row.value = None
+        elif row.value is not None:
+            row.value += sign * worth(quantity, marks[symbol])
 
 
 def _summary(strategy: str | None, symbol: str | None, sums: _Sums) -> Performance:

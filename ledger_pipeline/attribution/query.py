@@ -51,7 +51,7 @@ def query_trades(
     owners: tuple[str | None, ...] | None = _several(strategy)
     if owners is not None and UNATTRIBUTED in owners:
         owners = (*owners, None)
-    for name, wanted in (
+    for name, names in (
         ("kind", _known("kind", kinds, KINDS)),
         ("strategy", owners),
         ("symbol", _several(symbol)),
@@ -59,8 +59,8 @@ def query_trades(
         ("side", _known("side", side, SIDES)),
         ("account", _several(account)),
     ):
-        if wanted is not None:
-            entries = entries.filter(pc.is_in(entries.column(name).cast(pa.string()), pa.array(wanted, pa.string())))
+        if names is not None:
+            entries = entries.filter(pc.is_in(entries.column(name).cast(pa.string()), pa.array(names, pa.string())))
     moments = entries.column("occurred_at")
     if start is not None:
         entries = entries.filter(pc.greater_equal(moments, _moment("start", start)))
@@ -80,18 +80,18 @@ def _ordered(entries: pa.Table, order_by: str, ascending: bool) -> pa.Table:
     return entries.take(pc.sort_indices(pa.table(columns), [(name, direction) for name in names]))
 
 
-def _several(wanted: Wanted) -> tuple[str, ...] | None:
-    if wanted is None:
+def _several(given: Wanted) -> tuple[str, ...] | None:
+    if given is None:
         return None
-    return (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _known(what: str, wanted: Wanted, known: Sequence[str]) -> tuple[str, ...] | None:
-    found = _several(wanted)
-    for value in found or ():
+def _known(what: str, given: Wanted, known: Sequence[str]) -> tuple[str, ...] | None:
+    names = _several(given)
+    for value in names or ():
         if value not in known:
             raise InputError(f"{value!r} is no {what}; choose from {', '.join(known)}.")
-    return found
+    return names
 
 
 def _moment(name: str, value: datetime) -> pa.Scalar:

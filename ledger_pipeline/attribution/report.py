@@ -130,7 +130,7 @@ def differences(
     is missing there counts as none held.
     """
     entries, parts, lots, matches = attribution.entries, attribution.parts, attribution.lots, attribution.matches
-    found: list[Difference] = []
+    rows: list[Difference] = []
     quantity: Counter[Any] = Counter()
     paid: Counter[Any] = Counter()
     moves, kinds = changes(entries), entries.column("kind").to_pylist()
@@ -140,13 +140,13 @@ def differences(
             quantity[owners[row]] += moves[row][0]
         if kinds[row] not in ("DIVIDEND", "SPLIT"):
             paid[owners[row]] += moves[row][1]
-    _compare(found, "shares in parts and entries", _sums(parts, "quantity"), quantity)
-    _compare(found, "amounts paid in parts and entries", _sums(parts, "net"), paid)
+    _compare(rows, "shares in parts and entries", _sums(parts, "quantity"), quantity)
+    _compare(rows, "amounts paid in parts and entries", _sums(parts, "net"), paid)
     by_owner = _sums(parts, "quantity", owner=True)
-    _compare(found, "shares in lots and parts", _sums(lots, _signed(lots), owner=True), by_owner)
+    _compare(rows, "shares in lots and parts", _sums(lots, _signed(lots), owner=True), by_owner)
     earned = _sums(matches, "realised", owner=True)
     earned.subtract(_sums(lots, _signed(lots, "open_cost"), owner=True))
-    _compare(found, "gains and amounts paid", earned, _sums(parts, "net", owner=True), money=True)
+    _compare(rows, "gains and amounts paid", earned, _sums(parts, "net", owner=True), money=True)
     if positions is not None:
         accounts = {name for name, _ in owners} | ({account} if account else set())
         if account is None and len(accounts) > 1:
@@ -154,19 +154,19 @@ def differences(
         name = account or next(iter(accounts), "")
         held = Counter({key: value for key, value in quantity.items() if key[0] == name})
         theirs = Counter({(name, symbol): units(value) for symbol, value in positions.items()})
-        _compare(found, "shares in entries and at the broker", held, theirs)
-    return tuple(found)
+        _compare(rows, "shares in entries and at the broker", held, theirs)
+    return tuple(rows)
 
 
 def _compare(
-    found: list[Difference], what: str, here: Counter[Any], there: Counter[Any], money: bool | None = None
+    rows: list[Difference], what: str, here: Counter[Any], there: Counter[Any], money: bool | None = None
 ) -> None:
     shown = as_money if money or "paid" in what else as_quantity
     for key in sorted({*here, *there}):
         if here[key] != there[key]:
             account, symbol, *owner = key
             strategy = owner[0] if owner else None
-            found.append(Difference(what, account, symbol, strategy, shown(here[key]), shown(there[key])))
+            rows.append(Difference(what, account, symbol, strategy, shown(here[key]), shown(there[key])))
 
 
 def _sums(table: pa.Table, values: str | list[int], *, owner: bool = False) -> Counter[Any]:
@@ -203,7 +203,7 @@ def _only(attribution: Attribution, symbol: str, account: str | None) -> Attribu
 
 
 def _open_lots(lots: pa.Table) -> dict[str, tuple[OpenLot, ...]]:
-    found: dict[str, list[OpenLot]] = {}
+    groups: dict[str, list[OpenLot]] = {}
     quantities, costs = _signed(lots), _signed(lots, "open_cost")
     for row, quantity, cost, income in zip(
         lots.to_pylist(), quantities, costs, integers(lots.column("income")), strict=True
@@ -218,8 +218,8 @@ def _open_lots(lots: pa.Table) -> dict[str, tuple[OpenLot, ...]]:
                 income=as_money(income),
                 opened_at=row["opened_at"],
             )
-            found.setdefault(row["strategy"], []).append(lot)
-    return {name: tuple(of) for name, of in sorted(found.items())}
+            groups.setdefault(row["strategy"], []).append(lot)
+    return {name: tuple(of) for name, of in sorted(groups.items())}
 
 
 def _json(value: Any) -> Any:

@@ -41,24 +41,24 @@ def of(table: pa.Table, fold: _Fold) -> tuple[pa.Table, pa.Table, pa.Table, pa.T
     return shown.lots(), shown.matches(), shown.parts(), shown.trips(), shown.income()
 
 
-def where(table: pa.Table, name: str, wanted: Sequence[str]) -> pa.Table:
+def where(table: pa.Table, name: str, names: Sequence[str]) -> pa.Table:
     """The rows whose `name` is one of `wanted`."""
-    return table.filter(pc.is_in(table.column(name).cast(pa.string()), pa.array(list(wanted), pa.string())))
+    return table.filter(pc.is_in(table.column(name).cast(pa.string()), pa.array(list(names), pa.string())))
 
 
 def digest(tables: Sequence[pa.Table]) -> str:
     """SHA-256 (hex) over the columns of tables, as text: the same for the same rows, however they are stored."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for table in tables:
-        found.update(canonical_json({"columns": table.column_names, "rows": table.num_rows}) + b"\n")
+        sha.update(canonical_json({"columns": table.column_names, "rows": table.num_rows}) + b"\n")
         for values in table.columns:
             text = values.cast(pa.int64()) if values.type == _TIME else values
             whole = pa.chunked_array(text.cast(pa.string()).fill_null("\0").chunks, pa.string()).combine_chunks()
             whole = pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
             lengths = pc.binary_length(whole).to_numpy(zero_copy_only=False)
-            found.update(np.ascontiguousarray(lengths, "<i4").data)
-            found.update("".join(whole.to_pylist()).encode())
-    return found.hexdigest()
+            sha.update(np.ascontiguousarray(lengths, "<i4").data)
+            sha.update("".join(whole.to_pylist()).encode())
+    return sha.hexdigest()
 
 
 def long_term(opened: np.ndarray, closed: np.ndarray) -> np.ndarray:
@@ -175,9 +175,9 @@ class _Shown:
         return self._table.column(name).take(pa.array(rows, mask=rows < 0))
 
     def _time(self, rows: Sequence[int] | np.ndarray) -> pa.Array:
-        found = np.array(rows, np.int64)
-        micros = self._micros[found] if len(found) else found  # of row -1 it is the last, which is masked
-        return pa.array(micros, mask=found < 0).cast(_TIME)
+        moments = np.array(rows, np.int64)
+        micros = self._micros[moments] if len(moments) else moments  # of row -1 it is the last, which is masked
+        return pa.array(micros, mask=moments < 0).cast(_TIME)
 
 
 def _unzipped(rows: list[Any], width: int) -> list[Sequence[Any]]:

@@ -37,9 +37,9 @@ def attribution_at(
     return attribute(trade_entries(events, account=book.state.account_id), untagged=untagged, lots=lots)
 
 
-def symbols_of(made: Attribution) -> list[str]:
+def symbols_of(attribution: Attribution) -> list[str]:
     """The symbols that there are entries of, sorted."""
-    return sorted({name for name in made.entries.column("symbol").to_pylist() if name})
+    return sorted({name for name in attribution.entries.column("symbol").to_pylist() if name})
 
 
 def table_rows(table: pa.Table) -> list[dict[str, Any]]:
@@ -58,10 +58,10 @@ def performance_rows(summaries: Sequence[Performance]) -> list[dict[str, Any]]:
     return rows
 
 
-def holdings_series(made: Attribution) -> tuple[list[str], dict[str, list[float]]]:
+def holdings_series(attribution: Attribution) -> tuple[list[str], dict[str, list[float]]]:
     """(symbols, shares by strategy) of what is open."""
     held: dict[tuple[str, str], float] = {}
-    for row in made.lots.select(["strategy", "symbol", "side", "open_quantity"]).to_pylist():
+    for row in attribution.lots.select(["strategy", "symbol", "side", "open_quantity"]).to_pylist():
         if row["open_quantity"]:
             key = row["strategy"], row["symbol"]
             sign = 1 if row["side"] == "LONG" else -1
@@ -80,8 +80,8 @@ def earned_series(rows: Sequence[dict[str, Any]]) -> tuple[list[str], dict[str, 
 def kept_prices(path: str | Path) -> dict[str, Decimal]:
     """Prices by symbol in a kept `broker_account.json`; none when it is not there or cannot be read."""
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {row["symbol"]: Decimal(row["price"]) for row in told["holdings"] if row["price"] is not None}
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {row["symbol"]: Decimal(row["price"]) for row in document["holdings"] if row["price"] is not None}
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
         return {}
 

@@ -120,12 +120,12 @@ class Book(Operations):
                 raise RefusedError(f"book {self.name!r} was opened to be read; open it for writing to append.")
             for attempt in range(_ATTEMPTS):
                 self._read_on()
-                wanted = tuple(decide(self.state))
-                if not wanted:
+                drafts = tuple(decide(self.state))
+                if not drafts:
                     return ()
                 binding = self._binding()
                 try:
-                    commit = self._log.append(self._checked(binding or wanted))
+                    commit = self._log.append(self._checked(binding or drafts))
                 except LostRace:
                     time.sleep(random.uniform(0, min(_LONGEST_WAIT, 0.001 * attempt)))
                     continue
@@ -174,10 +174,10 @@ class Book(Operations):
                     if event != next(held, None):
                         raise IntegrityError(self._untrue(f"event {event.seq}"))
 
-            found = self._log.verify(compare)
+            verification = self._log.verify(compare)
             if state != self.state:
                 raise IntegrityError(self._untrue("the state"))
-            return found
+            return verification
 
     def checkpoint(self) -> str:
         """Store a checkpoint at the head and return its place; StorageError when that is not possible."""
@@ -195,12 +195,12 @@ class Book(Operations):
         with self._lock:
             if self.read_only:
                 raise RefusedError(f"book {self.name!r} was opened to be read; open it for writing to seal.")
-            made = self._log.seal(most)
+            segments = self._log.seal(most)
             self._read_on()
-            if made:
+            if segments:
                 self._columns, self._recent = [self._exact()], []
                 checkpoints.write(self._log, self.state.to_json(), self._columns[0], SEGMENTS)
-            return sum(segment.after.seq - segment.before.seq for segment in made)
+            return sum(segment.after.seq - segment.before.seq for segment in segments)
 
     def export(self, path: Location, format: str, day: date | str | None = None) -> int:
         """Write the events of one day (UTC, by occurred_at) or all to a file and return how many there are.
@@ -244,12 +244,12 @@ class Book(Operations):
             self._columns.append(table.table_of(self._recent))
             self._recent = []
 
-    def _checked(self, wanted: Sequence[Event]) -> list[Event]:
+    def _checked(self, drafts: Sequence[Event]) -> list[Event]:
         """The events with book, seq and event_id, each checked against the state that those before it lead to."""
         first = self.head.events + 1
         given = [
             replace(event, book=self.name, seq=seq, event_id=f"{self.name}-{seq}")
-            for seq, event in enumerate(wanted, first)
+            for seq, event in enumerate(drafts, first)
         ]
         state = self.state if len(given) == 1 else self.state.trial()
         for event in given:

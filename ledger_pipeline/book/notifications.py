@@ -89,8 +89,8 @@ class Subscription:
             self._busy, self.failed, before = True, None, self.seen
             count = 0
             try:
-                while told := self._tell(book):
-                    count += told
+                while calls := self._tell(book):
+                    count += calls
             finally:
                 self._busy = False
                 self._keep(before)

@@ -153,8 +153,12 @@ class Operations:
             filled = order.filled if filled_quantity is None else amount("filled_quantity", filled_quantity)
             merged = {**_terms_left(order, filled, details or {}), **(details or {})}
             intent = intent_draft(new_order_id, {**merged, "replaces": order_id}, now)
-            made = state.orders.get(new_order_id)
-            if made is not None and order.replaced_by == new_order_id and terms(made) == terms(intended(intent)):
+            successor = state.orders.get(new_order_id)
+            if (
+                successor is not None
+                and order.replaced_by == new_order_id
+                and terms(successor) == terms(intended(intent))
+            ):
                 return ()
             ending = OrderReplaced(filled_quantity=filled, reason=reason or None, replaced_by=new_order_id)
             closing = closing_draft(ending, order, now)
@@ -199,10 +203,10 @@ class Operations:
 
     def _paid(self, fill_id: str) -> Decimal | None:
         """What a fill did to cash, to the cent as it was recorded."""
-        found = (
+        amounts = (
             event.cash_delta for event in self.events(kinds=("FILLED", "FILL_CORRECTED")) if event.fill_id == fill_id
         )
-        return next(found, None)
+        return next(amounts, None)
 
     def get_order(self, order_id: str) -> Order:
         """The order; NotFoundError when the book has none of that id."""
@@ -241,9 +245,9 @@ class Operations:
 
         exit_data: order_ids of the exits not yet in it, notes, and whatever else is to be kept with the close.
         """
-        told = dict(exit_data or {})
-        names, notes = _names(told.pop("order_ids", ())), told.pop("notes", None)
-        kept = json_safe(told)
+        details = dict(exit_data or {})
+        names, notes = _names(details.pop("order_ids", ())), details.pop("notes", None)
+        kept = json_safe(details)
         event = trade_draft(trade_id, CLOSED_BY, self._log.clock(), order_ids=names, notes=notes, exit=kept)
 
         def decide(state: BookState) -> Sequence[Event]:

@@ -205,11 +205,11 @@ class Orders(Mapping[str, Order]):
 
     def unsettled(self) -> list[Order]:
         """The orders that are not settled, in the order of their intents."""
-        found = dict(self.live)
+        orders = dict(self.live)
         if self.beneath is not None:
             below = self.beneath.unsettled()
-            found = {order.order_id: order for order in below if order.order_id not in self.rows} | found
-        return sorted(found.values(), key=lambda order: (order.intended_seq, order.order_id))
+            orders = {order.order_id: order for order in below if order.order_id not in self.rows} | orders
+        return sorted(orders.values(), key=lambda order: (order.intended_seq, order.order_id))
 
     def lines(self) -> tuple[list[str], list[str]]:
         """The lines of the orders that are not settled, and of those that are, each by order_id."""

@@ -62,7 +62,7 @@ price_option = click.option(
 )
 
 
-def _prices(project: Project, made: Attribution, where: Where, given: tuple[str, ...]) -> dict[str, Decimal]:
+def _prices(project: Project, attribution: Attribution, where: Where, given: tuple[str, ...]) -> dict[str, Decimal]:
     """Prices given as SYMBOL=PRICE, and the broker's last trades of the other symbols; those that cannot be had are
     told on stderr.
     """
@@ -70,25 +70,25 @@ def _prices(project: Project, made: Attribution, where: Where, given: tuple[str,
 
     from ledger_pipeline.attribution.views import symbols_of
 
-    found = {}
+    prices = {}
     for text in given:
         symbol, _, price = text.partition("=")
         try:
-            found[symbol] = Decimal(price)
+            prices[symbol] = Decimal(price)
         except InvalidOperation:
             raise InputError(f"--price {text!r} is no price; write it as VTI=251.30.") from None
-    asked, why = [symbol for symbol in symbols_of(made) if symbol not in found], "the broker has none"
+    asked, why = [symbol for symbol in symbols_of(attribution) if symbol not in prices], "the broker has none"
     if not asked:
-        return found
+        return prices
     try:
         with where.desk(project) as desk:
-            found |= {symbol: trade.price for symbol, trade in desk.broker.latest_trades(asked).items()}
+            prices |= {symbol: trade.price for symbol, trade in desk.broker.latest_trades(asked).items()}
     except LedgerPipelineError as error:
         why = str(error)
-    without = ", ".join(symbol for symbol in asked if symbol not in found)
+    without = ", ".join(symbol for symbol in asked if symbol not in prices)
     if without:
         click.echo(f"note: no last price of {without} ({why}), so nothing unrealised is shown; see --price", err=True)
-    return found
+    return prices
 
 
 @click.group(cls=ErrorHandlingGroup, invoke_without_command=True)
@@ -160,8 +160,8 @@ def _performance(
     from ledger_pipeline.attribution.performance import performance as summaries
     from ledger_pipeline.attribution.views import performance_rows
 
-    made = how.made(project, where.book)
-    rows = performance_rows(summaries(made, _prices(project, made, where, prices), by=by))
+    attribution = how.made(project, where.book)
+    rows = performance_rows(summaries(attribution, _prices(project, attribution, where, prices), by=by))
 
     def render() -> None:
         columns = [name for name in _SHOWN if any(row.get(name) is not None for row in rows)]
@@ -169,8 +169,10 @@ def _performance(
             table(columns, [[row.get(name) for name in columns] for row in rows])
         else:
             click.echo("no trades yet")
-        if made.breaks.num_rows:
-            click.echo(f"{made.breaks.num_rows} parts of sales belong to nobody: see `attribution lots`, --untagged")
+        if attribution.breaks.num_rows:
+            click.echo(
+                f"{attribution.breaks.num_rows} parts of sales belong to nobody: see `attribution lots`, --untagged"
+            )
 
     emit(rows, as_json, render)
 
@@ -211,12 +213,12 @@ def trades(
     from ledger_pipeline.attribution.views import table_rows
     from ledger_pipeline.trading.desk import read_book
 
-    found = query_trades(
+    rows = query_trades(
         trade_entries(read_book(project, book)), strategy=strategy or None, symbol=symbol or None, side=side,
         start=_moment("--start", start), end=_moment("--end", end), order_by=order_by, ascending=not descending,
         limit=limit, offset=offset,
     )  # fmt: skip
-    _show(table_rows(found), as_json, _ENTRY, "no trades")
+    _show(table_rows(rows), as_json, _ENTRY, "no trades")
 
 
 _ENTRY = (
@@ -287,20 +289,20 @@ def report(
     from ledger_pipeline.attribution.report import attribution_report
     from ledger_pipeline.attribution.views import performance_rows
 
-    made = how.made(project, where.book)
-    found = attribution_report(made, symbol, price=_prices(project, made, where, prices).get(symbol))
+    of_book = how.made(project, where.book)
+    summary = attribution_report(of_book, symbol, price=_prices(project, of_book, where, prices).get(symbol))
 
     def render() -> None:
         click.echo(
-            f"{symbol} at {found.price if found.price is not None else 'no price'}: {found.quantity} shares held"
+            f"{symbol} at {summary.price if summary.price is not None else 'no price'}: {summary.quantity} shares held"
         )
-        _table(performance_rows(found.strategies), _SHOWN)
-        for strategy, open_lots in found.open_lots.items():
+        _table(performance_rows(summary.strategies), _SHOWN)
+        for strategy, open_lots in summary.open_lots.items():
             for lot in open_lots:
                 click.echo(f"  {strategy}: {lot.quantity} at {lot.average_cost:.4f} since {lot.opened_at:%Y-%m-%d}")
-        click.echo("adds up to the entries" if found.agrees else "DOES NOT ADD UP")
+        click.echo("adds up to the entries" if summary.agrees else "DOES NOT ADD UP")
 
-    emit(found.to_json(), as_json, render)
+    emit(summary.to_json(), as_json, render)
 
 
 @attribution.command()
@@ -320,16 +322,16 @@ def check(
     """
     from ledger_pipeline.attribution.report import differences
 
-    made = how.made(project, where.book)
+    of_book = how.made(project, where.book)
     positions, account = None, None
     if how.session is None:
         with where.desk(project) as desk:
             positions = {item.symbol: item.quantity for item in desk.broker.positions()}
             account = desk.book.state.account_id
-    found = [str(item) for item in differences(made, positions, account=account)]
+    lines = [str(item) for item in differences(of_book, positions, account=account)]
     sound = "everything adds up" + ("" if positions is None else ", the broker's positions too")
-    emit({"differences": found}, as_json, lambda: click.echo("\n".join(found) or sound))
-    if found:
+    emit({"differences": lines}, as_json, lambda: click.echo("\n".join(lines) or sound))
+    if lines:
         raise SystemExit(IntegrityError.exit_code)
 
 
@@ -360,8 +362,8 @@ def export(
     """
     from ledger_pipeline.attribution.export import export as write
 
-    made = how.made(project, book)
-    count = write(getattr(made, which), path, path.rpartition(".")[2].lower())
+    of_book = how.made(project, book)
+    count = write(getattr(of_book, which), path, path.rpartition(".")[2].lower())
     emit({"path": path, "rows": count}, as_json, lambda: click.echo(f"{count:,} rows in {path}"))
 
 
@@ -369,10 +371,10 @@ def _moment(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(f"{option} is {text!r}; write a time such as 2026-01-05T14:30:00Z.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool, columns: tuple[str, ...], none: str) -> None:

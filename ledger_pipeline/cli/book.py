@@ -33,8 +33,8 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
 
     with where.desk(project) as desk:
         adopt_account(desk.book, desk.broker, by=by, reason=reason)
-        told = book_row(desk.book)
-    emit(told, as_json, lambda: _show(told))
+        row = book_row(desk.book)
+    emit(row, as_json, lambda: _show(row))
 
 
 @book.command()
@@ -48,15 +48,15 @@ def show(project: Project, book: str | None, count: int, as_json: bool) -> None:
     from ledger_pipeline.trading.views import book_row, event_row
 
     opened = read_book(project, book)
-    told = book_row(opened)
+    summary = book_row(opened)
     events = [event_row(event) for event in opened.events(after=max(opened.state.seq - count, 0))]
 
     def render() -> None:
-        _show(told)
+        _show(summary)
         if events:
             table(list(events[0]), [list(row.values()) for row in events], "last events")
 
-    emit(told | {"last_events": events}, as_json, render)
+    emit(summary | {"last_events": events}, as_json, render)
 
 
 @book.command()
@@ -74,10 +74,12 @@ def verify(project: Project, book: str | None, as_json: bool) -> None:
     from ledger_pipeline.trading.desk import read_book
 
     opened = read_book(project, book)
-    found = asdict(opened.verify())
-    found = {name: str(value) if name.endswith("_at") else value for name, value in found.items() if name != "head"}
-    found |= {"head": opened.head.hash}
-    emit(found, as_json, lambda: _lines(found))
+    verification = asdict(opened.verify())
+    verification = {
+        name: str(value) if name.endswith("_at") else value for name, value in verification.items() if name != "head"
+    }
+    verification |= {"head": opened.head.hash}
+    emit(verification, as_json, lambda: _lines(verification))
 
 
 @book.command()
@@ -261,21 +263,21 @@ def _amount(option: str, text: str | None) -> Any:
         raise InputError(f"{option} is {text!r}; it must be a decimal number such as -1.25.") from None
 
 
-def _lines(told: dict[str, Any]) -> None:
-    for name, value in told.items():
+def _lines(row: dict[str, Any]) -> None:
+    for name, value in row.items():
         click.echo(f"{name:<18}{'-' if value is None else value}")
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any]) -> None:
     shown = ("book", "place", "environment", "account_id", "events", "commits", "head", "cash", "open_orders")
-    _lines({name: told[name] for name in shown})
-    last = told["last_reconciled"]
+    _lines({name: summary[name] for name in shown})
+    last = summary["last_reconciled"]
     click.echo(
         f"{'reconciled':<18}" + (f"{last['at']} {'clean' if last['clean'] else 'NOT CLEAN'}" if last else "never")
     )
-    for name in told["breaks"]:
+    for name in summary["breaks"]:
         click.echo(f"{'break':<18}{name}")
-    for scope, why in told["halts"].items():
+    for scope, why in summary["halts"].items():
         click.echo(f"{'halted':<18}{scope} by {why.get('by')}: {why.get('reason')}")
-    if told["positions"]:
-        table(list(told["positions"][0]), [list(row.values()) for row in told["positions"]])
+    if summary["positions"]:
+        table(list(summary["positions"][0]), [list(row.values()) for row in summary["positions"]])

@@ -27,17 +27,17 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
 
     if name:
         check_id("report", name)
-    found = [measured_run(project, given, snapshot_id) for given in run_names]
+    runs = [measured_run(project, given, snapshot_id) for given in run_names]
     stored = run_store(project)
     provenances, metrics = [], []
-    for run_id, measured in found:
-        told = stored.provenance(run_id)
-        provenances.append(told | {"experiment": measured.of(told["experiment"])})
+    for run_id, measured in runs:
+        provenance = stored.provenance(run_id)
+        provenances.append(provenance | {"experiment": measured.of(provenance["experiment"])})
         kept = stored.metrics(run_id, measured)
         metrics.append(stored.open(run_id, project.snapshots, measured).metrics if kept is None else kept)
     comparison = compare_stored(provenances, metrics)
-    path = materialize(project, [f"{run_id}/{measured.key}" for run_id, measured in found], name)
-    told = {
+    path = materialize(project, [f"{run_id}/{measured.key}" for run_id, measured in runs], name)
+    provenance = {
         "report": str(path),
         "what_differs": comparison.sentence,
         "runs": [
@@ -55,7 +55,7 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
         table(["metric", *(row.label for row in comparison.runs)], rows)
         click.echo(f"report: {path}")
 
-    emit(told, as_json, render)
+    emit(provenance, as_json, render)
 
 
 @click.command()
@@ -72,13 +72,13 @@ def extract(project: Project, run_name: str, as_json: bool) -> None:
 
     stored = run_store(project)
     run_id = resolve(project, run_name)
-    told = stored.provenance(run_id)["experiment"]
-    source = extract_source(stored.source(run_id), told["strategy_hash"], trust=False)
+    experiment = stored.provenance(run_id)["experiment"]
+    source = extract_source(stored.source(run_id), experiment["strategy_hash"], trust=False)
     emit(
         {
             "run_id": run_id,
-            "strategy_hash": told["strategy_hash"],
-            "function": told["strategy_function"],
+            "strategy_hash": experiment["strategy_hash"],
+            "function": experiment["strategy_function"],
             "source": source,
         },
         as_json,
@@ -105,7 +105,7 @@ def replay(project: Project, run_names: tuple[str, ...], as_json: bool) -> None:
         replay_run(resolve(project, given), root=project.data, snapshots=project.snapshots, indicators=indicators)
         for given in run_names
     ]
-    told = [
+    rows = [
         {
             "run_id": o.run_id,
             "same": o.same,
@@ -122,6 +122,6 @@ def replay(project: Project, run_names: tuple[str, ...], as_json: bool) -> None:
                 f"{o.run_id[:10]}: {'the same, ' + o.stored_head if o.same else 'DIFFERS, ' + str(o.first_difference)}"
             )
 
-    emit(told, as_json, render)
+    emit(rows, as_json, render)
     if not all(o.same for o in outcomes):
         raise SystemExit(IntegrityError.exit_code)

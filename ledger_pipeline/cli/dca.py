@@ -121,11 +121,11 @@ def record(project: Project, decision: str, book: str | None, output: Path | Non
 
     Example: ledger-pipeline dca record core.2026-01-05 --output core.json
     """
-    told = json.dumps(_record(project, decision, book), indent=2, default=str)
+    text = json.dumps(_record(project, decision, book), indent=2, default=str)
     if output is None:
-        click.echo(told)
+        click.echo(text)
     else:
-        write_file(location(output), f"{told}\n".encode())
+        write_file(location(output), f"{text}\n".encode())
         emit({"path": str(output)}, as_json, lambda: click.echo(f"the record of {decision} is in {output}"))
 
 
@@ -157,17 +157,24 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
 
     if Path(decision).is_file():
         try:
-            told = load_json(read_regular(Path(decision), 10_000_000))
+            document = load_json(read_regular(Path(decision), 10_000_000))
         except ValueError as error:
             raise InputError(f"{decision} is no JSON file of a record: {error}.") from None
     else:
-        told = _record(project, decision, book)
-    found = decide_again(project, told)
-    shown = {"decision": found.decision, "recorded": found.recorded, "found": found.found, "same": found.same}
-    different = found.found if found.found != found.recorded else "its legs or plan do not follow from its inputs"
-    verdict = "the same" if found.same else f"DIFFERENT: {different}"
-    emit(shown, as_json, lambda: click.echo(f"{found.decision}: plan {found.recorded}, decided again: {verdict}"))
-    if not found.same:
+        document = _record(project, decision, book)
+    replayed = decide_again(project, document)
+    shown = {
+        "decision": replayed.decision,
+        "recorded": replayed.recorded,
+        "found": replayed.found,
+        "same": replayed.same,
+    }
+    different = (
+        replayed.found if replayed.found != replayed.recorded else "its legs or plan do not follow from its inputs"
+    )
+    verdict = "the same" if replayed.same else f"DIFFERENT: {different}"
+    emit(shown, as_json, lambda: click.echo(f"{replayed.decision}: plan {replayed.recorded}, decided again: {verdict}"))
+    if not replayed.same:
         raise SystemExit(IntegrityError.exit_code)
 
 

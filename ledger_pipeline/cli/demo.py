@@ -64,7 +64,7 @@ def demo(project: Project, as_json: bool) -> None:
     say("4/4 promoted runs -> a month of sessions through the local exchange -> live ledger -> attribution")
     with progress_bar(not as_json):
         traded = trade_month(project, dict(zip(names, ids, strict=True)), say)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "snapshot": sealed.manifest,
         "runs": [
             {"run_id": run_id, "provenance": store.provenance(run_id), "metrics": store.metrics(run_id)}
@@ -83,7 +83,7 @@ def demo(project: Project, as_json: bool) -> None:
         )
         click.echo(f"snapshot_hash {sealed.hash}")
         console().print()
-        table(COLUMNS, [run_row(row) for row in told["runs"]])
+        table(COLUMNS, [run_row(row) for row in summary["runs"]])
         console().print()
         click.echo(f"comparison report: {path}")
         console().print()
@@ -95,7 +95,7 @@ def demo(project: Project, as_json: bool) -> None:
         table(_EARNED, [[row[name] for name in _EARNED] for row in traded["attribution"]])
         console().print()
         click.echo(f"open the UI with:  {'make ui' if shutil.which('make') else 'ledger-pipeline ui'}")
-        click.echo(f"({told['seconds']} s)")
+        click.echo(f"({summary['seconds']} s)")
 
-    emit(told, as_json, render)
+    emit(summary, as_json, render)
     tell_warned(warned)

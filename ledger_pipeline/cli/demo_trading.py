@@ -79,11 +79,11 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                 clean &= bool(read_reconciliation(trading, desk, "reconciliation").checks["no_breaks"]["passed"])
                 if number < SESSIONS:
                     for deployment in deployments:
-                        made = plan_session(project, desk, deployment).decision
-                        if made.status == "PLANNED":
-                            work_session(project, desk, deployment, made, pace=Pace(poll=0.02))
-                        elif made.status == "BLOCKED":
-                            tell(f"{session} {deployment.name} blocked: {'; '.join(made.reasons)}")
+                        decision = plan_session(project, desk, deployment).decision
+                        if decision.status == "PLANNED":
+                            work_session(project, desk, deployment, decision, pace=Pace(poll=0.02))
+                        elif decision.status == "BLOCKED":
+                            tell(f"{session} {deployment.name} blocked: {'; '.join(decision.reasons)}")
                     read_reconciliation(trading, desk, "closing_reconciliation")
             if number == SESSIONS:
                 tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
@@ -126,8 +126,10 @@ def _promote(project: Project, name: str, run_id: str, capital: Decimal | None) 
     from ledger_pipeline.trading.deployment.deployment import write_deployment
     from ledger_pipeline.trading.deployment.promote import promote
 
-    made = promote(project, run_id, by="the demo", reason="a month of sessions", book=BOOK, name=name, capital=capital)
-    write_deployment(project, made)
+    deployment = promote(
+        project, run_id, by="the demo", reason="a month of sessions", book=BOOK, name=name, capital=capital
+    )
+    write_deployment(project, deployment)
 
 
 def _deploy_policy(project: Project) -> None:
@@ -157,8 +159,8 @@ def _exchange(project: Project) -> Iterator[tuple[str, str]]:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise BrokerError("the local exchange did not start; see the messages above.")
-        told = json.loads(line)
-        yield told["url"], told["admin"]
+        ready = json.loads(line)
+        yield ready["url"], ready["admin"]
     finally:
         if process.stdin:
             process.stdin.close()

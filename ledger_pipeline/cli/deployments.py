@@ -58,18 +58,21 @@ def promote(
     amount = _dollars(capital)
     given = {"every": every, "minutesAfterOpen": minutes_after_open}
     given = {key: value for key, value in given.items() if value is not None}
-    made = promoted(
+    deployment = promoted(
         project, resolve(project, run), by=by, reason=reason, book=book, mode=mode, name=name,
         capital=amount, schedule=Schedule.model_validate(given) if given else None,
     )  # fmt: skip
-    path = write_deployment(project, made)
-    told = describe(project, made.name) | {"path": str(path)}
+    path = write_deployment(project, deployment)
+    summary = describe(project, deployment.name) | {"path": str(path)}
 
     def render() -> None:
-        click.echo(f"{made.what} (run {made.pinned.run}, tier {made.pinned.tier}) is deployed as {made.name!r}: {path}")
-        click.echo(f"show what it would do:  ledger-pipeline deployment plan {made.name}")
+        click.echo(
+            f"{deployment.what} (run {deployment.pinned.run}, tier {deployment.pinned.tier}) is deployed as "
+            f"{deployment.name!r}: {path}"
+        )
+        click.echo(f"show what it would do:  ledger-pipeline deployment plan {deployment.name}")
 
-    emit(told, as_json, render)
+    emit(summary, as_json, render)
 
 
 def _told(row: dict[str, Any]) -> tuple[str, str]:
@@ -156,8 +159,8 @@ def add(
     from ledger_pipeline.trading.deployment.promote import deploy_policy
 
     path = deploy_policy(project, policy, name=name, book=book, mode=mode, capital=_dollars(capital))
-    told = describe(project, path.stem) | {"path": str(path)}
-    emit(told, as_json, lambda: click.echo(f"policy {policy} is deployed as {path.stem!r}: {path}"))
+    summary = describe(project, path.stem) | {"path": str(path)}
+    emit(summary, as_json, lambda: click.echo(f"policy {policy} is deployed as {path.stem!r}: {path}"))
 
 
 @deployment.command()
@@ -171,11 +174,11 @@ def show(project: Project, name: str, as_json: bool) -> None:
     """
     from ledger_pipeline.trading.deployment.deployment import describe
 
-    told = describe(project, name)
+    summary = describe(project, name)
     lines: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in summary.items():
         lines |= {f"{key}.{part}": item for part, item in value.items()} if isinstance(value, dict) else {key: value}
-    emit(told, as_json, lambda: table(["", ""], [list(line) for line in lines.items()]))
+    emit(summary, as_json, lambda: table(["", ""], [list(line) for line in lines.items()]))
 
 
 @deployment.command()

@@ -36,11 +36,11 @@ def serve(project: Project, as_json: bool, **values: Any) -> None:
     if snapshot is not None and not snapshot.exists() and (project.snapshots / snapshot).is_dir():
         values["snapshot"] = project.snapshots / snapshot
 
-    def announce(told: dict[str, Any]) -> None:
+    def announce(ready: dict[str, Any]) -> None:
         if as_json:
-            click.echo(json.dumps(told))
+            click.echo(json.dumps(ready))
         else:
-            click.echo(f"exchange at {told['url']} (stream {told['stream']}, admin {told['admin'] or 'off'})")
+            click.echo(f"exchange at {ready['url']} (stream {ready['stream']}, admin {ready['admin'] or 'off'})")
 
     serve_exchange(options_of(values), announce)
 
@@ -152,9 +152,9 @@ def fault(
         body: dict[str, Any] = {"do": do, "verb": verb, "path": path, "nth": nth, "times": times or None}
         body |= {"when": when} if when else {}
         _call(base, "POST", "/admin/faults", body | dict(_field(each) for each in fields))
-    found = _call(base, "GET", "/admin/faults")
+    faults = _call(base, "GET", "/admin/faults")
     columns = ["id", "do", "when", "verb", "path", "nth", "times", "seen", "fired"]
-    emit(found, as_json, lambda: table(columns, [[row[name] for name in columns] for row in found]))
+    emit(faults, as_json, lambda: table(columns, [[row[name] for name in columns] for row in faults]))
 
 
 def _field(text: str) -> tuple[str, Any]:
@@ -172,12 +172,12 @@ def _admin(project: Project, admin: str | None, state: Path | None) -> str:
         return admin.rstrip("/")
     file = (state or project.data / "exchange") / "exchange.json"
     try:
-        found = json.loads(file.read_text())["admin"]
+        address = json.loads(file.read_text())["admin"]
     except (OSError, ValueError, KeyError):
         raise NotFoundError(f"no exchange was started on {file.parent}: give --state or --admin.") from None
-    if found is None:
+    if address is None:
         raise NotFoundError("the exchange was started without --admin-port: start it again with one.")
-    return found
+    return address
 
 
 def _call(base: str, verb: str, path: str, body: Any = None) -> Any:

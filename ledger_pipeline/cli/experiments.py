@@ -23,7 +23,7 @@ def list_(project: Project, as_json: bool) -> None:
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     loaded, failed = Catalogue(project.strategies).experiments()
-    told: list[dict[str, Any]] = [
+    listing: list[dict[str, Any]] = [
         {
             "experiment": name,
             "strategy": item.spec.strategy,
@@ -41,9 +41,9 @@ def list_(project: Project, as_json: bool) -> None:
             row.get("hash", "")[:16],
             row.get("description", row.get("error")),
         ]
-        for row in told
+        for row in listing
     ]
-    emit(told, as_json, lambda: table(["experiment", "strategy", "tier", "hash", "description"], rows))
+    emit(listing, as_json, lambda: table(["experiment", "strategy", "tier", "hash", "description"], rows))
 
 
 @experiment.command()
@@ -61,7 +61,7 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
     from ledger_pipeline.strategy.experiment import used_params
 
     catalogue = Catalogue(project.strategies)
-    told: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     worst: LedgerPipelineError | None = None
     for name in names or catalogue.experiment_names():
         try:
@@ -74,13 +74,13 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
                         f"the strategy asks for params[{param!r}] (line {line} of its text), which the experiment does "
                         f"not give (it gives: {given})."
                     )
-            told.append({"experiment": name, "ok": True, "tier": item.tier, "reasons": reasons, "hash": item.hash})
+            rows.append({"experiment": name, "ok": True, "tier": item.tier, "reasons": reasons, "hash": item.hash})
         except LedgerPipelineError as error:
             worst = worst or error
-            told.append({"experiment": name, "ok": False, "error": str(error)})
+            rows.append({"experiment": name, "ok": False, "error": str(error)})
 
     def render() -> None:
-        for row in told:
+        for row in rows:
             if row["ok"]:
                 click.echo(f"{row['experiment']}: ok, tier {row['tier']}, {row['hash'][:16]}")
                 for reason in row["reasons"]:
@@ -88,6 +88,6 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
             else:
                 click.echo(f"{row['experiment']}: {row['error']}", err=True)
 
-    emit(told, as_json, render)
+    emit(rows, as_json, render)
     if worst is not None:
         raise SystemExit(worst.exit_code)

@@ -25,13 +25,13 @@ def indicators(project: Project, search: str | None, as_json: bool) -> None:
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     own = Catalogue(project.strategies).indicators()
-    told: list[dict[str, Any]] = []
+    listing: list[dict[str, Any]] = []
     for name, one in [*own.items(), *((name, builtin(name)) for name in names() if name not in own)]:
         if search and search.lower() not in f"{name} {one.description}".lower():
             continue
         needed = {key: 20 for key, value in one.defaults.items() if value is inspect.Parameter.empty}
         arguments = {key: None if key in needed else value for key, value in one.defaults.items()}
-        told.append(
+        listing.append(
             {
                 "indicator": name,
                 "arguments": arguments,
@@ -52,7 +52,7 @@ def indicators(project: Project, search: str | None, as_json: bool) -> None:
             row["library"],
             row["description"],
         ]
-        for row in told
+        for row in listing
     ]
     heads = ["indicator", "arguments", "inputs", "unit", "warm-up", "library", "what it is"]
-    emit(told, as_json, lambda: table(heads, rows))
+    emit(listing, as_json, lambda: table(heads, rows))

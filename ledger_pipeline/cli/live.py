@@ -35,8 +35,8 @@ def orders(context: click.Context, book: str | None, only_open: bool, as_json: b
     from ledger_pipeline.trading.views import order_row
 
     state = read_book(context.obj, book).state
-    found = state.unsettled_orders() if only_open else state.orders.values()
-    _show_rows([order_row(order) for order in found], as_json, "no orders")
+    selected = state.unsettled_orders() if only_open else state.orders.values()
+    _show_rows([order_row(order) for order in selected], as_json, "no orders")
 
 
 @orders.command()
@@ -72,11 +72,11 @@ def submit(
         raise InputError(f"{legs} is no JSON file of legs: {error}.") from None
     if not isinstance(given, list) or not given:
         raise InputError(f"{legs} holds no list of legs; write [{{...}}, ...] with at least one.")
-    found = [leg_from_json(row) for row in given]
+    parsed = [leg_from_json(row) for row in given]
     rows = json.loads(json.dumps(given, default=str))
     if not execute:
         with where.desk(project) as desk:
-            check_assets(found, desk.broker)
+            check_assets(parsed, desk.broker)
         _show_rows(rows, as_json, "")
         click.echo("nothing was sent; add --execute to send these orders.", err=True)
         return
@@ -176,9 +176,9 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
     from ledger_pipeline.trading.desk import book_url, read_book
     from ledger_pipeline.trading.orders.halts import halt as set_halt
 
-    found = read_book(project, book)
+    state_book = read_book(project, book)
     kind, _, name = scope.partition(":")
-    known = {*deployment_names(project), UNATTRIBUTED, *(order.strategy for order in found.state.orders.values())}
+    known = {*deployment_names(project), UNATTRIBUTED, *(order.strategy for order in state_book.state.orders.values())}
     if kind == "strategy" and name not in known:
         click.echo(f"note: nothing that trades is called {name!r}; it is halted all the same.", err=True)
     done = set_halt(open_book(book_url(project, book)), scope, by, reason)

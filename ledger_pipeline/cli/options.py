@@ -58,8 +58,8 @@ class Where:
         from ledger_pipeline.trading.deployment.deployment import book_id, books_of
         from ledger_pipeline.trading.desk import open_desk
 
-        made = books_of(project).get(book_id(project, self.book))
-        mode = made.mode if made else None
+        deployment = books_of(project).get(book_id(project, self.book))
+        mode = deployment.mode if deployment else None
         return open_desk(
             project, self.book, target=self.target or mode, exchange_url=self.exchange_url, deployment_mode=mode
         )

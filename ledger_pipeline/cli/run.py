@@ -82,21 +82,21 @@ def run(
             failure = error
     stored = run_store(project)
     identified = {name: identify(item, sealed, seed).run_id for name, item in items.items()}
-    made = {name: run_id for name, run_id in identified.items() if stored.exists(run_id)}
-    names, ids = list(made), list(made.values())
+    stored_ids = {name: run_id for name, run_id in identified.items() if stored.exists(run_id)}
+    names, ids = list(stored_ids), list(stored_ids.values())
     measured = {name: measured_by(items[name], _rate(risk_free)) for name in names}
-    told = [
+    rows = [
         run_document(stored, run_id, measured[name], stored.metrics(run_id, measured[name]))
         for name, run_id in zip(names, ids, strict=True)
     ]
 
     def render() -> None:
-        table(COLUMNS, [run_row(row) for row in told])
-        for row, name in zip(told, names, strict=True):
+        table(COLUMNS, [run_row(row) for row in rows])
+        for row, name in zip(rows, names, strict=True):
             for warning in stored.open(row["run_id"], project.snapshots, measured[name]).warnings:
                 click.echo(f"note: {name}: {warning}")
 
-    emit(told, as_json, render)
+    emit(rows, as_json, render)
     known = len(items) - len(missing)
     if known and not as_json:
         click.echo(f"note: {known} of {len(items)} stored already; --again makes runs again.", err=True)

@@ -111,22 +111,22 @@ def resolve(project: Project, given: str, snapshot_id: str | None = None) -> str
     if experiment not in catalogue.experiment_names():
         return stored.resolve(given)
     item = catalogue.experiment(experiment)
-    wanted = on or snapshot_id
-    found = {}
-    for name in [check_id("snapshot", wanted)] if wanted else snapshot_ids(project.snapshots):
+    snapshot = on or snapshot_id
+    matches = {}
+    for name in [check_id("snapshot", snapshot)] if snapshot else snapshot_ids(project.snapshots):
         sealed = read_manifest(location(project.snapshots) / name)["snapshot_hash"]
         if stored.exists(run_id := RunIdentity(sealed, item.hash, item.spec.seed).run_id):
-            found[name] = run_id
-    if not found:
-        where = f"--snapshot {wanted}" if wanted else "--snapshot ID"
+            matches[name] = run_id
+    if not matches:
+        where = f"--snapshot {snapshot}" if snapshot else "--snapshot ID"
         raise NotFoundError(
-            f"experiment {experiment!r} has not been run as it is now{f' on {wanted!r}' if wanted else ''}; "
+            f"experiment {experiment!r} has not been run as it is now{f' on {snapshot!r}' if snapshot else ''}; "
             f"`ledger-pipeline run {experiment} {where}` runs it."
         )
-    if len(found) > 1:
-        choices = ", ".join(f"{experiment}@{name}" for name in found)
-        raise InputError(f"experiment {experiment!r} has been run on {len(found)} snapshots; give one of {choices}.")
-    return next(iter(found.values()))
+    if len(matches) > 1:
+        choices = ", ".join(f"{experiment}@{name}" for name in matches)
+        raise InputError(f"experiment {experiment!r} has been run on {len(matches)} snapshots; give one of {choices}.")
+    return next(iter(matches.values()))
 
 
 @click.group(cls=ErrorHandlingGroup)
@@ -157,13 +157,13 @@ def list_(project: Project, archived: bool, as_json: bool) -> None:
 
 def _documents(project: Project, archived: bool) -> list[dict[str, Any]]:
     stored = run_store(project)
-    told = [
+    rows = [
         run_document(stored, run_id, measured, metrics) | {"names": stored.label(run_id)}
         for run_id in stored.ids()
         for measured, metrics in stored.evaluations(run_id)
     ]
     return sorted(
-        (row for row in told if archived or not row["names"].get("archived")),
+        (row for row in rows if archived or not row["names"].get("archived")),
         key=lambda row: row["provenance"]["created_at"],
     )
 
@@ -175,13 +175,13 @@ def _documents(project: Project, archived: bool) -> list[dict[str, Any]]:
 def show(project: Project, run_name: str, as_json: bool) -> None:
     """Show a run: where it came from and its metrics. Example: ledger-pipeline runs show buy_and_hold"""
     stored = run_store(project)
-    found = opened(project, run_name)
-    provenance = {key: value for key, value in found.provenance.items() if key != "strategy_text"}
-    told = {
+    run = opened(project, run_name)
+    provenance = {key: value for key, value in run.provenance.items() if key != "strategy_text"}
+    summary = {
         "provenance": provenance,
-        "metrics": found.metrics,
-        "warnings": found.warnings,
-        "names": stored.label(found.run_id),
+        "metrics": run.metrics,
+        "warnings": run.warnings,
+        "names": stored.label(run.run_id),
     }
 
     def render() -> None:
@@ -189,13 +189,11 @@ def show(project: Project, run_name: str, as_json: bool) -> None:
 
         table(["provenance", ""], [[name, text(value)] for name, value in flatten(provenance).items()])
         console().print()
-        table(
-            ["metric", ""], [[metric_title(name), format_metric(name, value)] for name, value in found.metrics.items()]
-        )
-        for warning in found.warnings:
+        table(["metric", ""], [[metric_title(name), format_metric(name, value)] for name, value in run.metrics.items()])
+        for warning in run.warnings:
             click.echo(f"note: {warning}")
 
-    emit(told, as_json, render)
+    emit(summary, as_json, render)
 
 
 @runs.command()

@@ -24,11 +24,11 @@ def plan(project: Project, name: str, kind: str, asked: Asked, note: str | None 
     from ledger_pipeline.defs.live_launch import plan_deployment
 
     check_kind(project, name, kind, asked.where)
-    told = plan_deployment(project, name, granularity=asked.granularity, **vars(asked.where))
-    _show(told, told, None, asked)
+    planned = plan_deployment(project, name, granularity=asked.granularity, **vars(asked.where))
+    _show(planned, planned, None, asked)
     if note and not asked.quiet:
         click.echo(note, err=True)
-    _end(told["status"])
+    _end(planned["status"])
 
 
 def check_kind(project: Project, name: str, kind: str, where: Where) -> None:
@@ -36,15 +36,15 @@ def check_kind(project: Project, name: str, kind: str, where: Where) -> None:
     from ledger_pipeline.trading.deployment.deployment import find_deployment, policy_of
     from ledger_pipeline.trading.desk import read_book
 
-    made = find_deployment(project, name, where.book)
-    if (made.policy is not None) != (kind == "policy"):
+    deployment = find_deployment(project, name, where.book)
+    if (deployment.policy is not None) != (kind == "policy"):
         other = "ledger-pipeline deployment run" if kind == "policy" else "ledger-pipeline dca run --policy"
-        raise InputError(f"{name!r} is {made.what}; use `{other} {name}`.")
-    if made.policy:
-        policy_of(project, made)  # says what is wrong with it
-    elif where.book and where.book != made.book:
-        raise InputError(f"deployment {name!r} trades book {made.book or 'local'}; --book cannot change that.")
-    read_book(project, made.book)  # one that nobody began would take what the account did before for breaks
+        raise InputError(f"{name!r} is {deployment.what}; use `{other} {name}`.")
+    if deployment.policy:
+        policy_of(project, deployment)  # says what is wrong with it
+    elif where.book and where.book != deployment.book:
+        raise InputError(f"deployment {name!r} trades book {deployment.book or 'local'}; --book cannot change that.")
+    read_book(project, deployment.book)  # one that nobody began would take what the account did before for breaks
 
 
 def trade(project: Project, name: str, kind: str, asked: Asked) -> None:
@@ -64,8 +64,8 @@ def trade(project: Project, name: str, kind: str, asked: Asked) -> None:
         **vars(asked.where),
     )  # fmt: skip
     decided, ran = done["decision"], done["run"]
-    told = decided if ran is None else ran | {"settled": decided["settled"], "failed_after": done["failed_after"]}
-    _show(told, decided, ran, asked)
+    summary = decided if ran is None else ran | {"settled": decided["settled"], "failed_after": done["failed_after"]}
+    _show(summary, decided, ran, asked)
     if done["failed_after"]:
         click.echo(f"error: the orders are as shown; what follows from them failed: {done['failed_after']}", err=True)
     if decided["settled"]:
@@ -75,9 +75,9 @@ def trade(project: Project, name: str, kind: str, asked: Asked) -> None:
         raise SystemExit(FAILED_AFTER)
 
 
-def _show(told: dict[str, Any], decided: dict[str, Any], ran: dict[str, Any] | None, asked: Asked) -> None:
+def _show(summary: dict[str, Any], decided: dict[str, Any], ran: dict[str, Any] | None, asked: Asked) -> None:
     if asked.as_json or not asked.quiet:
-        emit(told, asked.as_json, lambda: _render(decided, ran))
+        emit(summary, asked.as_json, lambda: _render(decided, ran))
 
 
 def _end(*statuses: str | None) -> None:

@@ -88,15 +88,15 @@ def import_(
         ),
     )
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    found = quality_report(sealed.bars, sealed.instruments, sealed.actions)
-    counted = summary(found)
+    quality = quality_report(sealed.bars, sealed.instruments, sealed.actions)
+    counted = summary(quality)
 
     def render() -> None:
         _render(sealed.manifest)
         if len(counted):
             table(list(counted.columns), counted.values.tolist(), "Data quality (nothing was changed)")
 
-    emit(sealed.manifest | {"quality": found.astype(str).to_dict("records")}, as_json, render)
+    emit(sealed.manifest | {"quality": quality.astype(str).to_dict("records")}, as_json, render)
 
 
 def _pairs(columns: str | None) -> dict[str, str]:

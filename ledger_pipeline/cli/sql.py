@@ -34,11 +34,11 @@ def sql(
     from ledger_pipeline.analytics.sql import query as ask
 
     if views or not query:
-        told = describe(project.data, project.snapshots)
+        descriptions = describe(project.data, project.snapshots)
         emit(
-            told,
+            descriptions,
             as_json,
-            lambda: table(["view", "columns"], [[name, ", ".join(columns)] for name, columns in told.items()]),
+            lambda: table(["view", "columns"], [[name, ", ".join(columns)] for name, columns in descriptions.items()]),
         )
         return
     frame = ask(query, project.data, project.snapshots, limit + 1, memory=memory, timeout=timeout)

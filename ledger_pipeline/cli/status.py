@@ -23,18 +23,21 @@ def status(project: Project, as_json: bool) -> None:
     from ledger_pipeline.trading.deployment.status import statuses
     from ledger_pipeline.trading.desk import open_desk
 
-    found = statuses(
-        project, lambda made: open_desk(project, made.book, target=made.mode, deployment_mode=made.mode, feed=made.feed)
+    rows = statuses(
+        project,
+        lambda deployment: open_desk(
+            project, deployment.book, target=deployment.mode, deployment_mode=deployment.mode, feed=deployment.feed
+        ),
     )
     running = schedulers(project)
-    told: dict[str, Any] = {"deployments": [one.to_json() for one in found], "schedulers": running}
+    summary: dict[str, Any] = {"deployments": [one.to_json() for one in rows], "schedulers": running}
 
     def render() -> None:
-        if not found:
+        if not rows:
             click.echo(
                 "nothing is deployed: `ledger-pipeline deployment add POLICY` or `promote RUN` deploys something"
             )
-        for one in found:
+        for one in rows:
             click.echo(f"{one.name}: {one.what} on book {one.book}, {one.schedule}")
             if one.broker_clock:
                 click.echo(f"  {'due now' if one.due_now else 'not due'}: {one.due}")
@@ -45,7 +48,7 @@ def status(project: Project, as_json: bool) -> None:
             for reason in one.stopped_by:
                 click.echo(f"  STOPPED by {reason}")
         table(["scheduler", "kind", "status", "last tick", "what came of it"], [list(row.values()) for row in running])
-        if found and not any(row["status"] == "RUNNING" for row in running if row["kind"] == "daemon"):
+        if rows and not any(row["status"] == "RUNNING" for row in running if row["kind"] == "daemon"):
             click.echo("no daemon runs, so nothing trades by itself: `ledger-pipeline serve` or `ledger-pipeline ui`")
 
-    emit(told, as_json, render)
+    emit(summary, as_json, render)

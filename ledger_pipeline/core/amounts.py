@@ -38,9 +38,9 @@ def on_grid(quantity: Decimal) -> bool:
 
 def exponent(amount: Decimal) -> int:
     """The power of ten of an amount's last digit: -2 for 1.50. The amount is finite."""
-    found = amount.as_tuple().exponent
-    assert isinstance(found, int), "a finite amount"
-    return found
+    power = amount.as_tuple().exponent
+    assert isinstance(power, int), "a finite amount"
+    return power
 
 
 def signed(side: str | None, amount: Decimal) -> Decimal:

@@ -128,30 +128,33 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
     from ledger_pipeline.trading.deployment.decision import Decision
     from ledger_pipeline.trading.deployment.session import seal_session
 
-    made, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
-    label_run(context, deployment=made.name, session=session)
-    with desk_if_on(trading.desk(made.name), _book(trading, made), session) as desk:
+    deployment, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
+    label_run(context, deployment=deployment.name, session=session)
+    with desk_if_on(trading.desk(deployment.name), _book(trading, deployment), session) as desk:
         if isinstance(desk, str):
-            return sealed_content(trading, made, session).result()
+            return sealed_content(trading, deployment, session).result()
         label_run(context, book=desk.book.name)
-        bars = seal_session(trading.project, desk, made)
+        bars = seal_session(trading.project, desk, deployment)
     if isinstance(bars, Decision):
         text = "; ".join(bars.reasons)
         return Content("blocked", {"blocked": text}, {"live_quality": {"passed": False, "description": text}}).result()
     return _bars_content(bars.snapshot, bars.pulse.isoformat()).result()
 
 
-def sealed_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+def sealed_content(trading: TradingResource, deployment: "Deployment", session: str) -> Content:
     """The bars that a strategy decided on in a session that is over. dg.Failure when none were sealed."""
     from ledger_pipeline.core.errors import NotFoundError
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.trading.deployment.bars import live_id
 
     try:
-        snapshot = open_snapshot(live_id(made.name, date.fromisoformat(session)), root=trading.project.live_snapshots)
+        snapshot = open_snapshot(
+            live_id(deployment.name, date.fromisoformat(session)), root=trading.project.live_snapshots
+        )
     except NotFoundError:
         raise dg.Failure(
-            f"no bars were sealed for {made.name} in session {session}, which is over; {_PAST}.", allow_retries=False
+            f"no bars were sealed for {deployment.name} in session {session}, which is over; {_PAST}.",
+            allow_retries=False,
         ) from None
     return _bars_content(snapshot, str(snapshot.manifest["last"])[:10])
 
@@ -201,18 +204,18 @@ def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kin
     """The deployment of the partition; it must be of the kind (policy or strategy) that the asset is for."""
     from ledger_pipeline.core.errors import InputError
 
-    made = trading.deployment(live_parts(context.partition_key)[0])
-    if (made.policy is not None) != (kind == "policy"):
+    deployment = trading.deployment(live_parts(context.partition_key)[0])
+    if (deployment.policy is not None) != (kind == "policy"):
         raise InputError(
-            f"{made.name!r} is {made.what}, not a deployed {kind}; materialise the assets that are for it."
+            f"{deployment.name!r} is {deployment.what}, not a deployed {kind}; materialise the assets that are for it."
         )
-    return made
+    return deployment
 
 
-def _book(trading: TradingResource, made: "Deployment") -> "Book":
+def _book(trading: TradingResource, deployment: "Deployment") -> "Book":
     from ledger_pipeline.trading.desk import read_book
 
-    return read_book(trading.project, made.book)
+    return read_book(trading.project, deployment.book)
 
 
 def _decide(
@@ -220,44 +223,44 @@ def _decide(
 ) -> dg.MaterializeResult:
     from ledger_pipeline.trading.deployment.session import plan_session
 
-    made, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
-    label_run(context, deployment=made.name, session=session)
-    with desk_if_on(trading.desk(made.name), _book(trading, made), session) as desk:
+    deployment, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
+    label_run(context, deployment=deployment.name, session=session)
+    with desk_if_on(trading.desk(deployment.name), _book(trading, deployment), session) as desk:
         if isinstance(desk, str):
-            return decided_content(trading, made, session).result()
+            return decided_content(trading, deployment, session).result()
         label_run(context, book=desk.book.name)
         record_before(context, trading, desk)
         planned = plan_session(
-            trading.project, desk, made, granularity=config.granularity.value or None, again=config.again or None,
+            trading.project, desk, deployment, granularity=config.granularity.value or None, again=config.again or None,
             dry_run=config.dry_run,
         )  # fmt: skip
-    path = trading.path(made.name, session, f"decision_{made.name}.json")
+    path = trading.path(deployment.name, session, f"decision_{deployment.name}.json")
     more = {"dry_run": config.dry_run, "resumed": planned.resumed, "settled": planned.settled}
     keep(path, planned.decision.to_json() | more)
     return _decision_content(planned.decision, path, settled=planned.settled).result()
 
 
-def recorded_decision(trading: TradingResource, made: "Deployment", session: str) -> "tuple[Book, Decision]":
+def recorded_decision(trading: TradingResource, deployment: "Deployment", session: str) -> "tuple[Book, Decision]":
     """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
     from ledger_pipeline.trading.deployment.decision import decided_events, document_of, from_json
 
-    book = _book(trading, made)
+    book = _book(trading, deployment)
     documents = [
         document
         for key, event in decided_events(book)
-        if key.deployment == made.name and key.session.isoformat() == session and (document := document_of(event))
+        if key.deployment == deployment.name and key.session.isoformat() == session and (document := document_of(event))
     ]
     if not documents:
         raise dg.Failure(
-            f"{made.name} decided nothing in session {session}, which is over; {_PAST}.", allow_retries=False
+            f"{deployment.name} decided nothing in session {session}, which is over; {_PAST}.", allow_retries=False
         )
     return book, from_json(documents[-1])
 
 
-def decided_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+def decided_content(trading: TradingResource, deployment: "Deployment", session: str) -> Content:
     """What was decided in a session that is over, from the book alone."""
-    _, decided = recorded_decision(trading, made, session)
-    path = trading.path(made.name, session, f"decision_{made.name}.json")
+    _, decided = recorded_decision(trading, deployment, session)
+    path = trading.path(deployment.name, session, f"decision_{deployment.name}.json")
     keep(path, decided.to_json() | {"dry_run": False, "resumed": True, "settled": True})
     return _decision_content(decided, path, settled=True)
 
@@ -332,19 +335,19 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
         progress.report(0, 0, text)
 
     name, session = live_parts(context.partition_key)
-    made = trading.deployment(name)
-    with desk_if_on(trading.desk(name), _book(trading, made), session) as desk:
+    deployment = trading.deployment(name)
+    with desk_if_on(trading.desk(name), _book(trading, deployment), session) as desk:
         if isinstance(desk, str):
-            return worked_content(trading, made, session).result()
-        told = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
-        if told.get("dry_run"):
+            return worked_content(trading, deployment, session).result()
+        document = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
+        if document.get("dry_run"):
             raise RefusedError(
                 f"the decision of {context.partition_key} was made to be shown only; decide again, then send."
             )
-        decided = from_json(told)
+        decided = from_json(document)
         if decided.status == "PLANNED" and decided.legs:
             done = work_session(
-                trading.project, desk, made, verified(trading.project, desk, decided), timeout=config.timeout,
+                trading.project, desk, deployment, verified(trading.project, desk, decided), timeout=config.timeout,
                 on_progress=tell,
             )  # fmt: skip
             status, notes, orders = done.status, done.notes, [order_row(order) for order in done.orders]
@@ -357,13 +360,13 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
     return _orders_content(decided.key.id, status, notes, orders, path).result()
 
 
-def worked_content(trading: TradingResource, made: "Deployment", session: str) -> Content:
+def worked_content(trading: TradingResource, deployment: "Deployment", session: str) -> Content:
     """What became of the decision of a session that is over, from the book alone."""
     from ledger_pipeline.trading.deployment.decision import record
 
-    book, decided = recorded_decision(trading, made, session)
+    book, decided = recorded_decision(trading, deployment, session)
     kept = record(book, decided.key)
-    path = trading.path(made.name, session, f"run_{made.name}.json")
+    path = trading.path(deployment.name, session, f"run_{deployment.name}.json")
     keep(path, kept | {"outcome": kept["status"], "notes_of_orders": []})
     return _orders_content(decided.key.id, kept["status"], kept["why"], kept["execution"]["orders"], path)
 

@@ -61,16 +61,16 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
     for name in dict.fromkeys([*written_down, *by_hand]):
         try:
             kind = POLICIES if find_deployment(project.project, name).policy else STRATEGIES
-            told = describe(project.project, name)
+            summary = describe(project.project, name)
         except LedgerPipelineError as error:
             context.log.error(f"deployment {name}: {error}")
             continue
         if name not in traded[kind]:
             new[kind].append(name)
-        if known.get(name) != told["hash"]:
-            known[name] = told["hash"]
-            metadata = {"what": told["what"], "told": dg.MetadataValue.json(told)}
-            changed += written(ASSETS[kind], name, told["hash"], metadata)
+        if known.get(name) != summary["hash"]:
+            known[name] = summary["hash"]
+            metadata = {"what": summary["what"], "told": dg.MetadataValue.json(summary)}
+            changed += written(ASSETS[kind], name, summary["hash"], metadata)
     asked = [definition.build_add_request(new[str(definition.name)]) for definition in (policies, strategies)]
     return dg.SensorResult(
         asset_events=changed,

@@ -101,10 +101,10 @@ def _code_stamp(root: str, second: int) -> tuple[Any, ...]:
 
 def _status(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @dg.sensor(

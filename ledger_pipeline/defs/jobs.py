@@ -60,8 +60,8 @@ def backfill_new_snapshot(context: dg.SensorEvaluationContext) -> dg.SensorResul
         return dg.SkipReason("there are no experiments to run")
     sealed = dg.AssetKey("sealed_snapshot")
     if context.cursor:
-        wanted = dg.AssetRecordsFilter(asset_key=sealed, after_storage_id=int(context.cursor))
-        records = context.instance.fetch_materializations(wanted, limit=20, ascending=True).records
+        unseen = dg.AssetRecordsFilter(asset_key=sealed, after_storage_id=int(context.cursor))
+        records = context.instance.fetch_materializations(unseen, limit=20, ascending=True).records
     else:
         records = context.instance.fetch_materializations(sealed, limit=1).records
     if not records:
@@ -74,8 +74,8 @@ def backfill_new_snapshot(context: dg.SensorEvaluationContext) -> dg.SensorResul
 def _request(record: dg.EventLogRecord, names: Sequence[str]) -> dg.RunRequest:
     """All experiments on the snapshot of this materialisation; the same content asks for the same run."""
     snapshot_id = str(record.partition_key)
-    made = record.asset_materialization
-    version = ((made and made.tags) or {}).get("dagster/data_version", "")
+    materialization = record.asset_materialization
+    version = ((materialization and materialization.tags) or {}).get("dagster/data_version", "")
     return dg.RunRequest(
         run_key=f"{snapshot_id}-{version}",
         tags={

@@ -75,9 +75,9 @@ def instance(project: Project) -> Iterator[dg.DagsterInstance]:
     """The project's Dagster instance."""
     home = prepare_home(project)
     with _lock(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
-        found = open_instance(home)
-    with found:
-        yield found
+        records = open_instance(home)
+    with records:
+        yield records
 
 
 @contextmanager
@@ -188,8 +188,8 @@ def run_experiments(
         for name in names:
             if name not in order:
                 catalogue.experiment(name)
-        wanted = sorted((order[name], name) for name in dict.fromkeys(names))
-        for _, group in itertools.groupby(enumerate(wanted), lambda pair: pair[1][0] - pair[0]):
+        places = sorted((order[name], name) for name in dict.fromkeys(names))
+        for _, group in itertools.groupby(enumerate(places), lambda pair: pair[1][0] - pair[0]):
             members = [name for _, (_, name) in group]
             first, last = (str(run_key(snapshot_id, name)) for name in (members[0], members[-1]))
             result = run_job(
@@ -202,21 +202,21 @@ def run_experiments(
                 | ({} if risk_free is None else {RISK_FREE_TAG: json.dumps(risk_free)}),
                 config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
             )
-            found = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
-            if not found:
+            errors_of = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
+            if not errors_of:
                 succeeded(result)
-            failed |= found
+            failed |= errors_of
             warned += [
                 Warned(parts(event.partition or "")[1], event.check_name, event.description or "see the UI")
                 for event in result.get_asset_check_evaluations()
-                if not event.passed and parts(event.partition or "")[1] not in found
+                if not event.passed and parts(event.partition or "")[1] not in errors_of
             ]
     if failed:
         name, error = next(iter(failed.items()))
-        if len(wanted) == 1:
+        if len(places) == 1:
             raise type(error)(f"experiment {name!r}: {error}")
         others = "".join(f"\n  {each}: {why}" for each, why in failed.items())
-        raise type(error)(f"{len(failed)} of {len(wanted)} runs failed, the others are made:{others}")
+        raise type(error)(f"{len(failed)} of {len(places)} runs failed, the others are made:{others}")
     return warned
 
 
@@ -243,9 +243,9 @@ def comparison(project: Project, runs: Sequence[str], name: str = "") -> Path:
 
 
 def _report(result: ExecutionResult) -> Path:
-    made = [event.step_materialization_data.materialization for event in succeeded(result).all_events
+    materializations = [event.step_materialization_data.materialization for event in succeeded(result).all_events
             if event.is_step_materialization]  # fmt: skip
-    return Path(str(made[0].metadata["report"].value))
+    return Path(str(materializations[0].metadata["report"].value))
 
 
 def compact_results(project: Project) -> dict[str, Any]:
@@ -256,9 +256,9 @@ def compact_results(project: Project) -> dict[str, Any]:
     with instance(project) as records:
         config = {"ops": {"result_shards": {"config": {"least": 1}}}}
         result = succeeded(run_job(records, project, compact_job, [result_shards], config=config))
-        told = result.asset_materializations_for_node("result_shards")[0].metadata
+        metadata = result.asset_materializations_for_node("result_shards")[0].metadata
     names = {"sharded": "runs in shards", "loose": "runs with files of their own", "shards": "shards"}
-    return {name: told[title].value for name, title in names.items()}
+    return {name: metadata[title].value for name, title in names.items()}
 
 
 def run_job(
@@ -279,21 +279,21 @@ def run_job(
     """
     from ledger_pipeline.defs.resources import resources
 
-    made = dg.Definitions(
+    definition = dg.Definitions(
         list(assets), jobs=[job], resources=resources(project), executor=dg.in_process_executor
     ).resolve_job_def(job.name)
     chosen = {dg.AssetKey(name) for name in select} or None
     with partition_loading_context(dynamic_partitions_store=records):
-        of_key = made.get_tags_for_partition_key(partition_key, chosen) if partition_key else {}
+        of_key = definition.get_tags_for_partition_key(partition_key, chosen) if partition_key else {}
     run = records.create_run_for_job(
-        made,
+        definition,
         run_config=_QUIET | dict(config or {}),
-        tags={**made.run_tags, **of_key, **(tags or {}), **_LABELS},
+        tags={**definition.run_tags, **of_key, **(tags or {}), **_LABELS},
         asset_selection=chosen,
         remote_job_origin=RemoteJobOrigin(_REPOSITORY, job.name),
     )
     with _mirrors_apart():
-        result = execute_run(InMemoryJob(made), run, records)
+        result = execute_run(InMemoryJob(definition), run, records)
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error_source.name == "INTERRUPT":
             raise KeyboardInterrupt
@@ -319,9 +319,9 @@ def _mirrors_apart() -> Iterator[None]:
 def _failed_runs(result: ExecutionResult) -> dict[str, LedgerPipelineError]:
     """The errors of a batch of runs by partition key, as research_run told them."""
     for event in result.all_events:
-        told = event.is_step_failure and event.step_failure_data.user_failure_data
-        if told and "failed" in told.metadata:
-            rows: Any = told.metadata["failed"].value
+        failure = event.is_step_failure and event.step_failure_data.user_failure_data
+        if failure and "failed" in failure.metadata:
+            rows: Any = failure.metadata["failed"].value
             return {key: getattr(errors, row["kind"], LedgerPipelineError)(row["error"]) for key, row in rows.items()}
     return {}
 

@@ -140,13 +140,13 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
         from ledger_pipeline.trading.deployment.deployment import scheduled_names
         from ledger_pipeline.trading.deployment.due import due
 
-        found, reasons = [], []
+        requests, reasons = [], []
         for name in scheduled_names(trading.project):
-            made = _deployed(trading, context, name)
-            if made is None or (made.policy is not None) != (kind == "policy"):
+            deployment = _deployed(trading, context, name)
+            if deployment is None or (deployment.policy is not None) != (kind == "policy"):
                 continue
-            for desk in _desks(context, name, functools.partial(trading.desk, made.name)):
-                asked = due(trading.project, made, desk.book, desk.now, desk.session)
+            for desk in _desks(context, name, functools.partial(trading.desk, deployment.name)):
+                asked = due(trading.project, deployment, desk.book, desk.now, desk.session)
                 session, at = desk.session.isoformat(), desk.now.isoformat()
                 attempt, wait = _attempts(context.instance, name, session, desk.now) if asked.now else (0, asked.why)
                 if wait:
@@ -154,14 +154,14 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
                     continue
                 _add(context, POLICIES if kind == "policy" else STRATEGIES, name, session)
                 tags = {"deployment": name, "session": session, "book": desk.book.name, ASKED_AT: at, "why": asked.why}
-                found.append(
+                requests.append(
                     dg.RunRequest(
                         run_key=f"{name} {session} {attempt} {context.scheduled_execution_time:%H:%M}",
                         partition_key=live_key(name, session),
                         tags=tags | {"attempt": str(attempt)},
                     )
                 )
-        return found or dg.SkipReason("; ".join(reasons) or f"there is no deployed {kind} whose book can be opened")
+        return requests or dg.SkipReason("; ".join(reasons) or f"there is no deployed {kind} whose book can be opened")
 
     return schedule
 
@@ -242,10 +242,10 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
         if not news:
             reasons.append(f"{name}: the book has everything that the broker did")
             continue
-        told = [name, state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]]
+        news_key = [name, state.seq, [[event.kind, event.order_id, event.fill_id] for group in news for event in group]]
         _add(context, BOOKS, name, session)
         requests.append(
-            dg.RunRequest(run_key=hash_json(told), partition_key=account_key(name, session), tags={"book": name})
+            dg.RunRequest(run_key=hash_json(news_key), partition_key=account_key(name, session), tags={"book": name})
         )
     return dg.SensorResult(requests) if requests else dg.SkipReason("; ".join(reasons) or "there is no book yet")
 
@@ -295,31 +295,31 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
     from ledger_pipeline.trading.deployment.alerts import alerts, missed_sessions, post, webhook
 
     seen: dict[str, Any] = json.loads(context.cursor or '{"seq": {}, "missed": []}')
-    found = []
+    items = []
     for name in _books(trading):
         try:
             book = trading.read_book(name)
         except LedgerPipelineError as error:
             context.log.error(f"{name}: {error}")
             continue
-        found += alerts(book, seen["seq"].get(name, 0))
+        items += alerts(book, seen["seq"].get(name, 0))
         missing = []
         # without its broker only the book is told of
         for desk in _desks(context, name, functools.partial(trading.account, name)):
             missing = missed_sessions(trading.project, book, desk.session, seen["missed"])
-        found += missing
+        items += missing
         seen["seq"][name] = book.state.seq
         seen["missed"] = [*seen["missed"], *(item.text for item in missing)][-200:]
-    for item in found:
+    for item in items:
         context.log.error(f"book {item.book}: {item.text}")
     try:
         url = webhook()
         if url:
-            post(found, url)
+            post(items, url)
     except LedgerPipelineError as error:
         context.log.error(str(error))
-        return dg.SkipReason(f"{len(found)} alerts are kept: {error}")
+        return dg.SkipReason(f"{len(items)} alerts are kept: {error}")
     return dg.SensorResult(
         cursor=json.dumps(seen, sort_keys=True),
-        skip_reason=dg.SkipReason("; ".join(item.text for item in found)[:2000] or "all is well"),
+        skip_reason=dg.SkipReason("; ".join(item.text for item in items)[:2000] or "all is well"),
     )

@@ -150,11 +150,9 @@ def schedulers(project: Project) -> list[dict[str, Any]]:
         known = {one.instigator_name: one for one in records.all_instigator_state()}
         for kind, names in (("schedule", SCHEDULES), ("sensor", SENSORS)):
             for name in names:
-                found = known.get(name)
-                on = found is not None and found.status is not InstigatorStatus.STOPPED
-                ticks = (
-                    [] if found is None else records.get_ticks(found.instigator_origin_id, found.selector_id, limit=1)
-                )
+                tick = known.get(name)
+                on = tick is not None and tick.status is not InstigatorStatus.STOPPED
+                ticks = [] if tick is None else records.get_ticks(tick.instigator_origin_id, tick.selector_id, limit=1)
                 outcome = (ticks[0].skip_reason or ticks[0].status.value) if ticks else ""
                 rows.append({"name": name, "kind": kind, "status": "RUNNING" if on else "STOPPED",
                              "tick": text(ticks[0].timestamp if ticks else None), "outcome": outcome})  # fmt: skip
@@ -289,9 +287,9 @@ def _assets_of(job: Any) -> list[Any]:
     """The live assets that a job selects."""
     from ledger_pipeline.defs import attribution, decisions, live
 
-    wanted = sorted(key.to_user_string() for key in job.selection.selected_keys)
+    names = sorted(key.to_user_string() for key in job.selection.selected_keys)
     modules = (live, decisions, attribution)
-    return [next(vars(module)[name] for module in modules if name in vars(module)) for name in wanted]
+    return [next(vars(module)[name] for module in modules if name in vars(module)) for name in names]
 
 
 def _materializations(result: ExecutionResult) -> list[dg.AssetMaterialization]:

@@ -87,19 +87,19 @@ def asked_keys(context: dg.AssetExecutionContext, definition: dg.PartitionsDefin
         keys = [str(key) for key in definition.get_partition_keys()]
         between = keys[keys.index(first) : keys.index(last) + 1] if first in keys and last in keys else []
         corners = [str(key) for key in definition.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))]
-    wanted = _backfilled(context)
-    return between if wanted is not None and between and wanted.issuperset(between) else corners
+    targeted = _backfilled(context)
+    return between if targeted is not None and between and targeted.issuperset(between) else corners
 
 
 def _backfilled(context: dg.AssetExecutionContext) -> set[str] | None:
     """The partitions of the back-fill that a run belongs to; None when it belongs to none, or no record is left."""
     name = context.run.tags.get(BACKFILL_ID_TAG)
-    found = context.instance.get_backfill(name) if name else None
-    if found is None:
+    backfill = context.instance.get_backfill(name) if name else None
+    if backfill is None:
         return None
-    if found.partition_names is not None:
-        return set(found.partition_names)
-    data = found.asset_backfill_data
+    if backfill.partition_names is not None:
+        return set(backfill.partition_names)
+    data = backfill.asset_backfill_data
     subsets = [data.get_target_partitions_subset(key) for key in context.selected_asset_keys] if data else []
     return {str(key) for subset in subsets if subset is not None for key in subset.get_partition_keys()}
 

@@ -57,18 +57,18 @@ def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading:
     traded = []
     for name in sorted({name for name, _ in decided}):
         try:
-            made = trading.deployment(name)
+            deployment = trading.deployment(name)
         except LedgerPipelineError as error:  # its file is gone: the account's tables have what it traded
             context.log.warning(f"{name} is not recorded by itself: {error}")
             continue
-        if book_id(trading.project, made.book) == config.book:
-            traded.append(made)
+        if book_id(trading.project, deployment.book) == config.book:
+            traded.append(deployment)
     sessions = sorted(config.sessions or {session for _, session in decided if _is_over(book, session)})
     label_run(context, book=config.book, session=sessions)
     add_partitions(context.instance, SESSIONS, *sessions)
     add_partitions(context.instance, BOOKS, config.book)
-    for made in traded:
-        add_partitions(context.instance, POLICIES if made.policy else STRATEGIES, made.name)
+    for deployment in traded:
+        add_partitions(context.instance, POLICIES if deployment.policy else STRATEGIES, deployment.name)
     for number, session in enumerate(sessions):
         progress.report(number, len(sessions), session)
         if not _is_over(book, session):
@@ -76,9 +76,9 @@ def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading:
         drawn = session == sessions[-1]
         account = _of_account(trading, book, config.book, session, drawn)
         contents = {str(account_key(config.book, session)): account}
-        for made in traded:
-            if (made.name, session) in decided:
-                contents[str(live_key(made.name, session))] = _of_deployment(trading, made, session)
+        for deployment in traded:
+            if (deployment.name, session) in decided:
+                contents[str(live_key(deployment.name, session))] = _of_deployment(trading, deployment, session)
         for key, assets in contents.items():
             for asset, content in assets.items():
                 for event in content.events(asset, key, _code_version(asset)):
@@ -104,13 +104,13 @@ def _is_over(book: "Book", session: str) -> bool:
     return is_over(book, date.fromisoformat(session))
 
 
-def _of_deployment(trading: TradingResource, made: "Deployment", session: str) -> dict[str, Content]:
-    decided = _asked(decisions.decided_content(trading, made, session))
-    orders = decisions.worked_content(trading, made, session)
-    if made.policy:
+def _of_deployment(trading: TradingResource, deployment: "Deployment", session: str) -> dict[str, Content]:
+    decided = _asked(decisions.decided_content(trading, deployment, session))
+    orders = decisions.worked_content(trading, deployment, session)
+    if deployment.policy:
         return {"dca_plan": decided, "dca_orders": orders}
     try:
-        bars = {"live_snapshot": decisions.sealed_content(trading, made, session)}
+        bars = {"live_snapshot": decisions.sealed_content(trading, deployment, session)}
     except dg.Failure:
         bars = {}  # it was blocked before there were any
     return {**bars, "strategy_decision": decided, "strategy_orders": orders}
@@ -118,7 +118,7 @@ def _of_deployment(trading: TradingResource, made: "Deployment", session: str) -
 
 def _asked(content: Content) -> Content:
     """A decision with the checks that were asked of it; a step must answer all of them, a record need not."""
-    checks = {name: told for name, told in content.checks.items() if told["description"] != NOT_ASKED}
+    checks = {name: result for name, result in content.checks.items() if result["description"] != NOT_ASKED}
     return replace(content, checks=checks)
 
 
@@ -139,17 +139,17 @@ def _of_account(trading: TradingResource, book: "Book", name: str, session: str,
             result = json.loads(reconciled.read_text("utf-8"))
             table = rows_table(result["compared"])
             contents[asset] = live.reconciliation_content(result, table, str(reconciled))
-    found, prices = attribution_at(book, session), kept_prices(str(account))
+    of_book, prices = attribution_at(book, session), kept_prices(str(account))
     report, performance = path(attribution.REPORT), path(attribution.PERFORMANCE)
     return {
         **contents,
         "live_ledger": live.ledger_content(trading, book, name, session, _SESSION_OVER, 0),
         "open_orders": live.open_orders_content(trading, book, name, session),
         "live_positions": live.positions_content(trading, book, name, session),
-        "trade_entries": attribution.entries_content(found, path(attribution.ENTRIES)),
-        "strategy_lots": attribution.lots_content(found, path(attribution.LOTS)),
-        "attribution_report": attribution.report_content(book, found, prices, None, report, drawn=drawn),
-        "strategy_performance": attribution.performance_content(found, prices, performance, drawn=drawn),
+        "trade_entries": attribution.entries_content(of_book, path(attribution.ENTRIES)),
+        "strategy_lots": attribution.lots_content(of_book, path(attribution.LOTS)),
+        "attribution_report": attribution.report_content(book, of_book, prices, None, report, drawn=drawn),
+        "strategy_performance": attribution.performance_content(of_book, prices, performance, drawn=drawn),
     }
 
 

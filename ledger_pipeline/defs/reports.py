@@ -56,10 +56,10 @@ def comparison_report(context: dg.AssetExecutionContext, project: ProjectResourc
     store = RunStore(paths.data)
     snapshot = open_snapshot(context.partition_key, root=paths.snapshots)
     loaded, _ = Catalogue(paths.strategies).experiments()
-    found = {name: identify(item, snapshot).run_id for name, item in loaded.items()}
+    run_ids = {name: identify(item, snapshot).run_id for name, item in loaded.items()}
     runs = {
         name: store.open(run_id, paths.snapshots, measured_by(loaded[name]))
-        for name, run_id in found.items()
+        for name, run_id in run_ids.items()
         if store.exists(run_id)
     }
     return _compared(paths, runs, context.partition_key)
@@ -89,9 +89,9 @@ def _compared(paths: "Project", runs: Mapping[str, "Run"], name: str) -> dg.Mate
 
     comparison = compare(runs)
     path = comparison.save(paths.data / "reports" / f"{name}.html")
-    wanted = [[run.run_id, run.provenance["experiment"]["name"]] for run in runs.values()]
+    pairs = [[run.run_id, run.provenance["experiment"]["name"]] for run in runs.values()]
     with connect(paths.data, paths.snapshots) as connection:
-        table = connection.execute(_FIGURES, [wanted]).df()
+        table = connection.execute(_FIGURES, [pairs]).df()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_bytes(path.read_bytes())),
         metadata={

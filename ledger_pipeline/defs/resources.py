@@ -67,8 +67,8 @@ class TradingResource(dg.ConfigurableResource):
 
     def desk(self, deployment: str) -> "AbstractContextManager[Desk]":
         """The book of a deployment and its broker, to be closed; see trading.desk.open_desk."""
-        made = self.deployment(deployment)
-        return self._open(made.book, made.mode, made.feed)
+        deployment_ = self.deployment(deployment)
+        return self._open(deployment_.book, deployment_.mode, deployment_.feed)
 
     def account(self, book: str) -> "AbstractContextManager[Desk]":
         """The book of an id and its broker, to be closed; see trading.desk.open_desk."""

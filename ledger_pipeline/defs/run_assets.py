@@ -143,14 +143,14 @@ def feature_table(item: Work) -> Made:
 
     spec = item.experiment.spec
     cells = universe_grid(item.snapshot, spec.universe, spec.base_currency)
-    made = item.features.ensure(
+    features = item.features.ensure(
         item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None)
     )
     fingerprints = {feature.alias: feature.fingerprint for feature in item.experiment.features}
     rows = [
         f"| {feature.alias} | {feature.indicator.name} | {dict(feature.params)} | {feature.warmup} | "
         f"{feature.indicator.basis} "
-        f"| {'computed' if made[feature.alias] else 'shared'} | {feature.fingerprint[:16]} |"
+        f"| {'computed' if features[feature.alias] else 'shared'} | {feature.fingerprint[:16]} |"
         for feature in item.experiment.features
     ]
     header = "| alias | indicator | params | warm-up | basis | | fingerprint |\n|---|---|---|---|---|---|---|"
@@ -181,27 +181,27 @@ def run_ledger(item: Work) -> Made:
     result = item.run
     if item.fresh:
         item.runs.write_ledger(result)
-    told = result.provenance
+    provenance = result.provenance
     return result.events.head, {
         "equity and drawdown": dg.MetadataValue.md(item.picture),
         "warnings": "; ".join(result.warnings) or "none",
         "dagster/row_count": len(result.events),
         "dagster/column_schema": columns({field.name: field.type for field in result.events.table.schema}),
-        "pulses": told["pulses"],
-        "duration_seconds": told["duration_seconds"],
-        "tier": told["tier"],
-        "seed": told["seed"],
-        "params": dg.MetadataValue.json(told["experiment"]["params"]),
-        "versions": dg.MetadataValue.json(told["versions"]),
-        "platform": told["platform"],
+        "pulses": provenance["pulses"],
+        "duration_seconds": provenance["duration_seconds"],
+        "tier": provenance["tier"],
+        "seed": provenance["seed"],
+        "params": dg.MetadataValue.json(provenance["experiment"]["params"]),
+        "versions": dg.MetadataValue.json(provenance["versions"]),
+        "platform": provenance["platform"],
         "path": dg.MetadataValue.path(str(item.runs.runs / result.run_id)),
         "run_id": result.run_id,
-        "run_hash": told["run_hash"],
+        "run_hash": provenance["run_hash"],
         "ledger_head": result.events.head,
-        "snapshot_hash": told["snapshot"]["hash"],
-        "experiment_hash": told["experiment"]["hash"],
-        "strategy_hash": told["experiment"]["strategy_hash"],
-        "params_hash": told["experiment"]["params_hash"],
+        "snapshot_hash": provenance["snapshot"]["hash"],
+        "experiment_hash": provenance["experiment"]["hash"],
+        "strategy_hash": provenance["experiment"]["strategy_hash"],
+        "params_hash": provenance["experiment"]["params_hash"],
     }
 
 

@@ -255,8 +255,8 @@ def _determinism(key: str, proof: Any) -> dg.AssetCheckEvaluation:
     )
 
 
-def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluation:
-    broken = {name: problems[:5] for name, problems in found.items() if problems}
+def _invariants(key: str, breaches: dict[str, list[str]]) -> dg.AssetCheckEvaluation:
+    broken = {name: problems[:5] for name, problems in breaches.items() if problems}
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("run_ledger"),
         check_name=INVARIANTS,
@@ -264,7 +264,7 @@ def _invariants(key: str, found: dict[str, list[str]]) -> dg.AssetCheckEvaluatio
         partition=key,
         blocking=True,
         description="; ".join(problems[0] for problems in broken.values()) or None,
-        metadata={"checked": ", ".join(found), "broken": dg.MetadataValue.json(broken)},
+        metadata={"checked": ", ".join(breaches), "broken": dg.MetadataValue.json(broken)},
     )
 
 

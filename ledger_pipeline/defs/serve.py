@@ -103,10 +103,10 @@ def health(records: DagsterInstance) -> list[str]:
     """What is wrong with the daemons of an instance, one sentence each; nothing when all of them give signs of life."""
     from dagster._daemon.controller import get_daemon_statuses
 
-    found = get_daemon_statuses(records, records.get_required_daemon_types(), ignore_errors=True)
+    statuses = get_daemon_statuses(records, records.get_required_daemon_types(), ignore_errors=True)
     return [
         f"daemon {kind.lower()} {'gives no sign of life' if status.last_heartbeat else 'is not up'}"
-        for kind, status in found.items()
+        for kind, status in statuses.items()
         if not status.healthy
     ]
 

@@ -38,8 +38,8 @@ def trading_status(trading: TradingResource) -> dg.MaterializeResult:
     from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.status import statuses
 
-    def desk_of(made: "Deployment") -> "AbstractContextManager[Desk]":
-        return trading.desk(made.name)
+    def desk_of(deployment: "Deployment") -> "AbstractContextManager[Desk]":
+        return trading.desk(deployment.name)
 
     rows = [one.to_json() for one in statuses(trading.project, desk_of)]
     wrong = [f"{row['name']}: late since {row['late_since']}, {row['last_word']}" for row in rows if row["late_since"]]

@@ -142,13 +142,13 @@ class Guard:
 
 def _headers(scope: Message) -> dict[str, str]:
     """The headers by name in lower case; one that decides and is there twice is refused."""
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for raw, value in scope["headers"]:
         name = raw.decode("latin-1").lower()
-        if name in found and name in ("host", "origin", "content-type", "authorization", "sec-fetch-site", HEADER):
+        if name in headers and name in ("host", "origin", "content-type", "authorization", "sec-fetch-site", HEADER):
             raise Refused(400, f"the header {name} is there twice")
-        found[name] = f"{found[name]}; {value.decode('latin-1')}" if name in found else value.decode("latin-1")
-    return found
+        headers[name] = f"{headers[name]}; {value.decode('latin-1')}" if name in headers else value.decode("latin-1")
+    return headers
 
 
 def _host_of(given: str) -> str:
@@ -171,10 +171,10 @@ def _states(given: str, password: str) -> bool:
 
 def _cookie(given: str) -> str:
     try:
-        found = SimpleCookie(given).get(COOKIE)
+        cookie = SimpleCookie(given).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
+    return cookie.value if cookie else ""
 
 
 def _only_reads(body: bytes) -> bool:
@@ -182,10 +182,10 @@ def _only_reads(body: bytes) -> bool:
     from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 
     try:
-        told = json.loads(body)
-        if not isinstance(told, dict) or not isinstance(told.get("query"), str):
+        request = json.loads(body)
+        if not isinstance(request, dict) or not isinstance(request.get("query"), str):
             return False
-        document = parse(told["query"], no_location=True, max_tokens=20_000)
+        document = parse(request["query"], no_location=True, max_tokens=20_000)
     except (ValueError, GraphQLError, RecursionError):
         return False
     operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]

@@ -81,8 +81,8 @@ def written(asset: str, partition: str, version: str, metadata: Mapping[str, Any
     """The events without a run that say what version of a file the user wrote: a materialisation, so that it is not
     shown as missing, and an observation, from which Dagster tells whether what is made from it is stale.
     """
-    told: dict[str, Any] = {"partition": partition, "tags": {"dagster/data_version": version}, "metadata": metadata}
-    return [dg.AssetMaterialization(asset, **told), dg.AssetObservation(asset, **told)]
+    document: dict[str, Any] = {"partition": partition, "tags": {"dagster/data_version": version}, "metadata": metadata}
+    return [dg.AssetMaterialization(asset, **document), dg.AssetObservation(asset, **document)]
 
 
 def latest_version(
@@ -92,8 +92,8 @@ def latest_version(
     ("INITIAL", None) when there is none.
     """
     fetch = instance.fetch_observations if observed else instance.fetch_materializations
-    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
-    records = fetch(wanted, limit=1).records
+    of_partition = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition])
+    records = fetch(of_partition, limit=1).records
     if not records:
         return "INITIAL", None
     event = records[0].event_log_entry.asset_observation if observed else records[0].asset_materialization

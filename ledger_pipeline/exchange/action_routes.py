@@ -25,22 +25,22 @@ async def corporate_actions(request: Request) -> Response:
     exchange, query = exchange_of(request), request.query_params
     today = f"{exchange.now.astimezone(wire.NEW_YORK):%Y-%m-%d}"
     symbols = {name for name in query.get("symbols", "").split(",") if name}
-    wanted = {_TYPES.get(name, "") for name in query.get("types", ",".join(_TYPES)).split(",")}
+    types = {_TYPES.get(name, "") for name in query.get("types", ",".join(_TYPES)).split(",")}
     first = whole(request, "page_token", 0, 10**9) if query.get("page_token") else 0
     limit = whole(request, "limit", 100, 1000)
     start, end = query.get("start", today), min(query.get("end", today), today)
     if start > query.get("end", today):
         raise refusals.Refusal(400, None, "invalid request: start is after end")
-    found = exchange.store.db.execute(
+    cursor = exchange.store.db.execute(
         "select symbol, day, kind, value from actions where day >= ? and day <= ? order by day, symbol, kind",
         (start, end),
     ).fetchall()
     rows = [
         (group, row)
-        for symbol, day, kind, value in found
+        for symbol, day, kind, value in cursor
         if not symbols or symbol in symbols
         for group, row in [_row(symbol, day, kind, Decimal(value))]
-        if group in wanted
+        if group in types
     ]
     page = rows[first : first + limit]
     grouped: dict[str, list[dict[str, Any]]] = {}

@@ -51,5 +51,5 @@ def as_text() -> str:
     lines = []
     for tag in (DOCUMENTED, OBSERVED, ASSUMED):
         lines.append(f"{tag}:")
-        lines += [f"  - {what}" for found, what in BEHAVIOURS if found == tag]
+        lines += [f"  - {what}" for kind, what in BEHAVIOURS if kind == tag]
     return "\n".join(lines)

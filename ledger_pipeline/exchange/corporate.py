@@ -133,8 +133,8 @@ def bust(exchange: Exchange, activity_id: str, corrected: Execution | None = Non
     How Alpaca's activities show that is not documented. Here it is one more FILL row with a new id, `previous_id` = the
     old one and type trade_bust (the amounts that are taken back) or trade_correct (the new ones).
     """
-    found = exchange.store.db.execute("select doc from activities where id = ?", (activity_id,)).fetchone()
-    row = None if found is None else wire.loads(found[0])
+    stored = exchange.store.db.execute("select doc from activities where id = ?", (activity_id,)).fetchone()
+    row = None if stored is None else wire.loads(stored[0])
     if row is None or row["activity_type"] != "FILL":
         raise refusals.not_found(f"there is no fill {activity_id}")
     order = exchange.store.known_order(row["order_id"])

@@ -25,10 +25,10 @@ from ledger_pipeline.exchange.routes import exchange_of, reply, routes, time_of,
 
 
 def _symbols(request: Request) -> list[str]:
-    found = sorted({name.strip() for name in request.query_params.get("symbols", "").split(",")} - {""})
-    if not found:
+    symbols = sorted({name.strip() for name in request.query_params.get("symbols", "").split(",")} - {""})
+    if not symbols:
         raise refusals.Refusal(400, None, "invalid request: symbols is required")
-    return found
+    return symbols
 
 
 async def get_bars(request: Request) -> Response:
@@ -53,8 +53,8 @@ async def get_bars(request: Request) -> Response:
     for symbol in _symbols(request):
         if after is not None and symbol < after[0]:
             continue
-        found = list(_adjusted(exchange, symbol, _bars(exchange, symbol, start, end), adjustment))
-        for bar in found if ascending else reversed(found):
+        bars = list(_adjusted(exchange, symbol, _bars(exchange, symbol, start, end), adjustment))
+        for bar in bars if ascending else reversed(bars):
             if after is not None and symbol == after[0] and (micros(bar.start) <= after[1]) == ascending:
                 continue
             rows.append((symbol, wire.bar_json(bar, daily=daily) | {"_at": micros(bar.start)}))
@@ -109,7 +109,7 @@ def _bars(exchange: Exchange, symbol: str, start: datetime, end: datetime) -> It
 def _adjusted(exchange: Exchange, symbol: str, bars: Iterator[Bar], adjustment: str) -> Iterator[Bar]:
     """Bars restated by the actions that have happened by now: prices before a split or a dividend are scaled."""
     kinds = {"split": {"SPLIT"}, "dividend": {"DIVIDEND"}, "all": {"SPLIT", "DIVIDEND"}}
-    wanted = set().union(*(kinds.get(name, set()) for name in adjustment.split(",")))
+    adjusting = set().union(*(kinds.get(name, set()) for name in adjustment.split(",")))
     today = f"{exchange.now.astimezone(wire.NEW_YORK):%Y-%m-%d}"
     actions = exchange.store.db.execute(
         "select day, kind, value from actions where symbol = ? and day <= ? order by day desc", (symbol, today)
@@ -117,7 +117,7 @@ def _adjusted(exchange: Exchange, symbol: str, bars: Iterator[Bar], adjustment: 
     factors = [
         (day, factor, Decimal(value) if kind == "SPLIT" else Decimal(1))
         for day, kind, value in actions
-        if kind in wanted and (factor := _factor(exchange, symbol, day, kind, Decimal(value))) is not None
+        if kind in adjusting and (factor := _factor(exchange, symbol, day, kind, Decimal(value))) is not None
     ]
     for bar in bars:
         scale, volume = Decimal(1), Decimal(1)
@@ -154,28 +154,28 @@ def _position(token: str | None) -> tuple[str, int] | None:
 
 
 def _latest(exchange: Exchange, symbols: list[str]) -> dict[str, Any]:
-    found = {symbol: exchange.prices.last(symbol, exchange.now) for symbol in symbols}
-    return {symbol: price for symbol, price in found.items() if price is not None}
+    prices = {symbol: exchange.prices.last(symbol, exchange.now) for symbol in symbols}
+    return {symbol: price for symbol, price in prices.items() if price is not None}
 
 
 async def latest_trades(request: Request) -> Response:
     """The last price of each symbol, as a trade."""
-    found = _latest(exchange_of(request), _symbols(request))
-    return reply({"trades": {symbol: wire.trade_json(price) for symbol, price in found.items()}})
+    prices = _latest(exchange_of(request), _symbols(request))
+    return reply({"trades": {symbol: wire.trade_json(price) for symbol, price in prices.items()}})
 
 
 async def latest_quotes(request: Request) -> Response:
     """The last price of each symbol, as a quote without a spread."""
-    found = _latest(exchange_of(request), _symbols(request))
-    return reply({"quotes": {symbol: wire.quote_json(price) for symbol, price in found.items()}})
+    prices = _latest(exchange_of(request), _symbols(request))
+    return reply({"quotes": {symbol: wire.quote_json(price) for symbol, price in prices.items()}})
 
 
 async def latest_bars(request: Request) -> Response:
     """The last bar of each symbol that has ended."""
     exchange = exchange_of(request)
-    found = {symbol: _recent(exchange, symbol) for symbol in _symbols(request)}
+    latest = {symbol: _recent(exchange, symbol) for symbol in _symbols(request)}
     daily = exchange.store.get("bar_length") in (None, "1Day")
-    return reply({"bars": {name: wire.bar_json(bars[-1], daily=daily) for name, bars in found.items() if bars}})
+    return reply({"bars": {name: wire.bar_json(bars[-1], daily=daily) for name, bars in latest.items() if bars}})
 
 
 def _recent(exchange: Exchange, symbol: str) -> list[Bar]:

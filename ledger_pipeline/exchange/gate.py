@@ -61,9 +61,9 @@ class Gate:
             _fill(self._exchange, scope["path"].rsplit("/", 1)[-1])
         answer = await self._call(scope | {"exchange": exchange}, body)
         if fault is not None and fault.do == "invisible" and answer.status == 200:
-            found = wire.loads(answer.body)
-            if isinstance(found, dict) and "id" in found:
-                self._exchange.hidden[found["id"]] = time.time() + float(fault.fields["seconds"])
+            document = wire.loads(answer.body)
+            if isinstance(document, dict) and "id" in document:
+                self._exchange.hidden[document["id"]] = time.time() + float(fault.fields["seconds"])
         if fault is None or (fault.do == "hang" and fault.when == "before"):
             await forward(answer, send)
         else:

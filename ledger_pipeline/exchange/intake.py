@@ -189,9 +189,9 @@ def check_means(
             raise refusals.insufficient_buying_power(power, cost)
         return
     if draft.quantity is not None:
-        wanted = draft.quantity
+        quantity = draft.quantity
     else:
-        wanted = draft.notional / known if known and draft.notional is not None else ZERO
+        quantity = draft.notional / known if known and draft.notional is not None else ZERO
     in_orders = offered(open_orders, draft.symbol, known or Decimal(1))
-    if wanted > held - in_orders:
-        raise refusals.insufficient_quantity(draft.symbol, wanted, held, in_orders)
+    if quantity > held - in_orders:
+        raise refusals.insufficient_quantity(draft.symbol, quantity, held, in_orders)

@@ -39,12 +39,12 @@ def advance(exchange: Exchange, to: datetime) -> None:
 def _next_event(exchange: Exchange, until: datetime) -> datetime | None:
     # searched from where the clock was set: effects add microseconds, and no event may fall into those
     clock = moment(exchange.store.get("clock"))
-    found = [exchange.sessions.next_open(clock).open, exchange.sessions.next_close(clock).close]
+    moments = [exchange.sessions.next_open(clock).open, exchange.sessions.next_close(clock).close]
     symbols = {order.symbol for order in exchange.store.open_orders()}
     if symbols and exchange.sessions.at(clock):
         change = exchange.prices.next_change(symbols, clock, until)
-        found += [change] if change else []
-    first = min(found)
+        moments += [change] if change else []
+    first = min(moments)
     return first if first <= until else None
 
 

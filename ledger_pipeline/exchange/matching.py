@@ -61,18 +61,18 @@ def executions(
     `held` is the position: a sell never goes below zero (a notional sell after the price fell). The draw depends on the
     seed, the order and what it has got so far, so a restarted exchange draws the same again.
     """
-    wanted = order.remaining(price)
+    remaining = order.remaining(price)
     if order.side == "sell":
-        wanted = min(wanted, held)
-    if wanted <= 0:
+        remaining = min(remaining, held)
+    if remaining <= 0:
         return []
     draw = f"{order.number}/{order.filled}"
     if seeded_share(seed, "partial", draw) >= partial:
-        return [Execution(wanted, price)]
+        return [Execution(remaining, price)]
     whole = order.quantity is not None and order.quantity == order.quantity.to_integral_value()
     parts = 2 + int(seeded_share(seed, "parts", draw) * 3)
     cut: list[Execution] = []
-    rest = wanted
+    rest = remaining
     for index in range(parts - 1):
         piece = rest * Decimal(str(round(0.2 + 0.6 * seeded_share(seed, f"part{index}", draw), 4)))
         piece = piece.to_integral_value() if whole else shares(piece)

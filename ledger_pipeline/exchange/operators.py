@@ -43,10 +43,10 @@ async def object_of(request: Request) -> dict[str, Any]:
 def amount_of(body: dict[str, Any], name: str, default: Decimal | None = None) -> Decimal:
     """A number of the body; Refusal when it is not there and has no default."""
     value = intake.number(body, name)
-    found = default if value is None else value
-    if found is None:
+    amount = default if value is None else value
+    if amount is None:
         raise refusals.malformed(f"{name} is required")
-    return found
+    return amount
 
 
 def word_of(body: dict[str, Any], name: str) -> str:

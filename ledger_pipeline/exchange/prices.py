@@ -60,8 +60,8 @@ class Prices:
 
     def last(self, symbol: str, at: datetime) -> Price | None:
         """The last price known at a time, however old: what a position is marked at; None before the first."""
-        found = [self._quote(symbol, at), self._bar_price(symbol, at)]
-        return max((price for price in found if price), key=lambda price: price.since, default=None)
+        prices = [self._quote(symbol, at), self._bar_price(symbol, at)]
+        return max((price for price in prices if price), key=lambda price: price.since, default=None)
 
     def tradable(self, symbol: str, at: datetime) -> Decimal | None:
         """The price at which orders fill at a time; None when the symbol's bars say nothing about it (halted)."""
@@ -94,7 +94,7 @@ class Prices:
     def next_change(self, symbols: Iterable[str], after: datetime, until: datetime) -> datetime | None:
         """The first moment after `after`, at most `until`, at which a bar starts or ends or a quote arrives."""
         low, high = micros(after), micros(until)
-        found: list[int] = []
+        moments: list[int] = []
         for symbol in symbols:
             for query in (
                 "select min(at) from quotes where symbol = ? and at > ? and at <= ?",
@@ -103,8 +103,8 @@ class Prices:
             ):
                 value = self._db.execute(query, (symbol, low, high)).fetchone()[0]
                 if value is not None:
-                    found.append(value)
-        return moment(min(found)) if found else None
+                    moments.append(value)
+        return moment(min(moments)) if moments else None
 
     def bars(self, symbol: str, start: datetime, end: datetime, known: datetime) -> Iterator[Bar]:
         """The bars that start from `start` to `end`, both included, and that had ended at `known`; ascending."""

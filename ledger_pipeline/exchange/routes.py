@@ -117,10 +117,10 @@ async def get_orders(request: Request) -> Response:
     side = query.get("side")
     limit = whole(request, "limit", 50, 500)
     descending = query.get("direction", "desc") != "asc"
-    found = exchange.store.orders(
+    orders = exchange.store.orders(
         " and ".join(where), tuple(values), descending=descending, limit=-1 if side else limit
     )
-    rows = [order for order in found if visible(exchange, order) and side in (None, order.side)]
+    rows = [order for order in orders if visible(exchange, order) and side in (None, order.side)]
     return reply([wire.order_json(order) for order in rows[:limit]])
 
 
@@ -248,8 +248,8 @@ def _closing(exchange: Exchange, symbol: str, quantity: str | None, percentage: 
     held = exchange.store.holding(symbol).quantity
     if percentage is not None:
         quantity = text((held * Decimal(percentage) / 100).quantize(Decimal("0.000000001"), ROUND_DOWN))
-    wanted = text(held) if quantity is None else quantity
-    return {"symbol": symbol, "side": "sell", "type": "market", "time_in_force": "day", "qty": wanted}
+    amount = text(held) if quantity is None else quantity
+    return {"symbol": symbol, "side": "sell", "type": "market", "time_in_force": "day", "qty": amount}
 
 
 async def delete_positions(request: Request) -> Response:

@@ -50,13 +50,13 @@ class Sessions:
             raise InputError(f"the exchange keeps sessions of the years {FIRST_YEAR} to {LAST_YEAR}.")
         have = self._store.get("session_years")
         if have is None:
-            wanted = [(first, last)]
+            stretches = [(first, last)]
         else:
-            wanted = [span for span in ((first, have[0] - 1), (have[1] + 1, last)) if span[0] <= span[1]]
-        for start, end in wanted:
+            stretches = [span for span in ((first, have[0] - 1), (have[1] + 1, last)) if span[0] <= span[1]]
+        for start, end in stretches:
             rows = _computed(self.calendar, start, end)
             self._store.db.executemany("insert or ignore into sessions values (?, ?, ?)", rows)
-        if wanted:
+        if stretches:
             low, high = (first, last) if have is None else (min(first, have[0]), max(last, have[1]))
             self._store.put("session_years", [low, high])
             self._load()

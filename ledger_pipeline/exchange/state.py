@@ -144,9 +144,9 @@ class Store:
 
     def known_order(self, order_id: str) -> Order:
         """The order with this id, which is there."""
-        found = self.order(order_id)
-        assert found is not None, order_id
-        return found
+        order = self.order(order_id)
+        assert order is not None, order_id
+        return order
 
     def order_by_client_id(self, client_order_id: str) -> Order | None:
         """The order with this client_order_id."""
@@ -156,8 +156,8 @@ class Store:
     def open_orders(self, symbol: str | None = None) -> list[Order]:
         """Orders that can still change, oldest first."""
         rows = self.db.execute("select doc from orders where is_open = 1 order by number").fetchall()
-        found = [from_row(json.loads(row[0])) for row in rows]
-        return found if symbol is None else [order for order in found if order.symbol == symbol]
+        orders = [from_row(json.loads(row[0])) for row in rows]
+        return orders if symbol is None else [order for order in orders if order.symbol == symbol]
 
     def orders(self, where: str, values: tuple[Any, ...], *, descending: bool, limit: int) -> list[Order]:
         """Orders by a condition on number, is_open, symbol, submitted_at; `where` is never made from what was sent."""

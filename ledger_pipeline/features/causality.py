@@ -86,10 +86,10 @@ def _cuts_of(item: Feature, sample: Grid, values: np.ndarray, i: int) -> set[int
     own = values[rows]
     known = np.flatnonzero(np.isfinite(own))
     if len(known):
-        found, count = np.unique(own[known], return_counts=True)
-        rare = known[np.argsort(count[np.searchsorted(found, own[known])], kind="stable")]
-        rare = rare[own[rare] != found[count.argmax()]] if count.max() > 1 else rare[:0]
-        changed = known[np.flatnonzero(np.diff(own[known]) != 0) + 1] if len(found) < len(known) // 2 else known[:0]
+        symbols, count = np.unique(own[known], return_counts=True)
+        rare = known[np.argsort(count[np.searchsorted(symbols, own[known])], kind="stable")]
+        rare = rare[own[rare] != symbols[count.argmax()]] if count.max() > 1 else rare[:0]
+        changed = known[np.flatnonzero(np.diff(own[known]) != 0) + 1] if len(symbols) < len(known) // 2 else known[:0]
         extreme = known[np.argsort(own[known], kind="stable")]
         for pool in (rare[: CUTS // 8], rng.permutation(changed)[: CUTS // 8], extreme[:2], extreme[-2:]):
             places |= set(pool.tolist())
@@ -100,13 +100,13 @@ def _cuts_of(item: Feature, sample: Grid, values: np.ndarray, i: int) -> set[int
 
 def require_causal(item: Feature, grid: Grid) -> None:
     """RefusedError, with the evidence, when the feature looks ahead."""
-    found = find_look_ahead(item, grid)
-    if found:
+    look_ahead = find_look_ahead(item, grid)
+    if look_ahead:
         raise RefusedError(
-            f"feature {item.alias!r}: indicator {item.indicator.name!r} looks ahead: its value for {found.symbol} "
-            f"at {found.at.isoformat()} was "
-            f"{found.known:.6g} when known up to {found.cut.isoformat()} and {found.later:.6g} with later bars; use "
-            "a causal indicator."
+            f"feature {item.alias!r}: indicator {item.indicator.name!r} looks ahead: its value for {look_ahead.symbol} "
+            f"at {look_ahead.at.isoformat()} was "
+            f"{look_ahead.known:.6g} when known up to {look_ahead.cut.isoformat()} and {look_ahead.later:.6g} with later "
+            "bars; use a causal indicator."
         )
 
 

@@ -126,7 +126,7 @@ def indicators() -> dict[str, Indicator]:
         )
         for name, output in zip(("bollinger_high", "bollinger_mavg", "bollinger_low"), _BANDS, strict=True)
     }  # fmt: skip
-    made = [
+    defined = [
         _own(_sma, {"window": NEEDED}, _one_window, "price"),
         _own(_stddev, {"window": 5, "nbdev": 1.0}, _one_window, "price"),
         _own(_var, {"window": 5}, _one_window, "pulse"),
@@ -144,4 +144,4 @@ def indicators() -> dict[str, Indicator]:
         _own(_zscore, {"window": NEEDED}, _one_window, "ratio"),
         _own(_rank, {"window": NEEDED, "skip": 0}, lambda p: p["window"] + p["skip"] + 1, "ratio", across=True),
     ]  # fmt: skip
-    return {one.name: one for one in made} | bands
+    return {one.name: one for one in defined} | bands

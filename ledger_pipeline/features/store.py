@@ -45,16 +45,16 @@ class FeatureStore:
         `cells` is the grid of the experiment's universe; all but cross-sectional features are computed over the `whole`
         snapshot. Raises RefusedError for a feature that looks ahead.
         """
-        made = {}
+        paths = {}
         for item in items:
             path = self.path(item, snapshot, cells)
-            made[item.alias] = not path.exists()
-            if made[item.alias]:
+            paths[item.alias] = not path.exists()
+            if paths[item.alias]:
                 across = item.indicator.across
                 over = grid(snapshot, cells.symbols) if across else (whole() if whole else grid(snapshot))
                 require_causal(item, over)
                 _write(path, over, compute(item, over), _key(item, snapshot))
-        return made
+        return paths
 
     def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
         """Values (T, K, N) over `cells`, computed first where they are not there yet. IntegrityError for a file that

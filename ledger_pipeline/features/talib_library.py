@@ -138,10 +138,10 @@ def indicator(name: str) -> Indicator:
         given = (
             columns if alias is None or alias[3] is None else columns | {"close": bars["close"].to_numpy(np.float64)}
         )
-        found = abstract.Function(function)({**_unused(columns), **columns}, **translated(params))
+        result = abstract.Function(function)({**_unused(columns), **columns}, **translated(params))
         if len(outputs) > 1:
-            found = found[outputs.index(alias[1] if alias else params["output"])]
-        values = np.asarray(found, dtype=np.float64)
+            result = result[outputs.index(alias[1] if alias else params["output"])]
+        values = np.asarray(result, dtype=np.float64)
         return values if alias is None or alias[3] is None else alias[3](values, given)
 
     def warmup(params: Mapping[str, Any]) -> int:
@@ -187,11 +187,11 @@ def _basis(compute: Callable[..., Any], defaults: Mapping[str, Any], outputs: tu
     high, low = close * (1 + rng.uniform(0, 0.02, 200)), close * (1 - rng.uniform(0, 0.02, 200))
     bars = pd.DataFrame(dict(zip(COLUMNS, (low, high, low, close, rng.uniform(100, 900, 200)), strict=True)))
     scaled = bars * [2.0, 2.0, 2.0, 2.0, 0.5]
-    found = set()
+    kinds = set()
     for output in outputs:
         params = dict(defaults) | ({} if output is None else {"output": output})
         one, other = compute(bars, **params), compute(scaled, **params)
         sizes = (("ratio", 1.0), ("price", 2.0), ("volume", 0.5))
         same = (basis for basis, size in sizes if np.allclose(one * size, other, rtol=1e-9, atol=0, equal_nan=True))
-        found.add(next(same, "pulse"))
-    return found.pop() if len(found) == 1 else "pulse"
+        kinds.add(next(same, "pulse"))
+    return kinds.pop() if len(kinds) == 1 else "pulse"

@@ -89,9 +89,9 @@ def breaches(ledger: Ledger, fold: LotFold, equity: pd.DataFrame) -> dict[str, l
     }
 
 
-def require(found: dict[str, list[str]], what: str) -> None:
+def require(breaches: dict[str, list[str]], what: str) -> None:
     """IntegrityError naming the first breach, if any."""
-    for name, problems in found.items():
+    for name, problems in breaches.items():
         if problems:
             raise IntegrityError(
                 f"{what} breaks the invariant {name}: {problems[0]}; this is a fault of the program, please report it."

@@ -93,9 +93,9 @@ def _signed_units(kinds, sides, quantity, changing, sign):  # pragma: no cover -
 def fold_lots(ledger: Ledger) -> LotFold:
     """Fold the events of a ledger into lots and round trips, FIFO per instrument and strategy."""
     kinds, kind_names = ledger.codes("kind")
-    wanted = np.array([name in POSITION_KINDS for name in kind_names], dtype=bool)
+    moving = np.array([name in POSITION_KINDS for name in kind_names], dtype=bool)
     symbols, symbol_names = ledger.codes("symbol")
-    rows = np.flatnonzero(wanted[kinds] & (symbols >= 0))
+    rows = np.flatnonzero(moving[kinds] & (symbols >= 0))
     strategies, _ = ledger.codes("strategy")
     combined = (strategies[rows].astype(np.int64) + 1) * len(symbol_names) + symbols[rows]  # code -1: no strategy
     used = np.bincount(combined) > 0
@@ -128,15 +128,15 @@ def _share(part, whole, total):  # pragma: no cover - compiled
 
     float64 comes close to it; the products wrap around, but what is left between them is small and so exact.
     """
-    found = np.int64(np.rint(part * (total / whole)))
-    left = np.int64(np.uint64(part) * np.uint64(total) - np.uint64(found) * np.uint64(whole))
+    units = np.int64(np.rint(part * (total / whole)))
+    left = np.int64(np.uint64(part) * np.uint64(total) - np.uint64(units) * np.uint64(whole))
     if whole < 0:
         left, whole = -left, -whole
-    while 2 * left > whole or (2 * left == whole and found % 2):
-        found, left = found + 1, left - whole
-    while 2 * left < -whole or (2 * left == -whole and found % 2):
-        found, left = found - 1, left + whole
-    return found
+    while 2 * left > whole or (2 * left == whole and units % 2):
+        units, left = units + 1, left - whole
+    while 2 * left < -whole or (2 * left == -whole and units % 2):
+        units, left = units - 1, left + whole
+    return units
 
 
 @numba.njit(cache=True)

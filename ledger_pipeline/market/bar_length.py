@@ -148,12 +148,12 @@ def require_one_length(instruments: list[Instrument]) -> BarLength | None:
     So few bars that they do not tell go with the others, unless they are labelled 00:00 UTC, at which their market is
     closed, among bars that are shorter than a day.
     """
-    found: dict[tuple[str, bytes], BarLength | None] = {}  # most instruments have the same times
+    length_of: dict[tuple[str, bytes], BarLength | None] = {}  # most instruments have the same times
     for one in instruments:
         key = (one.calendar, one.times.tobytes())
-        if key not in found:
-            found[key] = bar_length(one)
-    lengths = [(one, found[one.calendar, one.times.tobytes()]) for one in instruments]
+        if key not in length_of:
+            length_of[key] = bar_length(one)
+    lengths = [(one, length_of[one.calendar, one.times.tobytes()]) for one in instruments]
     known = [(one, length) for one, length in lengths if length is not None]
     if not known:
         return None
@@ -207,15 +207,15 @@ def session_labels(one: Instrument) -> np.ndarray | None:
     date = local.tz_localize(None).normalize().as_unit("us").asi8
     labels, opens, closes = schedule_of(one.calendar, times[0] - 2 * DAY_MICROS, times[-1] + 2 * DAY_MICROS)
     at_midnight = (local == local.normalize()) | (times % DAY_MICROS == 0)
-    found = np.where(times % DAY_MICROS == 0, times, date)
+    days = np.where(times % DAY_MICROS == 0, times, date)
     for moments in (opens, closes):
         place = np.minimum(np.searchsorted(moments, times), len(moments) - 1)
         exact = (moments[place] == times) & ~at_midnight if len(moments) else np.zeros(len(times), dtype=bool)
-        found = np.where(exact, labels[place], found)
+        days = np.where(exact, labels[place], days)
         at_midnight = at_midnight | exact
-    if not at_midnight.all() or (len(found) > 1 and (np.diff(found) <= 0).any()):
+    if not at_midnight.all() or (len(days) > 1 and (np.diff(days) <= 0).any()):
         return None
-    return found
+    return days
 
 
 def with_session_labels(bars: pd.DataFrame, instruments: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

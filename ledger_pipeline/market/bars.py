@@ -114,11 +114,11 @@ def actions_schema(delisting: bool = False) -> Any:
     )
 
 
-def require_columns(table: str, found: list[str], wanted: tuple[str, ...]) -> None:
+def require_columns(table: str, columns: list[str], required: tuple[str, ...]) -> None:
     """InputError naming what is missing or not known, when the columns of a table are not exactly `wanted`."""
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
-    repeated = sorted({name for name in found if found.count(name) > 1})
+    missing = [name for name in required if name not in columns]
+    extra = [name for name in columns if name not in required]
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
     if missing or extra or repeated:
         parts = [
             f"{word} {', '.join(map(repr, names))}"
@@ -126,7 +126,7 @@ def require_columns(table: str, found: list[str], wanted: tuple[str, ...]) -> No
             if names
         ]
         raise InputError(
-            f"the {table} table {' and '.join(parts)}; it must have exactly the columns {', '.join(wanted)}."
+            f"the {table} table {' and '.join(parts)}; it must have exactly the columns {', '.join(required)}."
         )
 
 

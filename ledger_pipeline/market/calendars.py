@@ -152,12 +152,14 @@ def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> Exch
     year, end = pd.Timestamp(first.year, 1, 1), pd.Timestamp(last.year, 12, 31)
     for start, stop in _ranges(built, year, end):
         try:
-            found = _calendar(known, start, stop)
+            calendar = _calendar(known, start, stop)
         except (ValueError, NotImplementedError):
             continue
-        if built is None or (found.first_session <= built.first_session and built.last_session <= found.last_session):
-            _built[known] = found
-        return found
+        if built is None or (
+            calendar.first_session <= built.first_session and built.last_session <= calendar.last_session
+        ):
+            _built[known] = calendar
+        return calendar
     try:
         return _calendar(known, first, last)
     except (ValueError, NotImplementedError) as error:
@@ -215,8 +217,8 @@ def calendar_name(name: str) -> str:
     if name in known:
         return name
     by_capital = {each.upper(): each for each in known}
-    wanted = str(name).upper()
-    near = [wanted] if wanted in by_capital else get_close_matches(wanted, list(by_capital), n=3)
+    upper = str(name).upper()
+    near = [upper] if upper in by_capital else get_close_matches(upper, list(by_capital), n=3)
     hint = f"did you mean {' or '.join(by_capital[each] for each in near)}?" if near else "XNYS or 24/7 are examples."
     raise InputError(f"there is no calendar named {name!r}: {hint}")
 

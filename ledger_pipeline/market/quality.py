@@ -142,14 +142,16 @@ def _read_bars(bars: pd.DataFrame) -> _Bars:
         names = np.asarray(names, dtype=object)
     if len(code) and code.min() < 0:
         raise InputError("a bar has no symbol: every bar names its instrument.")
-    found = _Bars(
+    sorted_bars = _Bars(
         names,
         code,
         micros(to_utc(bars["ts"], "bars", "ts")) if len(bars) else np.empty(0, dtype="i8"),
         {name: to_float(bars[name], "bars").to_numpy() for name in FIELDS},
     )
-    later = (found.code[1:] > found.code[:-1]) | (found.same_symbol[1:] & (found.time[1:] >= found.time[:-1]))
-    return found if later.all() else found.take(np.lexsort((found.time, found.code)))
+    later = (sorted_bars.code[1:] > sorted_bars.code[:-1]) | (
+        sorted_bars.same_symbol[1:] & (sorted_bars.time[1:] >= sorted_bars.time[:-1])
+    )
+    return sorted_bars if later.all() else sorted_bars.take(np.lexsort((sorted_bars.time, sorted_bars.code)))
 
 
 def _calendars(instruments: pd.DataFrame, names: np.ndarray) -> np.ndarray:
@@ -233,11 +235,11 @@ def _sessions_of_group(
 ) -> Iterator[pd.DataFrame]:
     # Instruments share most of their times, so the calendar is asked once a distinct time.
     which, times = pd.factorize(bars.time[rows])
-    found = session_of(calendar, pd.DatetimeIndex(times.view("M8[us]"), tz="UTC"), daily=daily)
-    is_open = found.notna()
-    day = np.where(is_open, found.asi8, times // DAY_MICROS * DAY_MICROS)
+    of_times = session_of(calendar, pd.DatetimeIndex(times.view("M8[us]"), tz="UTC"), daily=daily)
+    is_open = of_times.notna()
+    day = np.where(is_open, of_times.asi8, times // DAY_MICROS * DAY_MICROS)
     label[rows] = day[which]
-    held = found[is_open]
+    held = of_times[is_open]
     days = sessions(calendar, held.min(), held.max()).asi8 if len(held) else np.empty(0, dtype="i8")
     place = np.where(is_open, np.searchsorted(days, day), -1).astype(np.int32)[which]
     if not is_open.all():
@@ -335,10 +337,10 @@ def _split_faults(bars: _Bars, splits: list[tuple[str, int, float]], label: np.n
         candidates = np.flatnonzero((np.abs(np.log(gap)) > 0.35) & ~np.isin(np.arange(len(gap)), list(listed)))
         nearest = ratios[np.abs(np.log(gap[candidates])[:, None] - np.log(ratios)).argmin(axis=1)]
         fits = (np.abs(gap[candidates] / nearest - 1) < 0.04) & (np.abs(move[candidates] / nearest - 1) < 0.1)
-    at, found = candidates[fits], nearest[fits]
+    at, jump = candidates[fits], nearest[fits]
     details = [
         f"open {opens[row]:g} after close {close[row - 1]:g} looks like a split of {_ratio(ratio)}, and none is listed"
-        for row, ratio in zip(at, found, strict=True)
+        for row, ratio in zip(at, jump, strict=True)
     ]
     yield _found(bars, at, "MISSING_SPLIT", details)
     unseen = np.array(
@@ -392,8 +394,8 @@ def _dividend_faults(
                     (at, f"a dividend of {value:g} is {share:.2%} of the close before it, {usual:.2%} is usual: stated "
                      f"after the later split of {_ratio(later)}? Give it as it was paid that day")
                 )  # fmt: skip
-    for issue, found in (("DIVIDEND_SIZE", sizes), ("DIVIDEND_BASIS", bases)):
-        yield _found(bars, np.array([at for at, _ in found], dtype=np.int64), issue, [text for _, text in found])
+    for issue, rows in (("DIVIDEND_SIZE", sizes), ("DIVIDEND_BASIS", bases)):
+        yield _found(bars, np.array([at for at, _ in rows], dtype=np.int64), issue, [text for _, text in rows])
 
 
 def _jump_detail(before: float, now: float, change: float, ratio: float | None, threshold: float) -> str:
@@ -446,10 +448,10 @@ def _table(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return report.sort_values(["symbol", "ts", "issue"], kind="stable", ignore_index=True)
 
 
-def _require(frame: pd.DataFrame, table: str, wanted: tuple[str, ...]) -> None:
-    missing = [name for name in wanted if name not in frame.columns]
+def _require(frame: pd.DataFrame, table: str, required: tuple[str, ...]) -> None:
+    missing = [name for name in required if name not in frame.columns]
     if missing:
-        raise InputError(f"the {table} table lacks {', '.join(missing)}: it needs the columns {', '.join(wanted)}.")
+        raise InputError(f"the {table} table lacks {', '.join(missing)}: it needs the columns {', '.join(required)}.")
 
 
 def _date(time: int) -> str:

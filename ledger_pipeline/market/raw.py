@@ -104,8 +104,8 @@ def import_raw(
         data = sink.getvalue().to_pybytes()
         write_file(base / f"{name}.parquet", data)
         hashes[name] = hash_bytes(data)
-    told = {"source": asdict(source), "described": described, "tables": hashes}
-    write_file(base / "source.json", json.dumps(told, indent=2, default=str).encode())
+    record = {"source": asdict(source), "described": described, "tables": hashes}
+    write_file(base / "source.json", json.dumps(record, indent=2, default=str).encode())
     return RawTables(source, **tables, described=described)
 
 
@@ -118,16 +118,16 @@ def read_raw(snapshot_id: str, root: Location = "data") -> RawTables:
     """The raw tables of `snapshot_id`; NotFoundError when nothing was imported under it, IntegrityError when they are
     not those of the last import that was completed.
     """
-    told = _told(snapshot_id, root)
+    record = _told(snapshot_id, root)
     base = location(root) / "raw" / snapshot_id
     frames = {}
     for name in ("bars", "instruments", "actions"):
         file = base / f"{name}.parquet"
         data = file.read_bytes() if file.exists() else b""
-        if hash_bytes(data) != told["tables"][name]:
+        if hash_bytes(data) != record["tables"][name]:
             raise IntegrityError(f"{file} is not as it was imported; import {snapshot_id!r} again.")
         frames[name] = pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
-    return RawTables(_source(told["source"]), **frames, described=told["described"])
+    return RawTables(_source(record["source"]), **frames, described=record["described"])
 
 
 def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
@@ -138,15 +138,15 @@ def _told(snapshot_id: str, root: Location) -> dict[str, Any]:
             f"{snapshot_id}`, or give raw_bars a source in its configuration."
         )
     try:
-        told = json.loads(path.read_bytes())
-        _source(told["source"])
-        sound = set(told["tables"]) == {"bars", "instruments", "actions"} and "described" in told
+        record = json.loads(path.read_bytes())
+        _source(record["source"])
+        sound = set(record["tables"]) == {"bars", "instruments", "actions"} and "described" in record
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise IntegrityError(f"{path} is not as it was written; import {snapshot_id!r} again.")
-    return told
+    return record
 
 
-def _source(told: dict[str, Any]) -> RawSource:
-    return RawSource(**{**told, "also": tuple(told.get("also", ()))})
+def _source(record: dict[str, Any]) -> RawSource:
+    return RawSource(**{**record, "also": tuple(record.get("also", ()))})

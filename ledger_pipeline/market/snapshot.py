@@ -397,15 +397,15 @@ def _verified(file: UPath, manifest: dict[str, Any]) -> str | pa.BufferReader:
         if is_local(file):
             status = os.stat(str(file))
             stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-            source, found = str(file), _file_hash(str(file), stamp)
+            source, digest = str(file), _file_hash(str(file), stamp)
         else:
             data = file.read_bytes()
-            source, found = pa.BufferReader(data), hash_bytes(data)
+            source, digest = pa.BufferReader(data), hash_bytes(data)
     except FileNotFoundError:
         raise IntegrityError(f"{file} is missing; restore the snapshot from where it was sealed.") from None
     except OSError as error:
         raise StorageError(f"could not read {file}: {error.strerror or error}.") from error
-    if found != manifest["files"][file.name]["sha256"]:
+    if digest != manifest["files"][file.name]["sha256"]:
         raise IntegrityError(
             f"{file} is not as it was sealed: its bytes have changed; restore it from where it was sealed."
         )

@@ -182,9 +182,9 @@ def _intraday_due(
     labels, opens, closes = schedule_of(calendar, times[0] - DAY_MICROS, times[-1] + DAY_MICROS)
     if not len(labels):
         return [(members, None)]
-    found = sessions_of(calendar, times, is_daily=False)
-    known = found != np.iinfo(np.int64).min
-    at = np.where(known, np.searchsorted(labels, np.where(known, found, labels[0])), 0)
+    sessions = sessions_of(calendar, times, is_daily=False)
+    known = sessions != np.iinfo(np.int64).min
+    at = np.where(known, np.searchsorted(labels, np.where(known, sessions, labels[0])), 0)
     offsets, which = np.unique(times - opens[at], return_inverse=True)
     lasts = closes - opens
     usual_last = np.sort(lasts)[len(lasts) // 2]
@@ -263,9 +263,9 @@ def _row_sessions(calendar: str, times: np.ndarray, is_daily: bool) -> np.ndarra
     """
     if is_daily:
         return times
-    found = sessions_of(calendar, times, is_daily=False)
+    sessions = sessions_of(calendar, times, is_daily=False)
     stamps = pd.DatetimeIndex(times.view("M8[us]"), tz="UTC")
     first, last = stamps[0].tz_localize(None).normalize(), stamps[-1].tz_localize(None).normalize()
     zone = trading_calendar(calendar, first, last).tz
     date = stamps.tz_convert(zone).tz_localize(None).normalize().as_unit("us").asi8
-    return np.maximum.accumulate(np.where(found == np.iinfo(np.int64).min, date, found))
+    return np.maximum.accumulate(np.where(sessions == np.iinfo(np.int64).min, date, sessions))

@@ -58,16 +58,16 @@ def universe_of(snapshot: Snapshot, universe: Sequence[str] | None, base: str | 
 def require_one_currency(snapshot: Snapshot, symbols: Sequence[str]) -> None:
     """InputError naming the currencies when the instruments have more than one."""
     of = currencies(snapshot)
-    found: dict[str, list[str]] = {}
+    symbols_of: dict[str, list[str]] = {}
     for symbol in symbols:
-        found.setdefault(of[symbol], []).append(symbol)
-    if len(found) > 1:
+        symbols_of.setdefault(of[symbol], []).append(symbol)
+    if len(symbols_of) > 1:
         listed = "; ".join(
-            f"{name}: {', '.join(each[:3])}{', ...' if len(each) > 3 else ''}" for name, each in found.items()
+            f"{name}: {', '.join(each[:3])}{', ...' if len(each) > 3 else ''}" for name, each in symbols_of.items()
         )
         raise InputError(
-            f"the universe has instruments in {len(found)} currencies ({listed}), and amounts of different currencies "
-            "are not added: name a universe in one currency, or state base_currency in the experiment and have the "
+            f"the universe has instruments in {len(symbols_of)} currencies ({listed}), and amounts of different "
+            "currencies are not added: name a universe in one currency, or state base_currency in the experiment and have the "
             "rates in the snapshot as instruments, such as GBPUSD."
         )
 

@@ -42,8 +42,8 @@ def decide(
     Raises StrategyError.
     """
     one = Simulator(inputs)
-    found, orders = one.last(canonical_json(dict(memory)).decode(), waiting)
-    count, orders = found - len(waiting), orders[len(waiting) :]
+    targets, orders = one.last(canonical_json(dict(memory)).decode(), waiting)
+    count, orders = targets - len(waiting), orders[len(waiting) :]
     reasons = one.events.reasons.texts
     return Decision(
         tuple(

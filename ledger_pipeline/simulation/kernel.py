@@ -69,15 +69,15 @@ def plan_orders(
             expected[orders[n].symbol] += orders[n].side * orders[n].units
     changed = np.empty(len(columns), np.int64)
     changes = np.empty(len(columns), np.int64)
-    found = 0
+    planned = 0
     for u in range(len(columns)):  # written at each u and kept where something changes: without a branch to mispredict
         wants_cash = detailed and not np.isnan(cash[u])
         change = 0 if wants_cash else np.int64(np.rint(targets[u] * UNITS)) - expected[columns[u]]
-        changed[found], changes[found] = u, change
-        found += wants_cash or change != 0
+        changed[planned], changes[planned] = u, change
+        planned += wants_cash or change != 0
     n = open_orders
     for side in (-1, 1):
-        for k in range(found):
+        for k in range(planned):
             if (changes[k] < 0) != (side < 0):
                 continue
             u = changed[k]
@@ -187,9 +187,9 @@ def settle_orders(
             continue
         event = events[count[0]]
         count[0] += 1
-        wanted = order.units / UNITS if order.units > 0 else np.nan
+        asked = order.units / UNITS if order.units > 0 else np.nan
         if missing or np.isnan(opens[i]):
-            _settle(event, _EXPIRED, t, order, wanted, np.nan, np.nan, np.nan, outcomes[NO_BAR, order.reasons + 1])
+            _settle(event, _EXPIRED, t, order, asked, np.nan, np.nan, np.nan, outcomes[NO_BAR, order.reasons + 1])
             continue
         price = fill_price(opens[i], order.side, codes, amounts)
         filled = order.units

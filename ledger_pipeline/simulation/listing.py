@@ -65,8 +65,8 @@ def listing(data: Path) -> list[Listed]:
 
 def _kept(cache: Path) -> dict[str, Any]:
     try:
-        found = json.loads(cache.read_bytes())
-        return found["runs"] if found["format"] == FORMAT else {}
+        rows = json.loads(cache.read_bytes())
+        return rows["runs"] if rows["format"] == FORMAT else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -72,15 +72,15 @@ def prove(runs: Sequence[Run], *, everything: bool = False) -> list[Proof]:
                 "sample": SAMPLE,
                 "stretch": None if everything else STRETCH,
             }
-            found = Proof(run.run_id, **_PROVER.ask(job))
+            proof = Proof(run.run_id, **_PROVER.ask(job))
             for other in others:
-                if found.difference is not None:
+                if proof.difference is not None:
                     break
                 try:
-                    found = Proof(run.run_id, **other.ask(job))
+                    proof = Proof(run.run_id, **other.ask(job))
                 finally:
                     other.end()
-            proofs.append(found)
+            proofs.append(proof)
     return proofs
 
 

@@ -90,10 +90,10 @@ def _prepare(job: Mapping[str, Any]) -> None:
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.run import universe_grid
 
-    told = job["provenance"]["experiment"]
+    experiment = job["provenance"]["experiment"]
     try:
         snapshot = open_snapshot(job["snapshot"]["id"], root=job["snapshot"]["root"])
-        universe_grid(snapshot, told["universe"], told.get("base_currency"))
+        universe_grid(snapshot, experiment["universe"], experiment.get("base_currency"))
     except LedgerPipelineError:
         return  # told in the answer
 
@@ -106,8 +106,8 @@ def _answer(job: Mapping[str, Any]) -> dict[str, Any]:
     except LedgerPipelineError as error:
         return {"decided": 0, "pulses": 0, "difference": f"in another process it fails: {error}"}
     except Exception as error:
-        told = f"in another process it fails: {type(error).__name__}: {error}"
-        return {"decided": 0, "pulses": 0, "difference": told}
+        failure = f"in another process it fails: {type(error).__name__}: {error}"
+        return {"decided": 0, "pulses": 0, "difference": failure}
 
 
 def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,8 +139,10 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     for t in sampled:
         difference = _apart(lambda t=t: states.difference(t, inputs))
         if difference:
-            told = f"at {pd.Timestamp(int(cells.times[t]), unit='us', tz='UTC').isoformat()} {difference}; {MEMORY}."
-            return {"decided": len(sampled), "pulses": 0, "difference": told}
+            sentence = (
+                f"at {pd.Timestamp(int(cells.times[t]), unit='us', tz='UTC').isoformat()} {difference}; {MEMORY}."
+            )
+            return {"decided": len(sampled), "pulses": 0, "difference": sentence}
     bars = int(cells.present.sum())
     last = len(cells.times) - 1
     if job["stretch"] is not None and bars > job["stretch"]:
@@ -151,12 +153,12 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     options = {"seed": provenance["seed"], "features": features, "until": None if whole else last}
     again = run(experiment, snapshot, strategy=lambda ctx, params: anew()(ctx, params), **options)
     if whole:
-        found = (
+        difference_ = (
             None if again.events.head == ledger.head else first_difference(ledger, again.events) or "the heads differ"
         )
     else:
-        found = compare_beginning(ledger, again.events, int(cells.times[last]))[1]
-    difference = f"{found}; {BECAUSE}." if found else None
+        difference_ = compare_beginning(ledger, again.events, int(cells.times[last]))[1]
+    difference = f"{difference_}; {BECAUSE}." if difference_ else None
     return {"decided": len(sampled), "pulses": last + 1, "difference": difference}
 
 
@@ -237,11 +239,11 @@ class _States:
         decision = decide(cut, memory, waiting)
         row = self.decided.get(time)
         shown = [(o.symbol, o.side, o.quantity, o.cash, o.reasons) for o in self.orders if o.decided == time]
-        found = [
+        differing = [
             (o.symbol, o.side, None if o.units is None else o.units / UNITS, o.cash, o.reasons) for o in decision.orders
         ]
-        if found != shown:
-            return f"the run ordered {_told(shown)}, and decided afresh it is {_told(found)}"
+        if differing != shown:
+            return f"the run ordered {_told(shown)}, and decided afresh it is {_told(differing)}"
         after = self.payloads[row].get("memory", memory) if row is not None else memory
         if decision.memory != after:
             return "what it remembers is not what the run remembered"

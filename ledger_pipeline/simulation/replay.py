@@ -76,38 +76,38 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
     """The experiment of a stored run, rebuilt from its provenance (with the strategy's text); IntegrityError when its
     hash is not the stored one. A user's indicators are rebuilt from their stored sources, else taken from `indicators`.
     """
-    told = provenance["experiment"]
-    text = str(extract(provenance["strategy_text"], told["strategy_hash"], trust=False))
-    source = StrategySource(text, told["strategy_function"], told["strategy_hash"], told["captured"])
+    record = provenance["experiment"]
+    text = str(extract(provenance["strategy_text"], record["strategy_hash"], trust=False))
+    source = StrategySource(text, record["strategy_function"], record["strategy_hash"], record["captured"])
     spec = ExperimentSpec.model_validate(
         {
-            "strategy": told["strategy"],
-            "params": told["params"],
+            "strategy": record["strategy"],
+            "params": record["params"],
             "features": {
-                alias: {"indicator": item["indicator"], **item["params"]} for alias, item in told["features"].items()
+                alias: {"indicator": item["indicator"], **item["params"]} for alias, item in record["features"].items()
             },
             **{
-                name: told[name]
+                name: record[name]
                 for name in ("opening", "deposits", "costs", "risk", "cash_rule", "universe", "benchmark")
             },
             **{
-                name: told[name]
+                name: record[name]
                 for name in ("cash_rounding", "risk_free", "borrow", "interest", "base_currency")
-                if name in told
+                if name in record
             },
         }
     )
     own = {
         item["indicator"]: rebuilt(item["source"], item["indicator"])
-        for item in told["features"].values()
+        for item in record["features"].values()
         if "source" in item
     }
-    experiment = assemble(told["name"], preflight(source), spec, {**(indicators or {}), **own})
-    if experiment.hash != told["hash"]:
+    experiment = assemble(record["name"], preflight(source), spec, {**(indicators or {}), **own})
+    if experiment.hash != record["hash"]:
         changed = [
             item.alias
             for item in experiment.features
-            if item.fingerprint != told["features"][item.alias]["fingerprint"]
+            if item.fingerprint != record["features"][item.alias]["fingerprint"]
         ]
         packages = sorted(
             name
@@ -122,7 +122,7 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
             else "its stored parts do not match its hash"
         )
         raise IntegrityError(f"run {provenance['run_id']} cannot be replayed as it was: {what}.")
-    if hash_json(told["params"]) != told["params_hash"]:
+    if hash_json(record["params"]) != record["params_hash"]:
         raise IntegrityError(f"run {provenance['run_id']}: the stored params do not match their hash.")
     return experiment
 
@@ -201,7 +201,7 @@ def compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str 
     ends = kept and short.table.slice(kept - 1, 1).to_pylist()[0]
     if not ends or ends["kind"] != "DECIDED" or short.micros[kept - 1] != last:
         return kept + len(caused), None
-    wanted, found = (
+    expected, actual = (
         {
             number: (order.symbol, order.side, order.quantity, order.cash, order.reasons)
             for number, order in decided_orders(ledger).items()
@@ -209,10 +209,10 @@ def compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str 
         }
         for ledger in (short, full)
     )
-    for number in sorted({*wanted, *found}, key=int):
-        if number not in found or number not in wanted:
+    for number in sorted({*expected, *actual}, key=int):
+        if number not in actual or number not in expected:
             return kept, f"order {number} exists in only one of the full run and the cut run"
-        if wanted[number] != found[number]:
+        if expected[number] != actual[number]:
             return kept, f"order {number} of the cut run is not the order of the full run"
     return kept + len(caused), None
 

@@ -108,15 +108,15 @@ class Run:
     @functools.cached_property
     def grid(self) -> Grid:
         """The time x instrument grid of the run's universe."""
-        told = self.provenance["experiment"]
-        return universe_grid(self.snapshot, told["universe"], told.get("base_currency"))
+        experiment = self.provenance["experiment"]
+        return universe_grid(self.snapshot, experiment["universe"], experiment.get("base_currency"))
 
     @functools.cached_property
     def _marks(self) -> np.ndarray:
         """float64 (T, N): what one share of each instrument is worth at each pulse, in the account's currency."""
         base = self.provenance["experiment"].get("base_currency")
-        found = None if base is None else rates(self.snapshot, self.grid.symbols, self.grid.times, base)
-        return marks(self.grid) if found is None else marks(self.grid) * found.closes
+        base_rates = None if base is None else rates(self.snapshot, self.grid.symbols, self.grid.times, base)
+        return marks(self.grid) if base_rates is None else marks(self.grid) * base_rates.closes
 
     @functools.cached_property
     def ledger(self) -> pd.DataFrame:
@@ -261,9 +261,9 @@ def run(
     ledger = simulator.run()
     provenance = describe(experiment, snapshot, identity)
     names = tuple(item.alias for item in experiment.features)
-    told = input_warnings(spec, snapshot, known, values, names, simulator.clipped)
+    warnings = input_warnings(spec, snapshot, known, values, names, simulator.clipped)
     provenance |= {
-        **({"warnings": told} if told else {}),
+        **({"warnings": warnings} if warnings else {}),
         "ledger_head": ledger.head,
         "events": len(ledger),
         "pulses": len(known.times),

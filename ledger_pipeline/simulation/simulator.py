@@ -430,8 +430,8 @@ class Simulator:
                 if restated == before:
                     continue
                 order["units"] = restated
-                told = {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
-                self._replaced(action.t, order, told, cause)
+                details = {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
+                self._replaced(action.t, order, details, cause)
 
     def _delist(self, action: Any, held: int) -> None:
         """Close what is held of a delisted instrument for cash a share, its last close where none is stated, without
@@ -528,16 +528,16 @@ class Simulator:
         """The risk chain, with cash to invest counted as the quantity it would buy at the close."""
         held = self.positions[columns] / UNITS
         buying = ~np.isnan(cash) if len(cash) else np.zeros(len(columns), dtype=bool)
-        wanted = np.where(buying, held + np.nan_to_num(cash) / closes, vector) if len(cash) else vector
+        desired = np.where(buying, held + np.nan_to_num(cash) / closes, vector) if len(cash) else vector
         if "long_only" in self.inputs.risk:
-            self.clipped += int((wanted < -0.5 / UNITS).sum())
+            self.clipped += int((desired < -0.5 / UNITS).sum())
         values = np.nan_to_num(np.abs(self.positions / UNITS * marked))
         outside = float(values.sum() - values[columns].sum()) if len(columns) < self.n else 0.0
-        allowed = apply_risk(self.inputs.risk, wanted, closes, equity, outside)
+        allowed = apply_risk(self.inputs.risk, desired, closes, equity, outside)
         if not buying.any():
             return allowed, cash
         room = (allowed - held) * closes
-        cut = buying & (allowed != wanted)
+        cut = buying & (allowed != desired)
         cash = np.where(cut, np.where(room > 0, room, np.nan), cash)
         return np.where(buying, np.where(cut & (room <= 0), allowed, vector), allowed), cash
 
@@ -587,7 +587,7 @@ class Simulator:
         ]
         line = f", line {frames[-1].lineno}" if frames else ""
         kind = "" if isinstance(error, LedgerPipelineError) else f"{type(error).__name__}: "
-        told = str(error)
+        reason = str(error)
         if isinstance(error, AttributeError) and isinstance(error.obj, Context):
-            told = f"ctx has no {error.name!r}"
-        return StrategyError(f"{self._when(t)} failed{line}: {kind}{told.rstrip('.')}.")
+            reason = f"ctx has no {error.name!r}"
+        return StrategyError(f"{self._when(t)} failed{line}: {kind}{reason.rstrip('.')}.")

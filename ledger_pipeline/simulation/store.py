@@ -139,29 +139,29 @@ class RunStore:
         if not path.exists():
             raise NotFoundError(f"there is no run {run_id!r} under {self.runs}.")
         try:
-            found = json.loads(path.read_bytes())
+            document = json.loads(path.read_bytes())
             identity = RunIdentity(
-                found["snapshot"]["hash"],
-                found["experiment"]["hash"],
-                found["seed"],
-                found["engine"],
-                found.get("libraries", {}),
+                document["snapshot"]["hash"],
+                document["experiment"]["hash"],
+                document["seed"],
+                document["engine"],
+                document.get("libraries", {}),
             )
         except (ValueError, KeyError, TypeError):
             raise IntegrityError(f"{path} is not readable as provenance; run the experiment again.") from None
-        if identity.run_id != run_id or found["run_id"] != run_id:
+        if identity.run_id != run_id or document["run_id"] != run_id:
             raise IntegrityError(f"{path} describes run {identity.run_id}, not {run_id}.")
-        return found
+        return document
 
     def source(self, run_id: str) -> str:
         """The stored text of a run's strategy, as data, verified against the hash in its provenance."""
-        wanted = self.provenance(run_id)["experiment"]["strategy_hash"]
+        expected = self.provenance(run_id)["experiment"]["strategy_hash"]
         path = self.runs / run_id / "strategy.py"
         try:
             text = path.read_bytes().decode()
         except (FileNotFoundError, UnicodeDecodeError):
             raise IntegrityError(f"{path} is missing or not text; run the experiment again.") from None
-        if source_hash(text) != wanted:
+        if source_hash(text) != expected:
             raise IntegrityError(
                 f"{path} is not the source that its provenance states: the file was changed; "
                 "move the run's directory away and run the experiment again."
@@ -200,10 +200,10 @@ class RunStore:
     def open_measured(self, given: str, snapshots: Location = "snapshots") -> Run:
         """A stored run by its id, or by run_id/key as the evaluation with this key measures it. NotFoundError."""
         run_id, _, key = given.partition("/")
-        found = {one.key: one for one, _ in self.evaluations(run_id)} if key else {"": None}
-        if key not in found:
-            raise NotFoundError(f"run {run_id} has no evaluation {key!r}; it has {', '.join(found)}.")
-        return self.open(run_id, snapshots, found[key])
+        measured = {one.key: one for one, _ in self.evaluations(run_id)} if key else {"": None}
+        if key not in measured:
+            raise NotFoundError(f"run {run_id} has no evaluation {key!r}; it has {', '.join(measured)}.")
+        return self.open(run_id, snapshots, measured[key])
 
     def table(self, run_id: str, name: str) -> pd.DataFrame | None:
         """A stored derived table, None when it has not been made."""
@@ -244,12 +244,12 @@ class RunStore:
 
 def _read_json(path: UPath) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         raise IntegrityError(f"{path} is not readable; delete it to go on without it.")
-    return found
+    return document
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

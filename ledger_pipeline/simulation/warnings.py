@@ -34,40 +34,40 @@ def input_warnings(
     """What in the experiment cannot be meant on this snapshot. features: float64 (T, K, N) by `names`; clipped: how
     many negative targets long_only set to zero.
     """
-    found = []
+    warnings = []
     for k, name in enumerate(names):
         if not np.isfinite(features[:, k, :]).any():
-            found.append(
+            warnings.append(
                 f"the feature {name!r} is missing at every pulse: the {len(grid.times):,} bar times are fewer than its "
                 "warm-up, or it is undefined on these prices"
             )
     if clipped:
         times = "once" if clipped == 1 else f"{clipped:,} times"
-        found.append(f"long_only set a negative target to zero {times}: the strategy wants to be short")
+        warnings.append(f"long_only set a negative target to zero {times}: the strategy wants to be short")
     for step in spec.risk:
         limit = step.get("max_weight", 0.0) if isinstance(step, Mapping) else 0.0
         if limit > 1 and spec.cash_rule != "allow_negative":
-            found.append(
+            warnings.append(
                 f"max_weight {limit:g} is above 1, and the cash rule {spec.cash_rule!r} lets nothing be bought on "
                 "credit, so it never limits a long position"
             )
-    return found
+    return warnings
 
 
 def evaluation_warnings(measured: Evaluation, snapshot: Snapshot, symbols: Sequence[str]) -> list[str]:
     """A benchmark that the snapshot lacks; a risk-free series among the instruments that are traded (`symbols`)."""
-    found = []
+    warnings = []
     if measured.benchmark is not None and measured.benchmark not in snapshot.symbols:
-        found.append(
+        warnings.append(
             f"the benchmark {measured.benchmark!r} is not in snapshot {snapshot.id!r}: there is nothing to compare with"
         )
     series = measured.risk_free["series"] if isinstance(measured.risk_free, Mapping) else None
     if series in symbols:
-        found.append(
+        warnings.append(
             f"the risk-free series {series!r} is in the universe, so the strategy may trade it like a share: name the "
             "universe without it"
         )
-    return found
+    return warnings
 
 
 def ledger_warnings(
@@ -106,7 +106,7 @@ def _bankrupt(ledger: Ledger) -> list[str]:
 def _absent(
     ledger: Ledger, grid: Grid, marks: np.ndarray, equity: pd.DataFrame, calendars: Mapping[str, str]
 ) -> list[str]:
-    found = []
+    parts = []
     delisted = {action.i: action.t for action in grid.actions if action.kind == "DELIST"}
     for i, symbol in enumerate(grid.symbols):
         rows = np.flatnonzero(grid.present[:, i])
@@ -119,12 +119,12 @@ def _absent(
             quantity = folds.reconstruct(ledger, end).positions.get(symbol) if missed >= LONG_ABSENCE else None
             if quantity:
                 share = quantity * float(marks[after - 1, i]) / float(equity["equity"].iloc[after - 1])
-                found.append(
+                parts.append(
                     f"{quantity:g} {symbol} were held without a bar for {missed} sessions since "
                     f"{_moment(grid.times[last])[:10]}, {share:.1%} of the equity at the last close: halted or "
                     "delisted? An action DELIST closes what is held"
                 )
-    return found
+    return parts
 
 
 def _moment(micros: int) -> str:

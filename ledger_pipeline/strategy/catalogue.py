@@ -93,8 +93,8 @@ class Catalogue:
     def indicators(self, only: Iterable[str] | None = None) -> dict[str, Indicator]:
         """The user's indicators by name: all, or those named in `only`, so that a faulty one stops only its users."""
         names = self.indicator_names()
-        wanted = names if only is None else [name for name in names if name in set(only)]
-        return {name: load_indicator(self.root / "indicators" / f"{name}.py") for name in wanted}
+        selected = names if only is None else [name for name in names if name in set(only)]
+        return {name: load_indicator(self.root / "indicators" / f"{name}.py") for name in selected}
 
     def experiments(self) -> tuple[dict[str, Experiment], dict[str, LedgerPipelineError]]:
         """All experiments that load, by name, and the errors of those that do not."""
@@ -122,8 +122,8 @@ def load_indicator(path: Path) -> Indicator:
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)} is not UTF-8 text.") from None
     except LedgerPipelineError as error:
-        told = str(error)
-        raise type(error)(told if told.startswith(shown(path)) else f"{shown(path)}: {told}") from None
+        reason = str(error)
+        raise type(error)(reason if reason.startswith(shown(path)) else f"{shown(path)}: {reason}") from None
     except SyntaxError as error:
         raise InputError(f"{shown(path)}, line {error.lineno}: {error.msg}.") from None
     except Exception as error:

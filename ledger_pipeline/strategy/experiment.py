@@ -224,10 +224,10 @@ class Experiment:
     @property
     def packages(self) -> dict[str, str]:
         """Versions of the packages, and contents of the local modules, that a tier 2 source names."""
-        found = dict(self.preflight.packages)
+        packages = dict(self.preflight.packages)
         for one in self.indicators.values():
-            found |= one.preflight.packages
-        return dict(sorted(found.items())) if self.tier > 1 else {}
+            packages |= one.preflight.packages
+        return dict(sorted(packages.items())) if self.tier > 1 else {}
 
     @functools.cached_property
     def costs(self) -> tuple[dict[str, float], ...]:
@@ -410,19 +410,19 @@ def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:
     """A parameter of a feature, taken from the params where it says {param: name}."""
     if not (isinstance(value, Mapping) and set(value) == {"param"}):
         return value
-    wanted = value["param"]
-    if not isinstance(wanted, str) or wanted not in spec.params:
+    name = value["param"]
+    if not isinstance(name, str) or name not in spec.params:
         known = ", ".join(sorted(spec.params)) or "none"
         raise SpecError(
-            f"feature {alias!r} takes {key} from params.{wanted}, which is not defined (params: {known}).",
+            f"feature {alias!r} takes {key} from params.{name}, which is not defined (params: {known}).",
             *("features", alias, key),
         )
-    return spec.params[wanted]
+    return spec.params[name]
 
 
 def used_features(text: str) -> list[tuple[int, str]]:
     """(line, name) of the features that a source asks for by a literal name."""
-    found = []
+    used = []
     for node in ast.walk(ast.parse(text)):
         if (
             isinstance(node, ast.Call)
@@ -431,12 +431,12 @@ def used_features(text: str) -> list[tuple[int, str]]:
         ):
             position = 1 if node.func.attr == "feature" else 0
             names = [*node.args[position : position + 1], *(k.value for k in node.keywords if k.arg == "name")]
-            found += [
+            used += [
                 (node.lineno, arg.value)
                 for arg in names
                 if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
             ]
-    return found
+    return used
 
 
 def used_params(source: StrategySource) -> list[tuple[int, str]]:

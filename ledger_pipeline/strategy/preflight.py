@@ -75,12 +75,12 @@ def preflight(strategy: Callable[..., Any] | str | Path | StrategySource, *, inp
     known = _TIER_1.get(key) if key else None
     if known is not None:
         return known
-    found = _classified(source, inputs)
-    if key and found.tier == 1:  # nothing but its text decides on it: no package, no module that may change
+    verdict = _classified(source, inputs)
+    if key and verdict.tier == 1:  # nothing but its text decides on it: no package, no module that may change
         if len(_TIER_1) >= _KEPT:
             _TIER_1.clear()
-        _TIER_1[key] = found
-    return found
+        _TIER_1[key] = verdict
+    return verdict
 
 
 _KEPT = 256
@@ -102,8 +102,8 @@ def _classified(source: StrategySource, inputs: int) -> Preflight:
         scopes = Scopes(tree)
         flow = Flow(scopes, function, inputs)
         facts = Facts(tree, function, scopes, flow, source.captured, source.unavailable)
-        found, packages = reach.imports(facts)
-        every = {*found, *_all_reasons(facts)}
+        imported, packages = reach.imports(facts)
+        every = {*imported, *_all_reasons(facts)}
         if not any(reason.tier == 3 for reason in every):  # what is refused is told first
             every |= set(subset.reasons(facts))
         reasons = tuple(sorted(every))

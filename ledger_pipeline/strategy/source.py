@@ -140,16 +140,16 @@ def extract(
     """
     if type(trust) is not bool:
         raise InputError(f"trust is {trust!r}; say trust=False for the text as data, or trust=True for the function.")
-    found = source_hash(text)
-    if found != expected_hash:
+    digest = source_hash(text)
+    if digest != expected_hash:
         raise IntegrityError(
-            f"the stored strategy text has hash {found}, but {expected_hash} was recorded: it was changed."
+            f"the stored strategy text has hash {digest}, but {expected_hash} was recorded: it was changed."
         )
     if not trust:
         return text
     text = normalise(text)
     name = function_name or _find_function(parse(text, "the stored text"), "the stored text")
-    return compile_source(StrategySource(text, name, found, dict(captured or {})))
+    return compile_source(StrategySource(text, name, digest, dict(captured or {})))
 
 
 def parse(text: str, where: str) -> ast.Module:
@@ -242,13 +242,13 @@ def _reached(text: str, name: str, where: str) -> str:
     """
     tree = parse(text, where)
     binds = {index: _bound(node) for index, node in enumerate(tree.body)}
-    wanted, kept = [name], set()
-    while wanted:
-        looked = wanted.pop()
+    pending, kept = [name], set()
+    while pending:
+        looked = pending.pop()
         for index, names in binds.items():
             if looked in names and index not in kept:
                 kept.add(index)
-                wanted += [node.id for node in ast.walk(tree.body[index]) if isinstance(node, ast.Name)]
+                pending += [node.id for node in ast.walk(tree.body[index]) if isinstance(node, ast.Name)]
     docstring = bool(tree.body) and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant)
     if len(kept) + docstring >= len(tree.body):
         return text
@@ -328,8 +328,8 @@ def _from_own_text(function: types.FunctionType) -> StrategySource:
         raise InputError(f"`{name}` has no text of its own; write it as `def {name}(ctx, params):`.")
     headers, captured, unavailable = [], {}, {}
     for outer in _outer_names(tree, f"`{name}`"):
-        found, value = _look_up(function, outer)
-        if not found:
+        known, value = _look_up(function, outer)
+        if not known:
             continue
         header = None if getattr(value, "__module__", None) == function.__module__ else _import_line(outer, value)
         if header:

@@ -43,7 +43,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), list(_first))
 
 
-def read_yaml(path: Path, wanted: str) -> tuple[Mapping[str, Any], yaml.Node]:
+def read_yaml(path: Path, shape: str) -> tuple[Mapping[str, Any], yaml.Node]:
     """The mapping in a file, and its tree; InputError naming file and line when it is none. `wanted` says in a sentence
     what it should be.
     """
@@ -60,7 +60,7 @@ def read_yaml(path: Path, wanted: str) -> tuple[Mapping[str, Any], yaml.Node]:
     except UnicodeDecodeError:
         raise InputError(f"{shown(path)} is not UTF-8 text.") from None
     if tree is None or not isinstance(values, Mapping):
-        raise InputError(f"{shown(path)}: {wanted}.")
+        raise InputError(f"{shown(path)}: {shape}.")
     return values, tree
 
 

@@ -131,16 +131,16 @@ class AlpacaBroker:
 
     def latest_trades(self, symbols: Sequence[str]) -> dict[str, LatestTrade]:
         """The last trade of each symbol on `feed`; see Broker."""
-        wanted, found = sorted(set(map(_checked_symbol, symbols))), {}
-        for start in range(0, len(wanted), SYMBOLS_A_REQUEST):
-            part = wanted[start : start + SYMBOLS_A_REQUEST]
+        names, last = sorted(set(map(_checked_symbol, symbols))), {}
+        for start in range(0, len(names), SYMBOLS_A_REQUEST):
+            part = names[start : start + SYMBOLS_A_REQUEST]
             answer = self.data.get("/stocks/trades/latest", {"symbols": ",".join(part), "feed": self.feed})
             trades = parsing.row(parsing.row(answer, "last trades").data.get("trades") or {}, "last trades").data
             for symbol in part:
                 trade = parsing.parse_trade(symbol, trades[symbol]) if symbol in trades else None
                 if trade:
-                    found[symbol] = trade
-        return found
+                    last[symbol] = trade
+        return last
 
     def submit(self, request: OrderRequest) -> SubmitOutcome:
         """Send one order, once; see Broker. InputError, with nothing sent, when it cannot be written exactly."""
@@ -170,8 +170,8 @@ class AlpacaBroker:
             onward = {"after_order_id": last} if last else started
             return parsing.rows(self._trading.get("/orders", first | onward), "order")
 
-        found = _pages(page, until=lambda rows: len(rows) < ORDERS_A_PAGE, what="orders")
-        return tuple(parsing.parse_order(row.data) for row in found)
+        listed = _pages(page, until=lambda rows: len(rows) < ORDERS_A_PAGE, what="orders")
+        return tuple(parsing.parse_order(row.data) for row in listed)
 
     def cancel(self, broker_order_id: str) -> str:
         """Ask to cancel; see Broker. InputError for what is no id: an empty one or a dot would cancel all orders."""
@@ -186,8 +186,8 @@ class AlpacaBroker:
 
     def positions(self) -> tuple[Position, ...]:
         """All holdings, by symbol; see Broker."""
-        found = map(parsing.parse_position, parsing.rows(self._trading.get("/positions"), "position"))
-        return tuple(sorted(found, key=lambda position: position.symbol))
+        positions = map(parsing.parse_position, parsing.rows(self._trading.get("/positions"), "position"))
+        return tuple(sorted(positions, key=lambda position: position.symbol))
 
     def activities(self, *, after: datetime | None = None) -> tuple[Activity, ...]:
         """Fills and everything else created after a time, oldest first; see Broker. The broker itself sends rows of one
@@ -201,8 +201,8 @@ class AlpacaBroker:
             return parsing.rows(self._trading.get("/account/activities", first | onward), "activity")
 
         # a short page may be followed by another one here: only an empty page is the end
-        found = _pages(page, until=lambda rows: not rows, what="activities")
-        return tuple(sorted((parsing.parse_activity(row) for row in found), key=parsing.activity_order))
+        listed = _pages(page, until=lambda rows: not rows, what="activities")
+        return tuple(sorted((parsing.parse_activity(row) for row in listed), key=parsing.activity_order))
 
     def wait_for_update(self, seconds: float) -> bool:
         """Sleep until the stream says that something happened, or came up anew, at most `seconds`; see Broker."""
@@ -242,11 +242,11 @@ def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderReque
         "client_order_id": request.client_order_id,
     }
     amounts = {"qty": (request.quantity, 9), "notional": (request.notional, 2), "limit_price": (request.limit_price, 4)}
-    wanted = {name: (value, places) for name, (value, places) in amounts.items() if value is not None}
-    fields |= {name: _exact(request, name, value, places) for name, (value, places) in wanted.items()}
+    present = {name: (value, places) for name, (value, places) in amounts.items() if value is not None}
+    fields |= {name: _exact(request, name, value, places) for name, (value, places) in present.items()}
     written = (LimitOrderRequest if request.type == "limit" else MarketOrderRequest)(**fields)
     wire = written.to_request_fields()
-    changed = [name for name, (value, _) in wanted.items() if Decimal(repr(wire.get(name))) != value]
+    changed = [name for name, (value, _) in present.items() if Decimal(repr(wire.get(name))) != value]
     if changed or wire.get("client_order_id") != request.client_order_id:
         raise InputError(f"order {request.client_order_id}: the SDK would change its {', '.join(changed) or 'id'}.")
     return written
@@ -290,14 +290,14 @@ def _pages(
     """All rows of all pages, each id once; a page is asked for by the last id of the one before. BrokerError when the
     broker sends the same page again or does not come to an end.
     """
-    found: dict[str, parsing.Row] = {}
+    rows_by_id: dict[str, parsing.Row] = {}
     last = None
     for _ in range(MOST_PAGES):
         rows = page(last)
-        new = {row.text("id"): row for row in rows if row.text("id") not in found}
-        found |= new
+        new = {row.text("id"): row for row in rows if row.text("id") not in rows_by_id}
+        rows_by_id |= new
         if until(rows):
-            return list(found.values())
+            return list(rows_by_id.values())
         if not new and rows[-1].text("id") == last:
             raise BrokerError(f"the broker sent the same page of {what} twice; try again.")
         last = rows[-1].text("id")

@@ -22,10 +22,10 @@ _passed: Counter[str] = Counter()
 
 def crash_point(name: str) -> None:
     """End the process here if the environment asks for it."""
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
+    chosen = os.environ.get(VARIABLE)
+    if not chosen:
         return
     _passed[name] += 1
-    place, _, nth = wanted.partition(":")
+    place, _, nth = chosen.partition(":")
     if place == name and _passed[name] == int(nth or 1):
         os._exit(EXIT_CODE)

@@ -37,10 +37,10 @@ def targets_of(ctx: Context, policy: Mapping[str, Any]) -> Targets:
     rules = _parsed(canonical_json(plain(policy)))
     if not is_due(rules.schedule, ctx.now.date()):
         return targets
-    made = plan(rules, account_of(ctx))
-    if made.status == PLANNED:
-        targets.remember({"plan": made.hash})
-    for leg in made.legs:
+    planned = plan(rules, account_of(ctx))
+    if planned.status == PLANNED:
+        targets.remember({"plan": planned.hash})
+    for leg in planned.legs:
         targets.invest(leg.symbol, float(leg.notional))
         targets.because(leg.symbol, *leg.reasons)
     return targets

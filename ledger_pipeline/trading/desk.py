@@ -113,7 +113,7 @@ def open_desk(
 
 def last_session(broker: Broker, day: date) -> date:
     """The session of a day in New York, or the last one before it. BrokerError when the broker's calendar has none."""
-    found = [hours.session for hours in broker.calendar(day - _LONGEST_BREAK, day) if hours.session <= day]
-    if not found:
+    days = [hours.session for hours in broker.calendar(day - _LONGEST_BREAK, day) if hours.session <= day]
+    if not days:
         raise BrokerError(f"the broker's calendar has no session in the ten days before {day}.")
-    return max(found)
+    return max(days)

@@ -59,10 +59,10 @@ def read_hours(broker: Broker, session: date, calendar: str) -> Hours:
     """
     theirs = next((row for row in broker.calendar(session, session) if row.session == session), None)
     ours = exchange_hours(calendar, session)
-    told = None if theirs is None else (theirs.open, theirs.close)
-    if told == ours:
+    brokers = None if theirs is None else (theirs.open, theirs.close)
+    if brokers == ours:
         return Hours(session, theirs)
-    reason = f"CALENDAR: for {session} the broker says {_shown(told)} and the calendar {calendar} {_shown(ours)}"
+    reason = f"CALENDAR: for {session} the broker says {_shown(brokers)} and the calendar {calendar} {_shown(ours)}"
     return Hours(session, theirs, (reason,))
 
 

@@ -77,22 +77,22 @@ def newest(log: Log) -> Checkpoint | None:
         data = log.store.read(key)
         if data is None or hashlib.sha256(data).hexdigest() != _parts(key)[1]:
             continue
-        found = _parsed(data, log.book)
-        if found is not None and _stands(log, found, key) and _adds_up(found):
-            return found
+        checkpoint = _parsed(data, log.book)
+        if checkpoint is not None and _stands(log, checkpoint, key) and _adds_up(checkpoint):
+            return checkpoint
     return None
 
 
 def _parts(key: str) -> tuple[str, str]:
     """The seq and the hash in a checkpoint's key."""
-    found = _KEY.fullmatch(key)
-    assert found is not None, key
-    return found[1], found[2]
+    match = _KEY.fullmatch(key)
+    assert match is not None, key
+    return match[1], match[2]
 
 
 def _newest_first(log: Log) -> list[str]:
-    found = [key for folder in (CHECKPOINTS, SEGMENTS) for key in log.store.keys(folder) if _KEY.fullmatch(key)]
-    return sorted(found, key=lambda key: (int(_parts(key)[0]), key), reverse=True)
+    keys = [key for folder in (CHECKPOINTS, SEGMENTS) for key in log.store.keys(folder) if _KEY.fullmatch(key)]
+    return sorted(keys, key=lambda key: (int(_parts(key)[0]), key), reverse=True)
 
 
 def _parsed(data: bytes, book: str) -> Checkpoint | None:
@@ -112,9 +112,9 @@ def _parsed(data: bytes, book: str) -> Checkpoint | None:
         return None
 
 
-def _stands(log: Log, found: Checkpoint, key: str) -> bool:
+def _stands(log: Log, checkpoint: Checkpoint, key: str) -> bool:
     """Whether the commit that a checkpoint was made at is there, with the same hash and events."""
-    head = found.head
+    head = checkpoint.head
     place = key_of(head.day, head.seq)
     data = log.object(place)
     if data is None:
@@ -123,16 +123,20 @@ def _stands(log: Log, found: Checkpoint, key: str) -> bool:
             f"{log.store.place(key)} was made from it; restore the book from a backup."
         )
     commit = decode(data, log.store.place(place))
-    if commit.hash != head.hash or commit.events[-1].seq != head.events or found.table.num_rows < len(commit.events):
+    if (
+        commit.hash != head.hash
+        or commit.events[-1].seq != head.events
+        or checkpoint.table.num_rows < len(commit.events)
+    ):
         return False
-    return tuple(events_of(found.table.slice(found.table.num_rows - len(commit.events)))) == commit.events
+    return tuple(events_of(checkpoint.table.slice(checkpoint.table.num_rows - len(commit.events)))) == commit.events
 
 
-def _adds_up(found: Checkpoint) -> bool:
+def _adds_up(checkpoint: Checkpoint) -> bool:
     """Whether the events are all there, and the state's cash and positions are what they come to."""
-    table, state = found.table, found.state
+    table, state = checkpoint.table, checkpoint.state
     try:
-        if not np.array_equal(table.column("seq").to_numpy(), np.arange(1, found.head.events + 1)):
+        if not np.array_equal(table.column("seq").to_numpy(), np.arange(1, checkpoint.head.events + 1)):
             return False
         cash = pc.sum(table.column("cash_delta").cast(_EXACT)).as_py() or Decimal(0)
         kinds, sides = (table.column(name).cast(pa.string()) for name in ("kind", "side"))

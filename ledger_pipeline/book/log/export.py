@@ -119,10 +119,10 @@ def _xlsx(rows: pa.Table, path: Path) -> None:
         value = _NOT_IN_SHEETS.sub("\ufffd", value)[:_CELL_CHARACTERS]
         if not value.startswith(("=", "+", "-", "@", "\t", "\r")):
             return value
-        made = WriteOnlyCell(sheet, value)
-        made.data_type = "s"
-        made.quotePrefix = True
-        return made
+        filled = WriteOnlyCell(sheet, value)
+        filled.data_type = "s"
+        filled.quotePrefix = True
+        return filled
 
     sheet.append(names)
     for batch in rows.to_batches(max_chunksize=10_000):

@@ -106,7 +106,7 @@ class LocalStore:
         """Keys below `folder` ("" or ending in a slash), in the order of whole keys, as an object store lists them."""
         try:
             with os.scandir(self._base + folder) as entries:
-                found = [
+                names = [
                     f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
                     for entry in entries
                     if entry.name[0] != "."
@@ -115,8 +115,8 @@ class LocalStore:
             return
         except OSError as error:
             raise self._failed("list", self._base + folder, error) from error
-        found.sort()
-        for name in found:
+        names.sort()
+        for name in names:
             key = folder + name
             if name[-1] != "/":
                 if key > after and key.startswith(prefix):

@@ -103,9 +103,9 @@ class Log:
 
     def follow(self) -> Iterator[Commit]:
         """`refresh`, one commit at a time; head moves to each as it is given out."""
-        for _, _, found in self._objects():
-            if isinstance(found, Commit):
-                yield found
+        for _, _, item in self._objects():
+            if isinstance(item, Commit):
+                yield item
 
     def _objects(self) -> Iterator[tuple[str, bytes, Commit | Pointer]]:
         """The objects behind `head`, each with its key and bytes; head has moved to it."""
@@ -206,7 +206,7 @@ class Log:
         and remove their single files; the segments made, at most so many. Every commit is verified on its way.
         """
         self.refresh()
-        made = []
+        sealed = []
         fresh = Log(self.store, self.book, self._segments[-1].after if self._segments else None, self.clock)
         singles: dict[str, bytes] = {}
         pointer: dict[str, bytes] = {}
@@ -219,22 +219,22 @@ class Log:
             if item.written_at > oldest:
                 break
             if singles and (fresh.head.day[:7] != last.day[:7] or last.seq - before.seq == segments.MOST):
-                made.append(segments.write(self.store, self.book, before, last, singles))
+                sealed.append(segments.write(self.store, self.book, before, last, singles))
                 before, singles = last, {}
-                if len(made) == most:
+                if len(sealed) == most:
                     break
             singles |= pointer | {key: data}
             pointer, last = {}, fresh.head
         self._list_segments(anew=True)
         if self._segments:
             segments.remove_copies(self.store, self._segments, self._copies())
-        return tuple(made)
+        return tuple(sealed)
 
     def _copies(self) -> list[str]:
         """Keys of single files that are in a segment too."""
         last = self._segments[-1].after.seq
-        found = (_KEY.fullmatch(key) for key in self.store.keys())
-        return [match[0] for match in found if match and int(match[2]) <= last]
+        matches = (_KEY.fullmatch(key) for key in self.store.keys())
+        return [match[0] for match in matches if match and int(match[2]) <= last]
 
     def _sealed(self, seq: int) -> segments.Segment | None:
         if not self._segments or seq > self._segments[-1].after.seq:
@@ -314,11 +314,11 @@ class Log:
         self._list_segments()
         sealed = self._sealed(seq)
         keys = segments.objects(self.store, sealed) if sealed else self.store.keys()
-        found = [key for key in keys if key.endswith(f"{seq:012d}.json") and _KEY.fullmatch(key)]
-        if not found:
+        matching = [key for key in keys if key.endswith(f"{seq:012d}.json") and _KEY.fullmatch(key)]
+        if not matching:
             raise InputError(f"book {self.book!r} has no commit {seq}.")
-        commit = decode(self.object(found[-1]) or b"", self.store.place(found[-1]))
-        return Head(seq, commit.hash, found[-1].rpartition("/")[0], commit.events[-1].seq)
+        commit = decode(self.object(matching[-1]) or b"", self.store.place(matching[-1]))
+        return Head(seq, commit.hash, matching[-1].rpartition("/")[0], commit.events[-1].seq)
 
     def _check_names(self) -> str:
         """The last key of the log, after checking that no name is missing, twice or foreign.

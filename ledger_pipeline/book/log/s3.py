@@ -61,14 +61,14 @@ class S3Store:
             if _status(error) != _EXISTS:
                 raise self._refused("write", key, error) from None
         except _Unclear as error:
-            found = self.read(key)
-            if found is None:
+            present = self.read(key)
+            if present is None:
                 raise StorageError(f"{error}; whether it was stored is unknown until it is read again.") from None
-            return found == data
-        found = self.read(key)
-        if found is None:
+            return present == data
+        present = self.read(key)
+        if present is None:
             raise StorageError(f"{self.place(key)} exists for a write and not for a read; look at the bucket.")
-        return found == data
+        return present == data
 
     def read(self, key: str) -> bytes | None:
         """See ObjectStore.read."""

@@ -60,19 +60,19 @@ class Segment:
 
 def listed(store: ObjectStore, book: str) -> tuple[Segment, ...]:
     """The segments of a book, in order; IntegrityError when a manifest cannot be read or one is missing between."""
-    found: list[Segment] = []
+    segments: list[Segment] = []
     for key in store.keys(SEGMENTS):
         if _MANIFEST.fullmatch(key) is None:
             continue
         segment = _parsed(store.read(key) or b"", store.place(key), book)
-        before = found[-1].after if found else Head()
+        before = segments[-1].after if segments else Head()
         if segment.before != before or key != f"{segment.name}.json":
             raise IntegrityError(
                 f"{store.place(key)} does not follow commit {before.seq}: a segment is missing or in a wrong place; "
                 "restore the book from a backup."
             )
-        found.append(segment)
-    return tuple(found)
+        segments.append(segment)
+    return tuple(segments)
 
 
 def _parsed(data: bytes, place: str, book: str) -> Segment:
@@ -97,10 +97,10 @@ def objects(store: ObjectStore, segment: Segment) -> dict[str, bytes]:
     if hashlib.sha256(data).hexdigest() != segment.sha256:
         raise IntegrityError(f"{store.place(key)} is damaged: its bytes do not match its manifest; restore it.")
     try:
-        found = dict(_keyed(gzip.decompress(data), segment))
+        commits = dict(_keyed(gzip.decompress(data), segment))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise IntegrityError(f"{store.place(key)} cannot be read ({error}); restore it from a backup.") from None
-    return found
+    return commits
 
 
 def _keyed(data: bytes, segment: Segment) -> Iterator[tuple[str, bytes]]:

@@ -63,7 +63,7 @@ def fetch_bars(
     InputError for symbols, dates or a feed that cannot be; RefusedError for adjusted prices; NotFoundError naming the
     symbols that have no bar; BrokerError when the bars cannot be read or do not fit the calendar.
     """
-    wanted = _checked_symbols(symbols)
+    names = _checked_symbols(symbols)
     if feed not in FEEDS:
         raise InputError(f"there is no feed {feed!r}; choose one of {', '.join(FEEDS)}.")
     if adjustment not in ADJUSTMENTS:
@@ -87,19 +87,19 @@ def fetch_bars(
     }
     rows: dict[str, list[dict[str, Any]]] = {}
     pages = 0
-    for first in range(0, len(wanted), SYMBOLS_A_REQUEST):
-        part = wanted[first : first + SYMBOLS_A_REQUEST]
+    for first in range(0, len(names), SYMBOLS_A_REQUEST):
+        part = names[first : first + SYMBOLS_A_REQUEST]
         for answer in _pages(connection, "/stocks/bars", parameters | {"symbols": ",".join(part)}, "bars"):
             pages += 1
-            for symbol, found in _by_symbol(answer).items():
-                rows.setdefault(symbol, []).extend(found)
-    unknown = [symbol for symbol in wanted if not rows.get(symbol)]
+            for symbol, series in _by_symbol(answer).items():
+                rows.setdefault(symbol, []).extend(series)
+    unknown = [symbol for symbol in names if not rows.get(symbol)]
     if unknown and not (allow_absent and rows):
         raise NotFoundError(
             f"the broker has no bars of {', '.join(unknown[:5])}{' and others' if len(unknown) > 5 else ''} from "
             f"{start:%Y-%m-%d} to {end:%Y-%m-%d} in the feed {feed}; correct the symbol or the dates."
         )
-    strange = sorted(set(rows) - set(wanted))
+    strange = sorted(set(rows) - set(names))
     if strange:
         raise BrokerError(f"the broker sent bars of {strange[0][:20]!r}, which nobody asked for; try again.")
     try:
@@ -131,11 +131,11 @@ def fetch_actions(symbols: Sequence[str], start: date, end: date, *, connection:
     InputError for symbols that cannot be; RefusedError for an action that is neither (a merger, a spin-off, a new
     name), since what it does to the shares cannot be told from here; BrokerError when they cannot be read.
     """
-    wanted = _checked_symbols(symbols)
+    names = _checked_symbols(symbols)
     rows: list[tuple[str, str, str, float]] = []
-    for first in range(0, len(wanted), SYMBOLS_A_REQUEST):
+    for first in range(0, len(names), SYMBOLS_A_REQUEST):
         parameters = {
-            "symbols": ",".join(wanted[first : first + SYMBOLS_A_REQUEST]),
+            "symbols": ",".join(names[first : first + SYMBOLS_A_REQUEST]),
             "start": f"{start:%Y-%m-%d}",
             "end": f"{end + PROCESSED_WITHIN:%Y-%m-%d}",
             "limit": ACTIONS_A_PAGE,
@@ -146,15 +146,15 @@ def fetch_actions(symbols: Sequence[str], start: date, end: date, *, connection:
                 raise BrokerError(
                     "the broker's corporate actions cannot be read: they are no lists by type; try again."
                 )
-            found = [_action(name, row, wanted, start, end) for name, part in groups.items() for row in part or ()]
-            rows += [action for action in found if action is not None]
+            actions = [_action(name, row, names, start, end) for name, part in groups.items() for row in part or ()]
+            rows += [action for action in actions if action is not None]
     table = pd.DataFrame(rows, columns=["symbol", "ex_date", "kind", "value"])
     table["ex_date"] = pd.to_datetime(table["ex_date"], utc=True).astype("datetime64[us, UTC]")
     table["value"] = table["value"].astype("float64")
     return table.sort_values(["symbol", "ex_date", "kind"], ignore_index=True)
 
 
-def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> tuple[str, str, str, float] | None:
+def _action(name: str, row: Any, symbols: list[str], start: date, end: date) -> tuple[str, str, str, float] | None:
     """An action of the group `name` as (symbol, ex_date, kind, value); None when it falls outside the dates."""
     try:
         if name == "cash_dividends":
@@ -168,7 +168,7 @@ def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> t
             if days and not start <= date.fromisoformat(days[0]) <= end:
                 return None
             named = [str(text) for key, text in sorted(row.items()) if key.endswith("symbol")]
-            who = next((symbol for symbol in named if symbol in wanted), (named or ["a symbol"])[0])
+            who = next((symbol for symbol in named if symbol in symbols), (named or ["a symbol"])[0])
             raise RefusedError(
                 f"the broker announces {name.rstrip('s').replace('_', ' ')} of {who[:20]}, which changes what its "
                 "shares are; see what it does, and seal a snapshot that begins after it."
@@ -176,7 +176,7 @@ def _action(name: str, row: Any, wanted: list[str], start: date, end: date) -> t
         symbol, ex_date = str(row["symbol"]), date.fromisoformat(row["ex_date"])
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise BrokerError(f"the broker's {name} cannot be read ({type(error).__name__}: {error}); try again.") from None
-    if symbol not in wanted or not 0 < value < float("inf"):
+    if symbol not in symbols or not 0 < value < float("inf"):
         raise BrokerError(f"the broker sent {name} of {symbol[:20]!r} at {value}, which cannot be; try again.")
     return (symbol, ex_date.isoformat(), kind, value) if start <= ex_date <= end else None
 
@@ -222,12 +222,12 @@ def _pages(connection: Connection, path: str, parameters: dict[str, Any], what: 
 
 
 def _by_symbol(answer: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found = answer.get("bars", 0)
-    if found is None:  # how a page without bars is written
+    bars = answer.get("bars", 0)
+    if bars is None:  # how a page without bars is written
         return {}
-    if not isinstance(found, dict) or not all(isinstance(part, list) for part in found.values()):
+    if not isinstance(bars, dict) or not all(isinstance(part, list) for part in bars.values()):
         raise BrokerError("the broker's bars cannot be read: they are no lists by symbol; try again.")
-    return found
+    return bars
 
 
 def _table(rows: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:

@@ -105,10 +105,10 @@ def bar_files(paths: Sequence[Location]) -> list[UPath]:
 def _files(path: UPath) -> list[UPath]:
     if not path.is_dir():
         return [path]
-    found = sorted((file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES)), key=lambda f: f.name)
-    if not found:
+    files = sorted((file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES)), key=lambda f: f.name)
+    if not files:
         raise InputError(f"the folder {path.name} holds no file that ends in {', '.join(SUFFIXES)}.")
-    return found
+    return files
 
 
 def _bars_of_file(file: UPath, symbol: str | None, **options: Any) -> pd.DataFrame:
@@ -188,19 +188,19 @@ def _sentence(table: str, name: str, message: str, data: bytes, assume_utc: bool
     place = re.search(r"In CSV column #(\d+): ", message)
     value = re.search(r"invalid value '(.*)'|zone offset in '(.*?)'", message)
     if place and value:
-        number, found = int(place[1]), next(group for group in value.groups() if group is not None)
-        line = next((rows.line_num for row in rows if number < len(row) and row[number].strip() == found.strip()), 0)
+        number, cell = int(place[1]), next(group for group in value.groups() if group is not None)
+        line = next((rows.line_num for row in rows if number < len(row) and row[number].strip() == cell.strip()), 0)
         at = f"{name}, line {line}, column {header[number]}"
         if "zone offset" in message and assume_utc:
-            return f"{at}: the time {found!r} has no zone and others have one; write all times in one way."
+            return f"{at}: the time {cell!r} has no zone and others have one; write all times in one way."
         if "zone offset" in message:
             return (
-                f"{at}: the time {found!r} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC "
+                f"{at}: the time {cell!r} has no zone; write 2024-01-02T00:00:00Z, or say that times are UTC "
                 "(--assume-utc)."
             )
         if "timestamp" in message:
-            return f"{at}: {found!r} is not a time; write ISO 8601 to the microsecond, such as 2024-01-02T00:00:00Z."
-        return f"{at}: {found!r} is not a number; correct the source and import again."
+            return f"{at}: {cell!r} is not a time; write ISO 8601 to the microsecond, such as 2024-01-02T00:00:00Z."
+        return f"{at}: {cell!r} is not a number; correct the source and import again."
     uneven = next((row for row in rows if row and len(row) != len(header)), None)
     if uneven:
         return (
@@ -218,27 +218,27 @@ def _read_parquet(table: str, name: str, data: bytes, assume_utc: bool) -> pa.Ta
             f"{name} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again."
         ) from None
     require_columns(table, arrow.column_names, _COLUMNS[table])
-    for column, wanted in _TYPES[table].items():
+    for column, allowed in _TYPES[table].items():
         if pa.types.is_string_view(arrow.schema.field(column).type):  # Arrow casts these to plain text only
             arrow = arrow.set_column(arrow.column_names.index(column), column, arrow[column].cast(pa.string()))
-        found = arrow.schema.field(column).type
-        if pa.types.is_timestamp(wanted):
-            naive = pa.types.is_date(found) or (pa.types.is_timestamp(found) and found.tz is None)
+        stored = arrow.schema.field(column).type
+        if pa.types.is_timestamp(allowed):
+            naive = pa.types.is_date(stored) or (pa.types.is_timestamp(stored) and stored.tz is None)
             if naive and not assume_utc:
                 raise InputError(
                     f"{name}, column {column}: the times have no zone; store them with one, or say that they are "
                     "UTC (--assume-utc)."
                 )
-            fits = naive or pa.types.is_timestamp(found)
-        elif wanted == pa.float64():
-            fits = pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found)
+            fits = naive or pa.types.is_timestamp(stored)
+        elif allowed == pa.float64():
+            fits = pa.types.is_integer(stored) or pa.types.is_floating(stored) or pa.types.is_decimal(stored)
         else:
-            text = found.value_type if pa.types.is_dictionary(found) else found
+            text = stored.value_type if pa.types.is_dictionary(stored) else stored
             fits = pa.types.is_string(text) or pa.types.is_large_string(text)
         if not fits:
             raise InputError(
-                f"{name}, column {column}: holds {found}; it must hold "
-                f"{'times' if wanted == _UTC else 'numbers' if wanted == pa.float64() else 'text'}."
+                f"{name}, column {column}: holds {stored}; it must hold "
+                f"{'times' if allowed == _UTC else 'numbers' if allowed == pa.float64() else 'text'}."
             )
     try:
         naive_types = {

@@ -49,7 +49,7 @@ def plain_columns(columns: Sequence[Any], renamed: Mapping[str, str], where: str
     if unknown:
         raise InputError(f"{where}: --map names {unknown[0]!r}, and the columns are {', '.join(names)}.")
     ours = {theirs: name for name, several in KNOWN.items() for theirs in several.split()}
-    found: dict[str, str] = {}
+    new_names: dict[str, str] = {}
     for name in names:
         bare = re.sub(r"[\s_<>]", "", name).lower()
         target = renamed.get(name) or ours.get(bare)
@@ -62,15 +62,17 @@ def plain_columns(columns: Sequence[Any], renamed: Mapping[str, str], where: str
             continue
         if target not in BAR_COLUMNS:
             raise InputError(f"--map {name}={target}: {target!r} is none of {', '.join(BAR_COLUMNS)}.")
-        if target in found and name not in renamed:
+        if target in new_names and name not in renamed:
             if target == "ts" and bare == "time":
-                found["time"] = name  # Stooq parts date and time
+                new_names["time"] = name  # Stooq parts date and time
                 continue
-            if found[target] in renamed:
+            if new_names[target] in renamed:
                 continue
-            raise InputError(f"{where}: {found[target]!r} and {name!r} could both be the {target}; say it with --map.")
-        found[target] = name
-    missing = [name for name in ("ts", *PRICES) if name not in found]
+            raise InputError(
+                f"{where}: {new_names[target]!r} and {name!r} could both be the {target}; say it with --map."
+            )
+        new_names[target] = name
+    missing = [name for name in ("ts", *PRICES) if name not in new_names]
     if missing:
         adjusted = [name for name in names if "adj" in name.lower()]
         hint = f" ({adjusted[0]!r} is adjusted and not used as a price)" if adjusted and "close" in missing else ""
@@ -78,7 +80,7 @@ def plain_columns(columns: Sequence[Any], renamed: Mapping[str, str], where: str
             f"{where} has no column for {', '.join(missing)}{hint}; its columns are {', '.join(names)}. Name them with "
             "--map Theirs=ours."
         )
-    return found
+    return new_names
 
 
 def vendor_bars(
@@ -108,7 +110,7 @@ def vendor_bars(
         names = pd.Series(symbol, index=frame.index)
     else:
         raise InputError(f"{where} has no column that names the instrument: say --symbol AAPL.")
-    made = {
+    frames = {
         "symbol": names,
         "ts": to_times(texts, f"{where}", tz=tz, assume_utc=assume_utc, first_line=first_line),
         **{
@@ -116,7 +118,7 @@ def vendor_bars(
             for name in FIELDS
         },
     }
-    return pd.DataFrame(made, index=frame.index).reset_index(drop=True)
+    return pd.DataFrame(frames, index=frame.index).reset_index(drop=True)
 
 
 def to_times(

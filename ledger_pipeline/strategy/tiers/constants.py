@@ -31,16 +31,16 @@ def layers(node: ast.expr, facts: Facts, known: Mapping[str, int]) -> int | None
     """
 
     def inner(*nodes: ast.expr | None) -> int | None:
-        found = [layers(part, facts, known) for part in nodes if part is not None]
-        return None if None in found else max(found, default=0)  # type: ignore[type-var]
+        depths = [layers(part, facts, known) for part in nodes if part is not None]
+        return None if None in depths else max(depths, default=0)  # type: ignore[type-var]
 
     def peeled(*nodes: ast.expr | None) -> int | None:
-        found = inner(*nodes)
-        return None if found is None else max(found - 1, 0)
+        depths = inner(*nodes)
+        return None if depths is None else max(depths - 1, 0)
 
     def container(*nodes: ast.expr | None) -> int | None:
-        found = inner(*nodes)
-        return None if found is None else found + 1
+        depths = inner(*nodes)
+        return None if depths is None else depths + 1
 
     match node:
         case ast.Constant():
@@ -182,9 +182,9 @@ def constants_only_read(facts: Facts, known: Mapping[str, int]) -> Iterator[Reas
 
 
 def _around(facts: Facts, node: ast.AST) -> Iterator[ast.AST]:
-    while (found := facts.scopes.parent.get(node)) is not None:
-        yield found
-        node = found
+    while (parent := facts.scopes.parent.get(node)) is not None:
+        yield parent
+        node = parent
 
 
 def _only_read(node: ast.expr, depth: int, facts: Facts) -> bool:

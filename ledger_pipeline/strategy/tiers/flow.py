@@ -190,5 +190,5 @@ class Facts:
         root = node
         while isinstance(root, ast.Attribute):
             root = root.value
-        found = self.dotted(root) if isinstance(root, ast.Name) else None
-        return found[0] if found and found[1] is node else ""
+        base = self.dotted(root) if isinstance(root, ast.Name) else None
+        return base[0] if base and base[1] is node else ""

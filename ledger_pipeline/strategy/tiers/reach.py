@@ -120,11 +120,11 @@ def imports(facts: Facts) -> tuple[list[Reason], dict[str, str]]:
                     reasons += _record(path, node, versions)
     for node in facts.nodes():
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            found = facts.dotted(node)
-            if found and not any(f"{found[0]}.".startswith(f"{path}.") for path in refused):
-                finding = path_finding(found[0], complete=True) or _call_finding(*found, facts)
+            dotted = facts.dotted(node)
+            if dotted and not any(f"{dotted[0]}.".startswith(f"{path}.") for path in refused):
+                finding = path_finding(dotted[0], complete=True) or _call_finding(*dotted, facts)
                 if finding:
-                    reasons.append(_refuse(found[1], finding))
+                    reasons.append(_refuse(dotted[1], finding))
     return reasons, dict(sorted(versions.items()))
 
 
@@ -136,20 +136,20 @@ def _record(path: str, node: ast.AST, versions: dict[str, str]) -> list[Reason]:
     if root in sys.stdlib_module_names:
         versions["python"] = platform.python_version()
         return [Reason(line, "stdlib", f"`{root}` comes with Python {versions['python']}", 2)]
-    found = distributions(root)
-    if not found and (local := local_module(root)):
+    names = distributions(root)
+    if not names and (local := local_module(root)):
         versions[root] = local
         return [Reason(line, "local-module", f"`{root}` is a module of your own, known by its content", 2)]
-    if not found:
+    if not names:
         message = (
             f"`{root}` is not an installed package whose version could be recorded: "
             "install it, or move what is used of it into the strategy's text"
         )
         return [_refuse(node, ("import-unknown", message))]
-    versions.update(found)
+    versions.update(names)
     if root == "numpy":
         return []
-    listed = ", ".join(f"{name} {version}" for name, version in found.items())
+    listed = ", ".join(f"{name} {version}" for name, version in names.items())
     return [Reason(line, "package", f"`{root}` comes from {listed}, which the environment has to provide", 2)]
 
 
@@ -158,8 +158,8 @@ def distributions(module: str) -> dict[str, str]:
     try:
         return {module: importlib.metadata.version(module)}
     except importlib.metadata.PackageNotFoundError:
-        found = importlib.metadata.packages_distributions().get(module, [])
-        return {name: importlib.metadata.version(name) for name in sorted(set(found))}
+        names = importlib.metadata.packages_distributions().get(module, [])
+        return {name: importlib.metadata.version(name) for name in sorted(set(names))}
 
 
 def local_module(root: str) -> str | None:

@@ -81,10 +81,10 @@ def reasons(facts: Facts) -> Iterator[Reason]:
     for node in facts.nodes():
         if node in annotations:
             continue
-        found = _statement(node, facts) if isinstance(node, ast.stmt) else _expression(node, facts)
-        if found:
+        problem = _statement(node, facts) if isinstance(node, ast.stmt) else _expression(node, facts)
+        if problem:
             line = getattr(node, "lineno", 1)
-            yield Reason(line, "outside-subset", f"{found} is outside the subset of tier 1", 2)
+            yield Reason(line, "outside-subset", f"{problem} is outside the subset of tier 1", 2)
 
 
 def _statement(node: ast.stmt, facts: Facts) -> str | None:

@@ -67,10 +67,10 @@ def _check_basis(trades: Mapping[str, LatestTrade], broker: Broker, now: datetim
         return
     connection: Any = broker
     try:
-        found = fetch_actions(sorted(old), min(old.values()), today, connection=connection.actions)
+        actions = fetch_actions(sorted(old), min(old.values()), today, connection=connection.actions)
     except RefusedError as error:
         raise BlockedError(f"CORPORATE_ACTION: {error}") from None
-    for symbol, ex_date, kind in zip(found["symbol"], found["ex_date"], found["kind"], strict=True):
+    for symbol, ex_date, kind in zip(actions["symbol"], actions["ex_date"], actions["kind"], strict=True):
         if old[symbol] < ex_date.date() <= today:
             raise BlockedError(
                 f"CORPORATE_ACTION: the last price of {symbol} is of {old[symbol]}, before its {kind} of "

@@ -80,32 +80,33 @@ def _reason(event: Event) -> str:
     return ""
 
 
-def missed_sessions(project: Project, book: Book, session: date, told: Iterable[str] = ()) -> list[Alert]:
+def missed_sessions(project: Project, book: Book, session: date, earlier: Iterable[str] = ()) -> list[Alert]:
     """Alerts about sessions before `session` in which a deployment of the book was to buy, and neither bought nor
     decided not to, in that period (MISSED_SESSION) or until now (LATE); `told` are their texts that were told before.
     Deployments begin with their first decision.
     """
-    found = []
+    missing = []
     for name in scheduled_names(project):
         try:
-            made = find_deployment(project, name)
+            deployment = find_deployment(project, name)
         except LedgerPipelineError:
             continue  # the sensor that follows the files tells of it
-        if book_id(project, made.book) != book.name:
+        if book_id(project, deployment.book) != book.name:
             continue
         first = next((e.occurred_at.date() for e in book.events(kinds=_DECISIONS) if e.strategy == name), None)
         if first is None:
             continue
         days = [
-            ("MISSED_SESSION", day) for day in missed(project, made, book, session, max(first, session - LOOK_BACK))
+            ("MISSED_SESSION", day)
+            for day in missed(project, deployment, book, session, max(first, session - LOOK_BACK))
         ]
-        since = late(project, made, book, session)
+        since = late(project, deployment, book, session)
         for kind, day in [*days, *([("LATE", since)] if since is not None and since >= first else [])]:
             what = f"{kind} {name}: {_UNDONE[kind].format(day)}"
-            if not any(text.startswith(what) for text in told):  # whatever was decided since
+            if not any(text.startswith(what) for text in earlier):  # whatever was decided since
                 text = f"{what}: {last_word(book, name)}"
-                found.append(Alert(kind, book.name, text, 0, f"{day}T00:00:00.000000Z", name))
-    return found
+                missing.append(Alert(kind, book.name, text, 0, f"{day}T00:00:00.000000Z", name))
+    return missing
 
 
 _UNDONE = {
@@ -139,11 +140,11 @@ def webhook(environment: Mapping[str, str] = os.environ) -> str | None:
     raise InputError(f"{VARIABLE} must be an https address, or http on this machine; alerts may name accounts.")
 
 
-def post(found: Iterable[Alert], url: str) -> int:
+def post(items: Iterable[Alert], url: str) -> int:
     """Send alerts to a webhook, one POST in all, and return how many. StorageError when it does not take them: they are
     told again later.
     """
-    rows: list[dict[str, Any]] = [asdict(alert) for alert in found]
+    rows: list[dict[str, Any]] = [asdict(alert) for alert in items]
     if not rows:
         return 0
     session = requests.Session()

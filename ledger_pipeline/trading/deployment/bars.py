@@ -60,8 +60,8 @@ def require_followable(snapshot: Snapshot, symbols: Sequence[str]) -> None:
 
 def pulse_of(calendar: str, session: date) -> date:
     """The session before this one, at whose close is decided what trades in this one."""
-    found = sessions(calendar, session - pd.Timedelta(days=20), session - pd.Timedelta(days=1))
-    return found[-1].date()
+    days = sessions(calendar, session - pd.Timedelta(days=20), session - pd.Timedelta(days=1))
+    return days[-1].date()
 
 
 def live_id(deployment: str, session: date) -> str:
@@ -131,9 +131,9 @@ def _base(root: Path | str, promoted: Snapshot, deployment: str, session: date) 
     start, this = live_id(deployment, session)[:-8], live_id(deployment, session)
     for name in reversed(snapshot_ids(root)):
         if name.startswith(start) and len(name) == len(this) and name < this:
-            found = open_snapshot(name, root=root)
-            if found.manifest["source"].get("promoted", {}).get("hash") == promoted.hash:
-                return found
+            snapshot = open_snapshot(name, root=root)
+            if snapshot.manifest["source"].get("promoted", {}).get("hash") == promoted.hash:
+                return snapshot
     return promoted
 
 
@@ -162,9 +162,9 @@ def _check_quality(
     table: pd.DataFrame, instruments: pd.DataFrame, actions: pd.DataFrame, last: date, max_jump: float
 ) -> None:
     """BlockedError for an error anywhere, and for a jump in the bars that are new."""
-    found = quality_report(table, instruments, actions, jump_threshold=max_jump)
-    new = (found["issue"] == "JUMP") & (found["ts"] > _stamp(last))
-    wrong = found[(found["severity"] == "ERROR") | new]
+    report = quality_report(table, instruments, actions, jump_threshold=max_jump)
+    new = (report["issue"] == "JUMP") & (report["ts"] > _stamp(last))
+    wrong = report[(report["severity"] == "ERROR") | new]
     if len(wrong):
         row = wrong.iloc[0]
         raise BlockedError(

@@ -103,10 +103,10 @@ _ID = re.compile(r"([a-z0-9](?:[a-z0-9_]|-(?!-))*)(?:--h(\d\d))?(?:--(\d+))?\.(\
 
 def key_of(correlation_id: str | None) -> Key | None:
     """The key of a correlation id; None when it is not that of a decision."""
-    found = _ID.fullmatch(correlation_id or "")
-    if found is None:
+    match = _ID.fullmatch(correlation_id or "")
+    if match is None:
         return None
-    name, hour, number, session = found.groups()
+    name, hour, number, session = match.groups()
     try:
         return Key(name, date.fromisoformat(session), int(number or 1), None if hour is None else int(hour))
     except ValueError:
@@ -188,29 +188,29 @@ class Decision:
         )
 
 
-def from_json(told: Mapping[str, Any]) -> Decision:
+def from_json(document: Mapping[str, Any]) -> Decision:
     """The decision of `to_json`; InputError when it is none."""
     try:
-        key = key_of(told["decision"])
+        key = key_of(document["decision"])
         if key is None:
-            raise ValueError(f"{told['decision']!r} is no decision")
+            raise ValueError(f"{document['decision']!r} is no decision")
         return Decision(
             key=key,
-            book=told["book"],
-            granularity=told["granularity"],
-            status=told["status"],
-            at=parse_time(told["at"]),
-            reasons=tuple(told["reasons"]),
-            legs=tuple(leg_from_json(dict(row)) for row in told["legs"]),
-            identity=told["identity"],
-            hash=told["hash"],
-            evidence=told["evidence"],
-            prices={symbol: Decimal(price) for symbol, price in told["prices"].items()},
-            verdicts=tuple(Verdict(**row) for row in told["verdicts"]),
-            notes=tuple(told["notes"]),
-            memory=None if "memory" not in told else json.loads(told["memory"]),
-            timeline=tuple(told["timeline"]),
-            again=told.get("again"),
+            book=document["book"],
+            granularity=document["granularity"],
+            status=document["status"],
+            at=parse_time(document["at"]),
+            reasons=tuple(document["reasons"]),
+            legs=tuple(leg_from_json(dict(row)) for row in document["legs"]),
+            identity=document["identity"],
+            hash=document["hash"],
+            evidence=document["evidence"],
+            prices={symbol: Decimal(price) for symbol, price in document["prices"].items()},
+            verdicts=tuple(Verdict(**row) for row in document["verdicts"]),
+            notes=tuple(document["notes"]),
+            memory=None if "memory" not in document else json.loads(document["memory"]),
+            timeline=tuple(document["timeline"]),
+            again=document.get("again"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"the decision cannot be read ({type(error).__name__}: {error}).") from None
@@ -236,24 +236,24 @@ def decided_events(book: Book) -> Iterator[tuple[Key, Event]]:
 
 def memory_of(book: Book, deployment: str) -> dict[str, Any]:
     """What the strategy of a deployment remembers: what its last decision handed on, {} at first."""
-    found = "{}"
+    memory = "{}"
     for event in book.events(kinds=("DECIDED",)):
-        told = document_of(event) or {}
-        if told.get("deployment") == deployment:
-            found = told.get("memory", found)
-    return json.loads(found)
+        decision = document_of(event) or {}
+        if decision.get("deployment") == deployment:
+            memory = decision.get("memory", memory)
+    return json.loads(memory)
 
 
 def orders_by_decision(state: BookState, deployment: str) -> dict[Key, list[Order]]:
     """The orders of a deployment by the decision that they belong to, as they were intended."""
-    found: dict[Key, list[Order]] = {}
+    orders_of: dict[Key, list[Order]] = {}
     for order in state.orders.values():
         key = key_of(order.correlation_id)
         if key is not None and key.deployment == deployment:
-            found.setdefault(key, []).append(order)
-    for orders in found.values():
+            orders_of.setdefault(key, []).append(order)
+    for orders in orders_of.values():
         orders.sort(key=lambda order: (order.intended_seq, order.order_id))
-    return found
+    return orders_of
 
 
 def used(orders: Sequence[Order]) -> bool:
@@ -273,10 +273,10 @@ def record(book: Book, key: Key) -> dict[str, Any]:
     last = next((event for event in reversed(events) if document_of(event) is not None and not event.order_id), None)
     if last is None:
         raise NotFoundError(f"book {book.name!r} holds no decision {key.id}; `ledger-pipeline dca history` shows them.")
-    told = dict(document_of(last) or {})
+    decision = dict(document_of(last) or {})
     orders = orders_by_decision(book.state, key.deployment).get(key, [])
     sent = [order for order in orders if order.submits or order.fills]
-    timeline = told.pop("timeline", [])
+    timeline = decision.pop("timeline", [])
     happened = [
         {
             "name": event.kind.lower(),
@@ -288,12 +288,12 @@ def record(book: Book, key: Key) -> dict[str, Any]:
         if event.seq >= last.seq
     ]
     return {
-        **told,
+        **decision,
         "seq": last.seq,
-        "event_hash": hash_json(told),
-        "status": _outcome(told["status"], orders),
-        "decided": told["status"],
-        "plan_hash": told["hash"],
+        "event_hash": hash_json(decision),
+        "status": _outcome(decision["status"], orders),
+        "decided": decision["status"],
+        "plan_hash": decision["hash"],
         "dry_run": False,
         "executed": bool(sent),
         "why": list(why_of(events[-1])) if events[-1].kind in ("NO_ACTION", "BLOCKED") else [],
@@ -334,7 +334,7 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
     rows = []
     orders = {name: orders_by_decision(book.state, name) for name in {key.deployment for key in latest}}
     for key, event in sorted(latest.items(), key=lambda pair: -pair[1].seq):
-        told = document_of(event) or {}
+        decision = document_of(event) or {}
         mine = orders[key.deployment].get(key, [])
         status = {"DECIDED": PLANNED}.get(event.kind, event.kind)
         waits = sorted({why for one in mine if one.is_open and not one.submits
@@ -347,7 +347,7 @@ def history(book: Book, deployment: str | None = None, limit: int | None = None)
                 "status": _outcome(status, mine),
                 "orders": len(mine),
                 "filled": str(sum((order.filled_value for order in mine), Decimal(0))),
-                "plan_hash": told.get("hash", "")[:16],
+                "plan_hash": decision.get("hash", "")[:16],
                 "why": "; ".join((*why_of(event), *(f"not sent: {why}" for why in waits))),
                 "at": time_text(event.occurred_at),
             }

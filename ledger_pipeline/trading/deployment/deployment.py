@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 Mode = Literal["exchange", "paper", "live"]
 
 
-def _camel(told: Any) -> Any:
+def _camel(item: Any) -> Any:
     """Keys of the parts that a policy has too: snake_case here, camelCase there."""
-    return {to_camel(str(key)): value for key, value in told.items()} if isinstance(told, Mapping) else told
+    return {to_camel(str(key)): value for key, value in item.items()} if isinstance(item, Mapping) else item
 
 
 class _Part(BaseModel):
@@ -112,15 +112,15 @@ class Deployment(_Part):
 
     def to_yaml(self) -> str:
         """The file of this deployment: what is not a default."""
-        told = self.model_dump(mode="json", exclude={"name", "guardrails", "schedule"}, exclude_defaults=True)
+        fields = self.model_dump(mode="json", exclude={"name", "guardrails", "schedule"}, exclude_defaults=True)
         if self.capital is not None:
-            told["capital"] = decimal_text(self.capital)
+            fields["capital"] = decimal_text(self.capital)
         for part in ("schedule", "guardrails"):
             value = getattr(self, part)
             changed = {} if value is None else value.model_dump(mode="json", exclude_defaults=True)
             if changed or (part == "schedule" and value is not None):
-                told[part] = changed
-        return yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=120)
+                fields[part] = changed
+        return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
 
 
 def deployments_of(project: Project) -> Path:
@@ -179,15 +179,15 @@ def books_of(project: Project) -> dict[str, Deployment | None]:
     """The books that are traded, by id, each with a deployment of it: those of deployment files, and the default one
     when it is there. A file that is not sound hides no other book.
     """
-    found: dict[str, Deployment | None] = {}
+    books: dict[str, Deployment | None] = {}
     for path in _files(project):
         with suppress(InputError):
-            made = read_deployment(path)
-            found.setdefault(book_id(project, made.book), made)
+            deployment = read_deployment(path)
+            books.setdefault(book_id(project, deployment.book), deployment)
     default = book_id(project, None)
-    if default not in found and (project.books / default).is_dir():
-        found[default] = None
-    return found
+    if default not in books and (project.books / default).is_dir():
+        books[default] = None
+    return books
 
 
 def book_id(project: Project, book: str | None) -> str:
@@ -197,9 +197,9 @@ def book_id(project: Project, book: str | None) -> str:
 
 def read_deployment(path: Path) -> Deployment:
     """The deployment of a file; InputError naming file, line and key."""
-    told, tree = read_yaml(path, "a deployment is a mapping with the key policy, or experiment and promoted")
+    document, tree = read_yaml(path, "a deployment is a mapping with the key policy, or experiment and promoted")
     try:
-        return Deployment.model_validate({"book": DEFAULT_BOOK, **told, "name": path.stem})
+        return Deployment.model_validate({"book": DEFAULT_BOOK, **document, "name": path.stem})
     except ValidationError as error:
         first = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
         place = tuple(part for part in first["loc"])
@@ -244,21 +244,21 @@ def describe(project: Project, name: str) -> dict[str, Any]:
     """A deployment in JSON: what decides, by hash, for which book, and when; scheduled: whether the schedules trade it.
     `hash` is over all that decides.
     """
-    made = find_deployment(project, name)
-    policy = policy_of(project, made) if made.policy else None
-    decides = policy.hash if policy else made.pinned.experiment_hash
-    schedule = schedule_of(project, made).model_dump(mode="json")
+    deployment = find_deployment(project, name)
+    policy = policy_of(project, deployment) if deployment.policy else None
+    decides = policy.hash if policy else deployment.pinned.experiment_hash
+    schedule = schedule_of(project, deployment).model_dump(mode="json")
     return {
         "name": name,
-        "what": made.what,
-        "book": made.book or book_id(project, None),
-        "mode": made.mode or "the book's own",
-        "capital": None if made.capital is None else decimal_text(made.capital),
+        "what": deployment.what,
+        "book": deployment.book or book_id(project, None),
+        "mode": deployment.mode or "the book's own",
+        "capital": None if deployment.capital is None else decimal_text(deployment.capital),
         "schedule": schedule,
         "scheduled": name in scheduled_names(project),
         "decides": decides,
-        "promoted": None if made.promoted is None else made.promoted.model_dump(mode="json"),
-        "hash": hash_json([decides, schedule, made.to_yaml()]),
+        "promoted": None if deployment.promoted is None else deployment.promoted.model_dump(mode="json"),
+        "hash": hash_json([decides, schedule, deployment.to_yaml()]),
     }
 
 
@@ -268,7 +268,7 @@ def capitals(project: Project, deployment: Deployment) -> dict[str, Decimal]:
     InputError when one of the files cannot be read, or when two deployments of the book have none of their own: whose
     the cash is could not be told.
     """
-    found: dict[str, Decimal] = {}
+    amounts: dict[str, Decimal] = {}
     url = book_url(project, deployment.book)
     for path in _files(project):
         other = read_deployment(path)
@@ -280,5 +280,5 @@ def capitals(project: Project, deployment: Deployment) -> dict[str, Decimal]:
                 "own, so nobody can tell whose cash it is: give one of them `capital`, or another book."
             )
         if other.capital is not None:
-            found[other.name] = other.capital
-    return found
+            amounts[other.name] = other.capital
+    return amounts

@@ -48,15 +48,15 @@ def due(project: Project, deployment: Deployment, book: Book, now: datetime, ses
     start, end = opens + timedelta(minutes=schedule.minutes_after_open), closes - _MARGIN
     if opens <= now < end and (open_ids := unsettled(book, deployment.name, session)):
         return Due(True, f"{session}: the orders of {', '.join(open_ids)} are not settled; that goes on")
-    wanted = due_session(schedule, session)
-    if wanted is None or session < wanted:
-        return Due(False, f"{session} is before {wanted}, the session of its schedule ({_named(schedule)})")
+    planned = due_session(schedule, session)
+    if planned is None or session < planned:
+        return Due(False, f"{session} is before {planned}, the session of its schedule ({_named(schedule)})")
     outcome = done(book, deployment.name, schedule, session)
     if outcome:
         return Due(False, f"{session}: {outcome}")
     if not start <= now < end:
         return Due(False, f"{session}: it decides from {start:%H:%M} to {end:%H:%M} UTC")
-    since = f", late since {wanted}" if wanted < session else ""
+    since = f", late since {planned}" if planned < session else ""
     return Due(True, f"{session}: nothing was bought yet in {schedule.period(session)}{since}")
 
 
@@ -80,9 +80,11 @@ def _named(schedule: Schedule) -> str:
 
 def unsettled(book: Book, name: str, session: date) -> list[str]:
     """The decisions of a deployment in this session whose orders are not settled, by id."""
-    found = orders_by_decision(book.state, name)
+    orders_of = orders_by_decision(book.state, name)
     return [
-        key.id for key, rows in found.items() if key.session == session and any(not order.is_settled for order in rows)
+        key.id
+        for key, rows in orders_of.items()
+        if key.session == session and any(not order.is_settled for order in rows)
     ]
 
 

@@ -63,42 +63,44 @@ def promote(
     """
     by, reason = named(by, reason)
     store = RunStore(project.data)
-    found = store.provenance(store.resolve(run_id))
-    told = found["experiment"]
-    store.source(found["run_id"])  # verified against its hash
-    if found["tier"] > 2:
-        raise RefusedError(f"run {found['run_id']} is of a tier 3 strategy, which is never deployed.")
-    opened = store.open(found["run_id"], project.snapshots)
-    if found["engine"] != ENGINE_VERSION:
+    provenance = store.provenance(store.resolve(run_id))
+    experiment = provenance["experiment"]
+    store.source(provenance["run_id"])  # verified against its hash
+    if provenance["tier"] > 2:
+        raise RefusedError(f"run {provenance['run_id']} is of a tier 3 strategy, which is never deployed.")
+    opened = store.open(provenance["run_id"], project.snapshots)
+    if provenance["engine"] != ENGINE_VERSION:
         raise RefusedError(
-            f"run {found['run_id']} was made by engine {found['engine']}, and this is engine {ENGINE_VERSION}: run the "
-            "experiment again and promote that run."
+            f"run {provenance['run_id']} was made by engine {provenance['engine']}, and this is engine "
+            f"{ENGINE_VERSION}: run the experiment again and promote that run."
         )
     require_followable(opened.snapshot, opened.grid.symbols)
     proof = prove([opened], everything=True)[0]
     if proof.difference is not None:
-        raise RefusedError(f"run {found['run_id']} is not promoted, since it cannot be reproduced: {proof.difference}")
+        raise RefusedError(
+            f"run {provenance['run_id']} is not promoted, since it cannot be reproduced: {proof.difference}"
+        )
     pinned = Promoted(
-        run=found["run_id"],
+        run=provenance["run_id"],
         by=by,
         reason=reason,
         at=(now or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="seconds"),
-        experiment_hash=told["hash"],
-        source_hash=told["strategy_hash"],
-        params_hash=told["params_hash"],
-        tier=found["tier"],
-        engine=found["engine"],
-        seed=found["seed"],
-        snapshot=Lineage(**{key: found["snapshot"][key] for key in ("id", "hash")}),
+        experiment_hash=experiment["hash"],
+        source_hash=experiment["strategy_hash"],
+        params_hash=experiment["params_hash"],
+        tier=provenance["tier"],
+        engine=provenance["engine"],
+        seed=provenance["seed"],
+        snapshot=Lineage(**{key: provenance["snapshot"][key] for key in ("id", "hash")}),
     )
-    changed = differences(Catalogue(project.strategies).experiment(told["name"]), pinned)
+    changed = differences(Catalogue(project.strategies).experiment(experiment["name"]), pinned)
     if changed:
         raise RefusedError(
-            f"run {found['run_id']}: {', '.join(changed)} of experiment {told['name']!r} changed since it was made; "
-            "run the experiment again and promote that run."
+            f"run {provenance['run_id']}: {', '.join(changed)} of experiment {experiment['name']!r} changed since "
+            "it was made; run the experiment again and promote that run."
         )
     _check_mode(project, book, mode)
-    called = check_name(name or told["name"])
+    called = check_name(name or experiment["name"])
     options: dict[str, Any] = {
         "book": book,
         "mode": mode,
@@ -109,7 +111,7 @@ def promote(
     path = deployments_of(project) / f"{called}.yaml"
     if path.exists():
         before = read_deployment(path)
-        if before.experiment != told["name"] or (book is not None and before.book != book):
+        if before.experiment != experiment["name"] or (book is not None and before.book != book):
             raise RefusedError(
                 f"deployment {called!r} is there already, of {before.what} on book {before.book or 'local'}; what it "
                 "owns goes with its name. Choose another name with --name."
@@ -118,7 +120,7 @@ def promote(
         options = kept | {key: value for key, value in options.items() if value is not None}
     options = {key: value for key, value in options.items() if value is not None}
     options.setdefault("book", named_book())
-    return Deployment(name=called, experiment=told["name"], promoted=pinned, **options)
+    return Deployment(name=called, experiment=experiment["name"], promoted=pinned, **options)
 
 
 def deploy_policy(
@@ -136,13 +138,15 @@ def deploy_policy(
     told; RefusedError when the name is taken, or the book belongs to another environment.
     """
     book = named_book(book)
-    made = Deployment(name=check_name(name or policy), policy=policy, book=book, mode=mode, capital=capital)
-    policy_of(project, made)
-    if (deployments_of(project) / f"{made.name}.yaml").exists():
-        raise RefusedError(f"deployment {made.name!r} is there already; edit or delete its file, or choose a --name.")
+    deployment = Deployment(name=check_name(name or policy), policy=policy, book=book, mode=mode, capital=capital)
+    policy_of(project, deployment)
+    if (deployments_of(project) / f"{deployment.name}.yaml").exists():
+        raise RefusedError(
+            f"deployment {deployment.name!r} is there already; edit or delete its file, or choose a --name."
+        )
     _check_mode(project, book, mode)
-    capitals(project, made)
-    return write_deployment(project, made)
+    capitals(project, deployment)
+    return write_deployment(project, deployment)
 
 
 def _check_mode(project: Project, book: str | None, mode: Mode | None) -> None:

@@ -40,36 +40,41 @@ class Replayed:
         return self.recorded == self.found and self.legs
 
 
-def replay(project: Project, told: Mapping[str, Any]) -> Replayed:
+def replay(project: Project, document: Mapping[str, Any]) -> Replayed:
     """Decide again from a run record (`decision.record`).
 
     InputError when it is no record; RefusedError when nothing was planned, or the source or snapshot is not here;
     IntegrityError when either is not what it was.
     """
     try:
-        evidence, recorded, name = told["evidence"], told["hash"], str(told["decision"])
-        legs = tuple(leg_from_json(dict(row)) for row in told["legs"])
+        evidence, recorded, name = document["evidence"], document["hash"], str(document["decision"])
+        legs = tuple(leg_from_json(dict(row)) for row in document["legs"])
     except (KeyError, TypeError, ValueError):
         raise InputError("this is no run record: it has no evidence, hash, legs and decision.") from None
     if "policy" in evidence:
-        made = plan(parse_policy(evidence["policy"], "the record"), PlanAccount.from_json(evidence["account"]))
-        wanted = legs_of(made, told["deployment"]) if legs or told.get("verdicts") else ()
+        plan_again = plan(parse_policy(evidence["policy"], "the record"), PlanAccount.from_json(evidence["account"]))
+        expected = legs_of(plan_again, document["deployment"]) if legs or document.get("verdicts") else ()
         return Replayed(
-            name, recorded, made.hash, legs == wanted and _plain(made.to_json()) == _plain(evidence["plan"])
+            name,
+            recorded,
+            plan_again.hash,
+            legs == expected and _plain(plan_again.to_json()) == _plain(evidence["plan"]),
         )
     if "inputs" not in evidence:
-        raise RefusedError(f"decision {name} holds no plan: {'; '.join(told.get('reasons', ())) or 'it was blocked'}.")
+        raise RefusedError(
+            f"decision {name} holds no plan: {'; '.join(document.get('reasons', ())) or 'it was blocked'}."
+        )
     from ledger_pipeline.trading.deployment.strategy import again  # the simulator: not where only policies trade
 
     inputs = evidence["inputs"]
     snapshot = open_snapshot(inputs["snapshot"]["id"], root=project.live_snapshots)
-    found = again(inputs, told["deployment"], _experiment(project, inputs), snapshot)
-    return Replayed(name, recorded, found.hash, legs == tuple(found.legs))
+    evaluation = again(inputs, document["deployment"], _experiment(project, inputs), snapshot)
+    return Replayed(name, recorded, evaluation.hash, legs == tuple(evaluation.legs))
 
 
-def _plain(told: Mapping[str, Any]) -> Any:
+def _plain(value: Mapping[str, Any]) -> Any:
     """As JSON gives it back."""
-    return json.loads(json.dumps(told))
+    return json.loads(json.dumps(value))
 
 
 def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
@@ -78,18 +83,18 @@ def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
     from ledger_pipeline.simulation.store import RunStore
     from ledger_pipeline.strategy.catalogue import Catalogue
 
-    name, wanted = inputs["experiment"]["name"], inputs["experiment"]["hash"]
+    name, expected = inputs["experiment"]["name"], inputs["experiment"]["hash"]
     catalogue = Catalogue(project.strategies)
     try:
-        found = catalogue.experiment(name)
-        if found.hash == wanted:
-            return found
+        experiment = catalogue.experiment(name)
+        if experiment.hash == expected:
+            return experiment
     except LedgerPipelineError:
         pass  # what is there today does not load; what was promoted may
     store = RunStore(project.data)
     for run_id in store.ids():
-        if store.provenance(run_id)["experiment"]["hash"] == wanted:
+        if store.provenance(run_id)["experiment"]["hash"] == expected:
             return stored_experiment(store.open(run_id, project.snapshots).provenance, catalogue.indicators())
     raise RefusedError(
-        f"experiment {name!r} is not here as it was ({wanted[:16]}), neither in the catalogue nor among the runs."
+        f"experiment {name!r} is not here as it was ({expected[:16]}), neither in the catalogue nor among the runs."
     )

@@ -95,21 +95,28 @@ def plan_session(
     every = granularity or default_granularity(project, deployment)
     key = key_at(deployment.name, desk.session, every, desk.now)
     if not dry_run:
-        found = _known(desk, key, every, again, lambda: _identity(project, deployment))
-        if isinstance(found, Planned):
-            return found
-        key = found
-    made = _decide(project, desk, deployment, key, every, clock)
+        planned = _known(desk, key, every, again, lambda: _identity(project, deployment))
+        if isinstance(planned, Planned):
+            return planned
+        key = planned
+    decision = _decide(project, desk, deployment, key, every, clock)
     halted = halts.check(desk.book.state, root=project.root, strategy=deployment.name)
-    made = replace(made, timeline=tuple(clock.events), again=again, notes=(*made.notes, *halted))
-    if not dry_run and (made.status != PLANNED or not made.legs):
-        _record(desk, made)
+    decision = replace(decision, timeline=tuple(clock.events), again=again, notes=(*decision.notes, *halted))
+    if not dry_run and (decision.status != PLANNED or not decision.legs):
+        _record(desk, decision)
     log = get_logger("deployment").bind(decision=key.id, book=desk.book.name, dry_run=dry_run)
-    for verdict in made.verdicts:
+    for verdict in decision.verdicts:
         log.log(logging.WARNING if verdict.blocks else logging.INFO, verdict.guardrail, says=verdict.sentence)
-    level = logging.WARNING if made.status == BLOCKED else logging.INFO
-    log.log(level, "decided", status=made.status, legs=len(made.legs), hash=made.hash, why=list(made.reasons))
-    return Planned(made)
+    level = logging.WARNING if decision.status == BLOCKED else logging.INFO
+    log.log(
+        level,
+        "decided",
+        status=decision.status,
+        legs=len(decision.legs),
+        hash=decision.hash,
+        why=list(decision.reasons),
+    )
+    return Planned(decision)
 
 
 def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callable[[], str]) -> Planned | Key:
@@ -125,25 +132,25 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
     going_on = latest.session == key.session and any(not order.is_settled for order in orders[latest])
     if again and not going_on:
         return free
-    found = recorded(desk, latest)
-    if found.identity != identity() and not going_on:
+    decision = recorded(desk, latest)
+    if decision.identity != identity() and not going_on:
         raise RefusedError(
             f"deployment {key.deployment!r} was worked in {period} already ({latest.id}), and its policy or experiment "
             "has changed since; it decides once a period. To have it decide again now, give a reason with --again."
         )
-    return Planned(found, resumed=True, settled=not going_on)
+    return Planned(decision, resumed=True, settled=not going_on)
 
 
 def recorded(desk: Desk, key: Key) -> Decision:
     """A decision as the book has it. RefusedError when orders were sent under its name by hand."""
-    events = [event for found, event in decisions.decided_events(desk.book) if found == key and event.kind == "DECIDED"]
-    told = decisions.document_of(events[-1]) if events else None
-    if told is None:
+    events = [event for owner, event in decisions.decided_events(desk.book) if owner == key and event.kind == "DECIDED"]
+    document = decisions.document_of(events[-1]) if events else None
+    if document is None:
         raise RefusedError(
             f"orders were sent by hand under {key.id}, the name of a deployment's decision; nothing is decided in this "
             "period. To have it decide all the same, give a reason with --again."
         )
-    return decisions.from_json(told)
+    return decisions.from_json(document)
 
 
 def _identity(project: Project, deployment: Deployment) -> str:
@@ -151,12 +158,12 @@ def _identity(project: Project, deployment: Deployment) -> str:
     return policy_of(project, deployment).hash if deployment.policy else deployment.pinned.experiment_hash
 
 
-def _record(desk: Desk, made: Decision) -> None:
+def _record(desk: Desk, decision: Decision) -> None:
     """Record a decision that leads to no order, unless the last thing said of it is the same."""
-    if made.memory is None:
-        append_once(desk.book, made.event())
+    if decision.memory is None:
+        append_once(desk.book, decision.event())
     else:
-        desk.book.append([made.event()])
+        desk.book.append([decision.event()])
 
 
 def _decide(project: Project, desk: Desk, deployment: Deployment, key: Key, every: str, clock: Timeline) -> Decision:
@@ -178,26 +185,26 @@ def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: 
     others = capitals(project, deployment)
     account, trades = plan_account(desk.book, desk.broker, deployment, policy, others, desk.now)
     clock.note("allocation_start", desk.now)
-    made = plan(policy, account)
+    outcome = plan(policy, account)
     clock.note("allocation_complete", desk.now)
     evidence = {
         "policy": policy.document,
         "account": account.to_json(),
         "trades": trades_evidence(trades),
-        "plan": made.to_json(),
+        "plan": outcome.to_json(),
     }
-    legs = planned.legs_of(made, deployment.name)
-    found = replace(
-        blank, identity=policy.hash, hash=made.hash, evidence=evidence, prices=dict(account.prices),
-        notes=tuple(f"{note.code}: {note.sentence}" for note in made.notes), reasons=made.why,
+    legs = planned.legs_of(outcome, deployment.name)
+    decision = replace(
+        blank, identity=policy.hash, hash=outcome.hash, evidence=evidence, prices=dict(account.prices),
+        notes=tuple(f"{note.code}: {note.sentence}" for note in outcome.notes), reasons=outcome.why,
     )  # fmt: skip
-    if made.status != planned.PLANNED:
-        return replace(found, status=NO_ACTION if made.status == planned.NO_ACTION else BLOCKED)
+    if outcome.status != planned.PLANNED:
+        return replace(decision, status=NO_ACTION if outcome.status == planned.NO_ACTION else BLOCKED)
     clock.note("safety_checks_start", desk.now)
     facts = replace(_facts(desk, deployment, legs), valued=trades)
-    verdicts = check_plan(made, policy.limits, facts)
+    verdicts = check_plan(outcome, policy.limits, facts)
     clock.note("safety_checks_complete", desk.now)
-    return _judged(replace(found, legs=legs), verdicts)
+    return _judged(replace(decision, legs=legs), verdicts)
 
 
 def _decide_strategy(
@@ -218,37 +225,38 @@ def _decide_strategy(
     )
     before = decisions.memory_of(desk.book, deployment.name)
     clock.note("evaluation_start", desk.now)
-    made = evaluate(
+    evaluation = evaluate(
         experiment, bars.snapshot, deployment=deployment.name, seed=deployment.pinned.seed, cash=own.cash,
         positions=own.positions, memory=before, ratios=bars.ratios,
     )  # fmt: skip
     clock.note("evaluation_complete", desk.now)
     evidence = {
         "pulse": bars.pulse.isoformat(),
-        "inputs": dict(made.inputs),
-        "orders": [dict(one) for one in made.orders],
+        "inputs": dict(evaluation.inputs),
+        "orders": [dict(one) for one in evaluation.orders],
     }
-    found = replace(
-        blank, identity=deployment.pinned.experiment_hash, hash=made.hash, evidence=evidence,
-        prices=dict(made.prices), notes=made.notes, memory=None if made.memory == before else made.memory,
+    decision = replace(
+        blank, identity=deployment.pinned.experiment_hash, hash=evaluation.hash, evidence=evidence,
+        prices=dict(evaluation.prices), notes=evaluation.notes,
+        memory=None if evaluation.memory == before else evaluation.memory,
     )  # fmt: skip
-    if not made.legs:
+    if not evaluation.legs:
         why = "NO_ORDERS: what the strategy wants is what it holds"
-        if made.memory == before:
-            return replace(found, status=NO_ACTION, reasons=(*made.notes, why))
-        return replace(found, status=PLANNED, reasons=(*made.notes, why))
+        if evaluation.memory == before:
+            return replace(decision, status=NO_ACTION, reasons=(*evaluation.notes, why))
+        return replace(decision, status=PLANNED, reasons=(*evaluation.notes, why))
     clock.note("safety_checks_start", desk.now)
-    facts = _facts(desk, deployment, made.legs)
+    facts = _facts(desk, deployment, evaluation.legs)
     asked = [
-        Asked(leg.symbol, leg.side, _amount(leg, facts.trades or {}), made.prices.get(leg.symbol)) for leg in made.legs
+        Asked(leg.symbol, leg.side, _amount(leg, facts.trades or {}), evaluation.prices.get(leg.symbol))
+        for leg in evaluation.legs
     ]
     verdicts = check(asked, limits_of(project, deployment), facts)
     clock.note("safety_checks_complete", desk.now)
-    codes = sorted({code for leg in made.legs for code in leg.reasons})
-    reason = (
-        f"TARGETS: {len(made.legs)} orders lead to what the strategy wants ({', '.join(codes) or 'no reasons given'})"
-    )
-    return _judged(replace(found, legs=made.legs, reasons=(reason,)), verdicts)
+    codes = sorted({code for leg in evaluation.legs for code in leg.reasons})
+    reason = f"TARGETS: {len(evaluation.legs)} orders lead to what the strategy wants "
+    reason += f"({', '.join(codes) or 'no reasons given'})"
+    return _judged(replace(decision, legs=evaluation.legs, reasons=(reason,)), verdicts)
 
 
 def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBars | Decision:
@@ -260,10 +268,10 @@ def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
     except BlockedError as error:
         every = default_granularity(project, deployment)
         key = key_at(deployment.name, desk.session, every, desk.now)
-        made = Decision(key, desk.book.name, every, BLOCKED, desk.now, (str(error),), (), "", "", {})
-        made = replace(made, identity=_identity(project, deployment))
-        _record(desk, made)
-        return made
+        blocked = Decision(key, desk.book.name, every, BLOCKED, desk.now, (str(error),), (), "", "", {})
+        blocked = replace(blocked, identity=_identity(project, deployment))
+        _record(desk, blocked)
+        return blocked
 
 
 def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBars:
@@ -308,31 +316,32 @@ def _amount(leg: Leg, trades: Mapping[str, Any]) -> Decimal | None:
     return None if trade is None else leg.quantity * trade.price * PRICE_MARGIN
 
 
-def _judged(found: Decision, verdicts: tuple[Verdict, ...]) -> Decision:
+def _judged(decision: Decision, verdicts: tuple[Verdict, ...]) -> Decision:
     blocked = reasons_of(verdicts)
     if blocked:
-        return replace(found, verdicts=verdicts, status=BLOCKED, reasons=blocked)
-    return replace(found, verdicts=verdicts, status=PLANNED)
+        return replace(decision, verdicts=verdicts, status=BLOCKED, reasons=blocked)
+    return replace(decision, verdicts=verdicts, status=PLANNED)
 
 
-def verified(project: Project, desk: Desk, made: Decision) -> Decision:
+def verified(project: Project, desk: Desk, decision: Decision) -> Decision:
     """The decision itself, after it was made again from its own record and came out the same; one that stands in the
     book is taken from there. IntegrityError when it is not what was decided.
     """
-    known = decisions.orders_by_decision(desk.book.state, made.key.deployment).get(made.key)
-    found = recorded(desk, made.key) if known else made
-    if found.hash != made.hash or not replay(project, found.to_json()).same:
+    known = decisions.orders_by_decision(desk.book.state, decision.key.deployment).get(decision.key)
+    stored = recorded(desk, decision.key) if known else decision
+    if stored.hash != decision.hash or not replay(project, stored.to_json()).same:
         raise IntegrityError(
-            f"decision {made.key.id} is not what was decided ({made.hash[:16]}); decide again. Nothing was sent."
+            f"decision {decision.key.id} is not what was decided ({decision.hash[:16]}); decide again. Nothing was "
+            "sent."
         )
-    return found
+    return stored
 
 
 def work_session(
     project: Project,
     desk: Desk,
     deployment: Deployment,
-    made: Decision,
+    decision: Decision,
     *,
     timeout: float = TIMEOUT,
     on_progress: Callable[[str], None] | None = None,
@@ -344,15 +353,18 @@ def work_session(
 
     Raises what `execute` raises; RefusedError for a decision that is not PLANNED.
     """
-    if made.status != PLANNED:
-        raise RefusedError(f"decision {made.key.id} is {made.status}: {'; '.join(made.reasons)}. Nothing was sent.")
-    if not made.legs:
-        return Execution(made.key.id, made.key.session, (), made.reasons, "NO_ACTION")
+    if decision.status != PLANNED:
+        raise RefusedError(
+            f"decision {decision.key.id} is {decision.status}: {'; '.join(decision.reasons)}. Nothing was sent."
+        )
+    if not decision.legs:
+        return Execution(decision.key.id, decision.key.session, (), decision.reasons, "NO_ACTION")
     tell = on_progress or (lambda text: None)
     limits = limits_of(project, deployment)
     done = execute(
-        made.legs, desk.book, desk.broker, policy=made.key.policy, session=made.key.session, decided=made.event(),
-        guards=(guard(limits, desk.broker, made.prices, warn_once(tell)),), timeout=timeout,
+        decision.legs, desk.book, desk.broker, policy=decision.key.policy, session=decision.key.session,
+        decided=decision.event(),
+        guards=(guard(limits, desk.broker, decision.prices, warn_once(tell)),), timeout=timeout,
         on_progress=on_progress, pace=pace,
         root=root if root is not None else project.root, environment=environment,
     )  # fmt: skip

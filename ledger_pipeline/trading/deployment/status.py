@@ -65,36 +65,36 @@ def _status(
 ) -> DeploymentStatus:
     machine = time_text(datetime.now(UTC))[:19] + "Z"
     try:
-        made = find_deployment(project, name)
-        schedule = schedule_of(project, made)
+        deployment = find_deployment(project, name)
+        schedule = schedule_of(project, deployment)
         shown = f"every {schedule.every}, number {schedule.nth}, {schedule.minutes_after_open} min after the open"
     except LedgerPipelineError as error:
         return DeploymentStatus(name, "?", "?", "?", stopped_by=(str(error),), machine_clock=machine)
-    blank = DeploymentStatus(name, made.what, made.book or "local", shown, machine_clock=machine)
+    blank = DeploymentStatus(name, deployment.what, deployment.book or "local", shown, machine_clock=machine)
     try:
-        with desk_of(made) as desk:
-            return _read(project, made, desk, blank)
+        with desk_of(deployment) as desk:
+            return _read(project, deployment, desk, blank)
     except LedgerPipelineError as error:
         return DeploymentStatus(**{**asdict(blank), "stopped_by": (str(error),)})
 
 
-def _read(project: Project, made: Deployment, desk: Desk, blank: DeploymentStatus) -> DeploymentStatus:
+def _read(project: Project, deployment: Deployment, desk: Desk, blank: DeploymentStatus) -> DeploymentStatus:
     book = desk.book
-    asked = due(project, made, book, desk.now, desk.session)
-    day, start = next_session(project, made, book, desk.session)
-    since = late(project, made, book, desk.session)
+    asked = due(project, deployment, book, desk.now, desk.session)
+    day, start = next_session(project, deployment, book, desk.session)
+    since = late(project, deployment, book, desk.session)
     breaks = [f"BREAK: {name}" for name in book.state.breaks]
     return DeploymentStatus(
         **{
             **asdict(blank),
             "book": book.name,
-            "last_bought": last_bought(book, made.name),
+            "last_bought": last_bought(book, deployment.name),
             "due_now": asked.now,
             "due": asked.why,
             "next": f"{day} {start:%H:%M} UTC",
             "late_since": None if since is None else since.isoformat(),
-            "last_word": last_word(book, made.name),
-            "stopped_by": (*halts.check(book.state, root=project.root, strategy=made.name), *breaks),
+            "last_word": last_word(book, deployment.name),
+            "stopped_by": (*halts.check(book.state, root=project.root, strategy=deployment.name), *breaks),
             "broker_clock": time_text(desk.now)[:19] + "Z",
         }
     )

@@ -59,25 +59,26 @@ def promoted_experiment(catalogue: Catalogue, deployment: Deployment) -> Experim
     or anything else that decides is another one now; NotFoundError, InputError and RefusedError (tier 3) as the
     catalogue.
     """
-    found, wanted = catalogue.experiment(deployment.experiment or ""), deployment.pinned
-    changed = differences(found, wanted)
+    experiment, promoted = catalogue.experiment(deployment.experiment or ""), deployment.pinned
+    changed = differences(experiment, promoted)
     if changed:
         raise RefusedError(
-            f"deployment {deployment.name!r}: {', '.join(changed)} of experiment {found.name!r} changed since it was "
-            f"promoted (run {wanted.run}); put it back, or promote a run of what it is now. Nothing trades until then."
+            f"deployment {deployment.name!r}: {', '.join(changed)} of experiment {experiment.name!r} changed since it "
+            f"was promoted (run {promoted.run}); put it back, or promote a run of what it is now. Nothing trades until "
+            "then."
         )
-    return found
+    return experiment
 
 
-def differences(found: Experiment, wanted: Promoted) -> list[str]:
+def differences(experiment: Experiment, promoted: Promoted) -> list[str]:
     """What of an experiment is not as it was promoted, in words."""
     pairs = {
-        "the source": (found.source.hash, wanted.source_hash),
-        "the params": (found.params_hash, wanted.params_hash),
-        "the engine": (ENGINE_VERSION, wanted.engine),
+        "the source": (experiment.source.hash, promoted.source_hash),
+        "the params": (experiment.params_hash, promoted.params_hash),
+        "the engine": (ENGINE_VERSION, promoted.engine),
     }
     changed = [what for what, (now, then) in pairs.items() if now != then]
-    if not changed and found.hash != wanted.experiment_hash:
+    if not changed and experiment.hash != promoted.experiment_hash:
         changed = ["features, costs, risk, universe, opening, deposits, or a package that the strategy names"]
     return changed
 
@@ -140,13 +141,13 @@ def evaluate(
 
 def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, snapshot: Snapshot) -> Evaluation:
     """The evaluation of recorded inputs, made once more. RefusedError when experiment or snapshot are other ones."""
-    for what, found, wanted in (
+    for what, actual, expected in (
         ("experiment", experiment.hash, inputs["experiment"]["hash"]),
         ("snapshot", snapshot.hash, inputs["snapshot"]["hash"]),
         ("engine", str(ENGINE_VERSION), str(inputs["engine"])),
     ):
-        if found != wanted:
-            raise RefusedError(f"the decision was made with {what} {wanted[:16]}, and what is here is {found[:16]}.")
+        if actual != expected:
+            raise RefusedError(f"the decision was made with {what} {expected[:16]}, and what is here is {actual[:16]}.")
     return evaluate(
         experiment,
         snapshot,
@@ -161,13 +162,13 @@ def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, sn
 
 def _universe(experiment: Experiment, snapshot: Snapshot) -> tuple[str, ...] | None:
     """The experiment's universe as far as the snapshot has it: what is not listed yet comes later."""
-    wanted = experiment.spec.universe
-    if wanted is None:
+    listed = experiment.spec.universe
+    if listed is None:
         return None
-    found = tuple(symbol for symbol in wanted if symbol in snapshot.symbols)
-    if not found:
-        raise NotFoundError(f"snapshot {snapshot.id!r} holds none of {', '.join(wanted)}.")
-    return found
+    present = tuple(symbol for symbol in listed if symbol in snapshot.symbols)
+    if not present:
+        raise NotFoundError(f"snapshot {snapshot.id!r} holds none of {', '.join(listed)}.")
+    return present
 
 
 def _legs(

@@ -91,9 +91,9 @@ def _cancel(sender: Sender, order_id: str, timeout: float) -> Order:
             continue
         try:
             if order.broker_order_id is None:
-                found = sender.broker.order_by_client_id(order_id)
-                if found is not None:
-                    take_in_order(sender, order, found)
+                at_broker = sender.broker.order_by_client_id(order_id)
+                if at_broker is not None:
+                    take_in_order(sender, order, at_broker)
                     order = sender.order(order_id)
             if order.is_open and order.broker_order_id is not None and answer != REQUESTED:
                 answer = sender.broker.cancel(order.broker_order_id)
@@ -179,9 +179,9 @@ def _wanted(order: Order, quantity: Decimal | None, notional: Decimal | None, li
     )  # fmt: skip
 
 
-def _missing(wanted: Leg, order: Order) -> Leg | None:
+def _missing(leg: Leg, order: Order) -> Leg | None:
     """What is left to trade after the order ended; None when nothing worth an order is."""
-    quantity, notional = wanted.quantity, wanted.notional
+    quantity, notional = leg.quantity, leg.notional
     if quantity is not None:
         quantity -= order.filled
         if quantity <= 0:
@@ -191,13 +191,13 @@ def _missing(wanted: Leg, order: Order) -> Leg | None:
         if notional < MINIMUM_NOTIONAL:
             return None
     return Leg(
-        wanted.symbol, wanted.side, wanted.strategy, quantity, notional, wanted.reasons, wanted.type,
-        wanted.limit_price, wanted.time_in_force,
+        leg.symbol, leg.side, leg.strategy, quantity, notional, leg.reasons, leg.type,
+        leg.limit_price, leg.time_in_force,
     )  # fmt: skip
 
 
 def _end_and_intend(
-    sender: Sender, order: Order, wanted: Leg, policy: str, session: date, next_id: str, timeout: float
+    sender: Sender, order: Order, leg: Leg, policy: str, session: date, next_id: str, timeout: float
 ) -> Execution | None:
     """Cancel, and write the next intent; or say why there is none, and return that."""
     decision = decision_id(policy, session)
@@ -209,7 +209,7 @@ def _end_and_intend(
     if not ended.is_settled:
         why = (f"the cancel of {order.order_id} is not confirmed yet: call again to go on",)
         return Execution(decision, session, (ended,), why, OPEN)
-    missing = _missing(wanted, ended)
+    missing = _missing(leg, ended)
     if missing is None:
         why = ("NOTHING_MISSING: it was filled before the cancel, so there is nothing to replace",)
         sender.book.append([no_trade(NoAction, sender.now(), why, order=ended)])

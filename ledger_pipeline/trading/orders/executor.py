@@ -166,8 +166,8 @@ def local_clock(broker: Broker) -> Callable[[], datetime]:
 def orders_of(state: BookState, policy: str, session: date) -> list[Order]:
     """The orders of a decision, replacements included, as they were intended."""
     decision, prefix = decision_id(policy, session), id_prefix(policy, session)
-    found = [state.orders[order_id] for order_id in state.orders if order_id.startswith(prefix)]
-    mine = [order for order in found if order.correlation_id == decision]
+    orders = [state.orders[order_id] for order_id in state.orders if order_id.startswith(prefix)]
+    mine = [order for order in orders if order.correlation_id == decision]
     return sorted(mine, key=lambda order: (order.intended_seq, order.order_id))
 
 
@@ -219,10 +219,10 @@ def _check_same(book: Book, legs: tuple[Leg, ...], policy: str, session: date) -
         for leg, place in numbered(legs)
     }
     if known != given:
-        told = ", ".join(leg.name.removeprefix("leg ") for leg in known.values())
+        names = ", ".join(leg.name.removeprefix("leg ") for leg in known.values())
         raise RefusedError(
-            f"decision {decision_id(policy, session)} is in the book with other legs ({told}); a policy decides once a "
-            "session. Nothing was sent: repeat it with the same legs, name another policy, or wait for the next "
+            f"decision {decision_id(policy, session)} is in the book with other legs ({names}); a policy decides once "
+            "a session. Nothing was sent: repeat it with the same legs, name another policy, or wait for the next "
             "session."
         )
 

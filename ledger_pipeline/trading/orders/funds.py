@@ -57,13 +57,13 @@ def _shares(state: BookState, broker: Broker, working: list[Order], order: Order
             return (f"NO_PRICE: there is no price to tell how many {order.symbol} {order.notional} dollars are",)
         price = trade.price
     spare = held - sum((_to_sell(other, price) for other in others), ZERO)
-    wanted = _to_sell(order, price)
-    if wanted <= spare:
+    to_sell = _to_sell(order, price)
+    if to_sell <= spare:
         return ()
     if order.quantity is not None:
         return (f"NOT_HELD: {order.quantity} {order.symbol} are to be sold and {spare} of {order.strategy} can be",)
     return (
-        f"NOT_HELD: {order.notional} dollars of {order.symbol} may take {wanted:.4f} shares and {spare} of "
+        f"NOT_HELD: {order.notional} dollars of {order.symbol} may take {to_sell:.4f} shares and {spare} of "
         f"{order.strategy} can be sold; give a quantity to sell all of them",
     )
 

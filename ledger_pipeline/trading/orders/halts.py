@@ -83,12 +83,12 @@ def check(
     `root` is the project's directory, `environment` the process's variables; both are found when left out. Without
     strategy and symbol only what halts everything counts.
     """
-    found = [
+    reasons = [
         *_from_files(Path(root) if root is not None else find_project().root),
         *_from_environment(os.environ if environment is None else environment),
         *_from_book(book_state),
     ]
-    return tuple(reason for scope, reason in found if covers(scope, strategy, symbol))
+    return tuple(reason for scope, reason in reasons if covers(scope, strategy, symbol))
 
 
 def standing(state: BookState, strategy: str | None = None, symbol: str | None = None) -> tuple[str, ...]:

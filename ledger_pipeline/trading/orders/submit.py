@@ -200,9 +200,9 @@ def record(sender: Sender, order: Order, outcome: SubmitOutcome) -> None:
         sender.book.append(lambda state: [unknown] if state.orders[order.order_id].status == "SUBMITTED" else [])
         return
     sender.book.refresh()
-    found = sender.broker.order_by_client_id(order.order_id)
-    if found is not None:
-        take_in_order(sender, order, found)
+    at_broker = sender.broker.order_by_client_id(order.order_id)
+    if at_broker is not None:
+        take_in_order(sender, order, at_broker)
         return
     refusal = OrderRejected(filled_quantity=ZERO, reason=outcome.reason, status=outcome.status, code=outcome.code)
     rejected = order_event(refusal, order, sender.now())
@@ -213,12 +213,12 @@ def _is_unanswered(order: Order) -> bool:
     return order.is_open and order.broker_order_id is None
 
 
-def take_in_order(sender: Sender, order: Order, found: BrokerOrder) -> None:
+def take_in_order(sender: Sender, order: Order, at_broker: BrokerOrder) -> None:
     """Acknowledge the broker's order for an intent. One on other terms than intended opens a break that halts the
     account, and the order stays as it is.
     """
     sender.absent.pop(order.order_id, None)
-    take_in(sender.book, News({order.order_id: found}, (), {}, sender.now()))
+    take_in(sender.book, News({order.order_id: at_broker}, (), {}, sender.now()))
     current = sender.order(order.order_id)
     if _is_unanswered(current):
         sender.block(current, MISMATCH)
@@ -232,9 +232,9 @@ def settle(sender: Sender, order: Order, allowed: Callable[[Order], bool]) -> No
     if seen and sender.monotonic() - seen[-1] < sender.pace.lookup_every:
         return
     clock = sender.broker.clock()  # before the look-up: an answer read after the close is final
-    found = sender.broker.order_by_client_id(order.order_id)
-    if found is not None:
-        take_in_order(sender, order, found)
+    at_broker = sender.broker.order_by_client_id(order.order_id)
+    if at_broker is not None:
+        take_in_order(sender, order, at_broker)
         return
     seen.append(sender.monotonic())
     if sender.checks.hours.is_over(clock.now - GRACE):
@@ -251,9 +251,9 @@ def settle(sender: Sender, order: Order, allowed: Callable[[Order], bool]) -> No
 
 def give_up(sender: Sender, order: Order, why: str) -> None:
     """End an order that was never sent, unless the broker has it all the same. BrokerError when that cannot be read."""
-    found = sender.broker.order_by_client_id(order.order_id)
-    if found is not None:
-        take_in_order(sender, order, found)
+    at_broker = sender.broker.order_by_client_id(order.order_id)
+    if at_broker is not None:
+        take_in_order(sender, order, at_broker)
     else:
         expire(sender, order, why)
 

@@ -91,11 +91,11 @@ def pending_of(
     state: BookState, trades: Mapping[str, LatestTrade], without: str | None = None
 ) -> dict[str, Decimal | None]:
     """What the orders of the book may still buy, in dollars by symbol; None where one of them has no price."""
-    found: dict[str, Decimal | None] = {}
+    amounts: dict[str, Decimal | None] = {}
     for order in state.unsettled_orders():
         if order.side == "BUY" and order.order_id != without:
-            found[order.symbol] = plus(found.get(order.symbol, ZERO), cost_of(order, trades.get(order.symbol)))
-    return found
+            amounts[order.symbol] = plus(amounts.get(order.symbol, ZERO), cost_of(order, trades.get(order.symbol)))
+    return amounts
 
 
 def spent_of(

@@ -125,11 +125,11 @@ def guard(
 
 def _bought(asked: Sequence[Asked]) -> dict[str, Decimal | None]:
     """Dollars by symbol that is bought; None where the amount of one of them is unknown."""
-    found: dict[str, Decimal | None] = {}
+    amounts: dict[str, Decimal | None] = {}
     for item in asked:
         if item.side == "BUY":
-            found[item.symbol] = plus(found.get(item.symbol, ZERO), item.amount)
-    return found
+            amounts[item.symbol] = plus(amounts.get(item.symbol, ZERO), item.amount)
+    return amounts
 
 
 # The guardrails
@@ -297,8 +297,8 @@ def allow_list(asked: Sequence[Asked], limits: Guardrails, facts: Facts) -> Iter
     """Only symbols on the list are traded."""
     allowed = limits.allow_symbols
     for symbol in dict.fromkeys(item.symbol for item in asked) if allowed is not None else ():
-        found = symbol in (allowed or ())
-        yield found, f"{symbol} is {'' if found else 'not '}one of {', '.join(allowed or ())}"
+        listed = symbol in (allowed or ())
+        yield listed, f"{symbol} is {'' if listed else 'not '}one of {', '.join(allowed or ())}"
 
 
 def warn_once(tell: Callable[[str], None]) -> Callable[[tuple[Verdict, ...]], None]:

@@ -77,17 +77,17 @@ class PlanAccount:
         )
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> PlanAccount:
+    def from_json(cls, document: Mapping[str, Any]) -> PlanAccount:
         """The account of `to_json`; InputError when it is none."""
         try:
             return cls(
-                parse_time(told["as_of"]),
-                Decimal(told["cash"]),
+                parse_time(document["as_of"]),
+                Decimal(document["cash"]),
                 {
                     name: Held(Decimal(row["quantity"]), Decimal(row["value"]))
-                    for name, row in told["positions"].items()
+                    for name, row in document["positions"].items()
                 },
-                {symbol: Decimal(price) for symbol, price in told["prices"].items()},
+                {symbol: Decimal(price) for symbol, price in document["prices"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation) as error:
             raise InputError(f"the recorded account cannot be read ({type(error).__name__}: {error}).") from None
@@ -206,9 +206,9 @@ class Plan:
         }
 
 
-def legs_of(made: Plan, strategy: str) -> tuple[Leg, ...]:
+def legs_of(plan: Plan, strategy: str) -> tuple[Leg, ...]:
     """The legs of a plan as the executor takes them, for `strategy`."""
-    return tuple(Leg(leg.symbol, "BUY", strategy, notional=leg.notional, reasons=leg.reasons) for leg in made.legs)
+    return tuple(Leg(leg.symbol, "BUY", strategy, notional=leg.notional, reasons=leg.reasons) for leg in plan.legs)
 
 
 def _check(value: Any, name: str) -> None:

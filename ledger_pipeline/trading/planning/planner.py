@@ -162,15 +162,15 @@ class _Planning:
             return None
         furthest, drift = max(self._drifts().items(), key=lambda item: item[1])
         whole = "holdings" if self.policy.drift_on == "invested" else "cash and holdings"
-        told = f"{furthest} is {percent(drift)} of {whole} from its weight"
+        sentence = f"{furthest} is {percent(drift)} of {whole} from its weight"
         if drift <= rule.max_abs_pct:
-            self.note("WITHIN_BAND", f"{told}, inside the band of {percent(rule.max_abs_pct)}")
+            self.note("WITHIN_BAND", f"{sentence}, inside the band of {percent(rule.max_abs_pct)}")
             if self.policy.noop_if_within_band:
                 self.mode = None
                 return "WITHIN_BAND"
             return None
         self.note(
-            "OUTSIDE_BAND", f"{told}, outside the band of {percent(rule.max_abs_pct)}; cash goes to what is short"
+            "OUTSIDE_BAND", f"{sentence}, outside the band of {percent(rule.max_abs_pct)}; cash goes to what is short"
         )
         if any(gap > 0 for gap in self.gaps.values()):
             self.mode = UNDERWEIGHTS

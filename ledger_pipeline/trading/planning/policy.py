@@ -267,16 +267,16 @@ class Policy(_Part):
         """SHA-256 (hex) of all that the policy decides by. Keys that have their default count as left out, so a key
         that is added to the format changes the hash of no policy that does not use it.
         """
-        told = _plain(self, defaults=False)
-        return hash_json({key: value for key, value in told.items() if key not in ("description", "metadata")})
+        fields = _plain(self, defaults=False)
+        return hash_json({key: value for key, value in fields.items() if key not in ("description", "metadata")})
 
 
 def _plain(value: Any, defaults: bool = True) -> Any:
     """A policy as JSON with camelCase keys, with or without those that have their default."""
     if isinstance(value, BaseModel):
         pairs = ((field, getattr(value, name)) for name, field in type(value).model_fields.items())
-        told = ((field, item) for field, item in pairs if item is not None and (defaults or item != field.default))
-        return {str(field.alias): _plain(item, defaults) for field, item in told if item != {}}
+        shown = ((field, item) for field, item in pairs if item is not None and (defaults or item != field.default))
+        return {str(field.alias): _plain(item, defaults) for field, item in shown if item != {}}
     if isinstance(value, Decimal):
         return decimal_text(value)
     if isinstance(value, Mapping):
@@ -301,21 +301,21 @@ def load_policy(path: Path | str) -> Policy:
     except OSError as error:
         raise InputError(f"the policy file {place} cannot be read: {error.strerror or error}.") from None
     try:
-        told = load_json(data)
+        document = load_json(data)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is no JSON file: {error}.") from None
-    return parse_policy(told, str(place))
+    return parse_policy(document, str(place))
 
 
-def parse_policy(told: Any, source: str = "policy") -> Policy:
+def parse_policy(document: Any, source: str = "policy") -> Policy:
     """The policy of a JSON object, as read from a file or of `document`; `source` names it in errors.
 
     InputError, with source, field and reason.
     """
-    if not isinstance(told, Mapping):
+    if not isinstance(document, Mapping):
         raise InputError(f"{source} is no policy: it should be a JSON object with version, targets and drift.")
     try:
-        policy = Policy.model_validate(dict(told))
+        policy = Policy.model_validate(dict(document))
     except ValidationError as error:
         place, reason = _first(error)
         raise _refused(source, place, reason) from None
@@ -364,16 +364,16 @@ def _nonsense(policy: Policy) -> Iterator[tuple[str, str]]:
 
 def warnings(policy: Policy) -> tuple[str, ...]:
     """What is allowed and still worth a second look, as sentences."""
-    found = []
+    lines = []
     if policy.max_invest_amount_usd is None or policy.max_invest_amount_usd > 100_000:
-        told = "is not set" if policy.max_invest_amount_usd is None else f"is {policy.max_invest_amount_usd}"
-        found.append(f"maxInvestAmountUsd {told}: one plan may invest more than 100,000")
+        setting = "is not set" if policy.max_invest_amount_usd is None else f"is {policy.max_invest_amount_usd}"
+        lines.append(f"maxInvestAmountUsd {setting}: one plan may invest more than 100,000")
     for symbol, weight in policy.weights.items():
         if weight > Fraction(4, 5):
-            found.append(f"{symbol} has a target of {_decimal(weight):.2%}: most of the money is in one fund")
+            lines.append(f"{symbol} has a target of {_decimal(weight):.2%}: most of the money is in one fund")
     if policy.min_order_usd > 1000:
-        found.append(f"minOrderUsd is {policy.min_order_usd}: smaller legs are dropped")
-    return tuple(found)
+        lines.append(f"minOrderUsd is {policy.min_order_usd}: smaller legs are dropped")
+    return tuple(lines)
 
 
 _MODELS: dict[str, type[BaseModel]] = {

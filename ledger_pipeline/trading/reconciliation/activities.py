@@ -50,7 +50,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
     """
     at = _moment(row, read_at)
     if row.status != "executed":
-        found = Break(
+        difference = Break(
             "activity_restated",
             activity_key(row),
             book=f"{row.type} {row.id} as it was first taken in, if it was",
@@ -58,7 +58,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
             scope=_scope(row),
             symbol=row.symbol,
         )
-        return recorded_once(found, activity_key(row), at, _facts(row))
+        return recorded_once(difference, activity_key(row), at, _facts(row))
     if row.kind in ("DEPOSITED", "WITHDRAWN", "FEE", "INTEREST"):
         return (_event(row, at, cash_delta=row.amount),)
     if row.kind == "DIVIDEND" and row.symbol:
@@ -66,7 +66,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
     if row.kind == "SPLIT" and row.symbol and row.quantity and _holders(holdings, row.symbol):
         return split_events((row,), holdings, read_at)
     meaning = meaning_of(row.type)
-    found = Break(
+    difference = Break(
         "activity_unrecognized",
         row.id,
         book="nothing",
@@ -76,7 +76,7 @@ def activity_events(row: CashActivity, holdings: Holdings, read_at: datetime) ->
         symbol=row.symbol,
         advice=f"{meaning.advice[:1].upper()}{meaning.advice[1:]}.",
     )
-    return recorded_once(found, row.id, at, _facts(row))
+    return recorded_once(difference, row.id, at, _facts(row))
 
 
 def _dividend(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> tuple[Event, ...]:
@@ -102,27 +102,27 @@ def split_events(rows: Sequence[CashActivity], holdings: Holdings, read_at: date
     held = sum(holders.values(), Decimal(0))
     after = held + sum((row.quantity or Decimal(0) for row in rows), Decimal(0))
     at = max(_moment(row, read_at) for row in rows)  # parts of one split are of one moment
-    told = f"{first.type} of {' and '.join(shown(row.quantity) for row in rows)} shares"
+    words = f"{first.type} of {' and '.join(shown(row.quantity) for row in rows)} shares"
     if after <= 0:
-        found = Break(
+        difference = Break(
             "split",
             first.symbol or "",
             book=f"{shown(held)} shares are held",
-            broker=f"{told}: the old shares are gone, the new ones have not come yet",
+            broker=f"{words}: the old shares are gone, the new ones have not come yet",
             scope=_scope(first),
             symbol=first.symbol,
         )
-        return (opened(found, at),)
-    found = Break(
+        return (opened(difference, at),)
+    difference = Break(
         "split",
         first.symbol or "",
         book=f"a split takes the position from {shown(held)} to {shown(after)}",
-        broker=told,
+        broker=words,
         scope=_scope(first),
         symbol=first.symbol,
     )
     parts = [event for row in rows for event in _restated(row, holders, at)]
-    return (*parts, opened(found, at, first.id))
+    return (*parts, opened(difference, at, first.id))
 
 
 def _restated(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> Iterator[Event]:

@@ -83,22 +83,22 @@ class Break:
         return {"break_id": self.break_id, **row, "what_to_do": self.what_to_do}
 
 
-def opened(found: Break, at: datetime, activity_id: str | None = None) -> Event:
+def opened(difference: Break, at: datetime, activity_id: str | None = None) -> Event:
     """The event that opens a break; `activity_id` is what it is about, where that is an activity."""
     return Event(
         payload=BreakOpened(
-            break_id=found.break_id,
-            scope=found.scope,
-            break_kind=found.kind,
-            book=found.book,
-            broker=found.broker,
-            difference=found.difference,
-            what_to_do=found.what_to_do,
+            break_id=difference.break_id,
+            scope=difference.scope,
+            break_kind=difference.kind,
+            book=difference.book,
+            broker=difference.broker,
+            difference=difference.difference,
+            what_to_do=difference.what_to_do,
             activity_id=activity_id,
         ),
         occurred_at=at,
-        symbol=found.symbol,
-        reasons=(found.kind.upper(),),
+        symbol=difference.symbol,
+        reasons=(difference.kind.upper(),),
     )
 
 
@@ -123,7 +123,7 @@ def closed(break_id: str, at: datetime, why: str, by: str | None = None) -> Even
     return Event(payload=BreakClosed(break_id=break_id, why=why, by=by), occurred_at=at)
 
 
-def recorded_once(found: Break, activity_id: str, at: datetime, facts: dict[str, Any]) -> tuple[Event, Event]:
+def recorded_once(difference: Break, activity_id: str, at: datetime, facts: dict[str, Any]) -> tuple[Event, Event]:
     """A fact that stays true: its UNRECOGNIZED event, under an id that the book takes once, and the break it opens.
 
     The facts change neither cash nor positions: what they did shows as a difference of its own, and a person decides.
@@ -131,10 +131,10 @@ def recorded_once(found: Break, activity_id: str, at: datetime, facts: dict[str,
     fact = Event(
         payload=Unrecognized(activity_id=activity_id, extra=facts),
         occurred_at=at,
-        symbol=found.symbol,
-        reasons=(found.kind.upper(),),
+        symbol=difference.symbol,
+        reasons=(difference.kind.upper(),),
     )
-    return fact, opened(found, at, activity_id)
+    return fact, opened(difference, at, activity_id)
 
 
 def unopened(events: Iterable[Event], open_breaks: Container[str]) -> tuple[Event, ...]:

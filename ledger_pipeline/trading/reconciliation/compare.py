@@ -76,31 +76,33 @@ def compare(state: BookState, reading: Reading) -> tuple[Break, ...]:
 
 def lasting(state: BookState, reading: Reading) -> Iterable[tuple[Event, Event]]:
     """Orders that should not exist, each once: a fact of its own until a person answers it."""
-    for found in reading.listed:
-        order = state.orders.get(found.client_order_id)
-        key = f"order:{found.id}"
-        if key in state.activity_ids or (order and order.broker_order_id == found.id):
+    for at_broker in reading.listed:
+        order = state.orders.get(at_broker.client_order_id)
+        key = f"order:{at_broker.id}"
+        if key in state.activity_ids or (order and order.broker_order_id == at_broker.id):
             continue
-        what = _should_not_exist(state, order, found)
+        what = _should_not_exist(state, order, at_broker)
         if what:
-            at = found.submitted_at or reading.news.read_at
-            yield recorded_once(what, key, at, order_facts(found))
+            at = at_broker.submitted_at or reading.news.read_at
+            yield recorded_once(what, key, at, order_facts(at_broker))
 
 
-def _should_not_exist(state: BookState, order: Order | None, found: BrokerOrder) -> Break | None:
-    told = f"{found.side} {found.symbol}, {found.status}, filled {shown(found.filled_quantity)}"
+def _should_not_exist(state: BookState, order: Order | None, at_broker: BrokerOrder) -> Break | None:
+    words = f"{at_broker.side} {at_broker.symbol}, {at_broker.status}, filled {shown(at_broker.filled_quantity)}"
     if order is None:
-        ours = _OURS.fullmatch(found.client_order_id) is not None
+        ours = _OURS.fullmatch(at_broker.client_order_id) is not None
         return Break(
             "order_without_intent" if ours else "foreign",
-            found.client_order_id if ours else found.id,
+            at_broker.client_order_id if ours else at_broker.id,
             book="no such order",
-            broker=told,
-            symbol=found.symbol,
+            broker=words,
+            symbol=at_broker.symbol,
         )
     if order.is_open or order.broker_order_id:
         return None
-    return Break("order_revived", order.order_id, book=f"{order.status}, never taken", broker=told, symbol=order.symbol)
+    return Break(
+        "order_revived", order.order_id, book=f"{order.status}, never taken", broker=words, symbol=order.symbol
+    )
 
 
 def _account(reading: Reading) -> Iterable[Break]:
@@ -109,37 +111,37 @@ def _account(reading: Reading) -> Iterable[Break]:
 
 
 def _orders(state: BookState, reading: Reading) -> Iterable[Break]:
-    found_by_id = {found.client_order_id: found for found in reading.listed}
-    found_by_id |= {name: found for name, found in reading.news.orders.items() if found}
-    for order_id, found in reading.news.orders.items():
+    found_by_id = {at_broker.client_order_id: at_broker for at_broker in reading.listed}
+    found_by_id |= {name: at_broker for name, at_broker in reading.news.orders.items() if at_broker}
+    for order_id, at_broker in reading.news.orders.items():
         order = state.orders[order_id]
-        if found is None and order.is_open and order.broker_order_id:
+        if at_broker is None and order.is_open and order.broker_order_id:
             yield Break("order_lost", order_id, book=order.status, broker="no such order", symbol=order.symbol)
-    for order_id, found in sorted(found_by_id.items()):
+    for order_id, at_broker in sorted(found_by_id.items()):
         known = state.orders.get(order_id)
-        if known is not None and known.broker_order_id == found.id:
-            yield from _order(known, found)
+        if known is not None and known.broker_order_id == at_broker.id:
+            yield from _order(known, at_broker)
 
 
-def _order(order: Order, found: BrokerOrder) -> Iterable[Break]:
+def _order(order: Order, at_broker: BrokerOrder) -> Iterable[Break]:
     """One order that both know."""
-    if found.status == UNRECOGNIZED:
-        word = str(found.raw.get("status", "nothing"))[:40]
+    if at_broker.status == UNRECOGNIZED:
+        word = str(at_broker.raw.get("status", "nothing"))[:40]
         scope = f"symbol:{order.symbol}"
         yield Break(
             "order_unrecognized", order.order_id, book=order.status, broker=word, scope=scope, symbol=order.symbol
         )
-    elif not order.is_open and not found.is_final:
-        yield Break("order_alive", order.order_id, book=order.status, broker=found.status, symbol=order.symbol)
-    unsettled = found.is_final and order.is_open and order.filled == found.filled_quantity
-    if order.filled != found.filled_quantity or unsettled or not _same_price(order, found):
+    elif not order.is_open and not at_broker.is_final:
+        yield Break("order_alive", order.order_id, book=order.status, broker=at_broker.status, symbol=order.symbol)
+    unsettled = at_broker.is_final and order.is_open and order.filled == at_broker.filled_quantity
+    if order.filled != at_broker.filled_quantity or unsettled or not _same_price(order, at_broker):
         yield Break(
             "order_fills",
             order.order_id,
             book=f"{order.status}, filled {_filled(order.filled, order.filled_price)}",
-            broker=f"{found.status}, filled {_filled(found.filled_quantity, found.filled_price)}",
+            broker=f"{at_broker.status}, filled {_filled(at_broker.filled_quantity, at_broker.filled_price)}",
             symbol=order.symbol,
-            difference=shown(found.filled_quantity - order.filled),
+            difference=shown(at_broker.filled_quantity - order.filled),
         )
 
 
@@ -147,13 +149,13 @@ def _filled(quantity: Decimal, price: Decimal | None) -> str:
     return f"{shown(quantity)} at {shown(price)}" if quantity else "nothing"
 
 
-def _same_price(order: Order, found: BrokerOrder) -> bool:
+def _same_price(order: Order, at_broker: BrokerOrder) -> bool:
     """Whether the average prices are the same to one in a thousand million, or to the last digit the broker gives."""
     average = order.filled_price
-    if average is None or found.filled_price is None or order.filled != found.filled_quantity:
+    if average is None or at_broker.filled_price is None or order.filled != at_broker.filled_quantity:
         return True
-    last_digit = Decimal(1).scaleb(exponent(found.filled_price))
-    return abs(average - found.filled_price) <= max(average * _PRICE_GRAIN, last_digit / 2)
+    last_digit = Decimal(1).scaleb(exponent(at_broker.filled_price))
+    return abs(average - at_broker.filled_price) <= max(average * _PRICE_GRAIN, last_digit / 2)
 
 
 def positions_of(state: BookState, reading: Reading) -> dict[str, tuple[Decimal, Decimal]]:

@@ -141,13 +141,13 @@ def in_order(activities: Iterable[Activity]) -> list[Activity]:
     return ordered
 
 
-def differing_terms(order: Order, found: BrokerOrder) -> tuple[str, ...]:
+def differing_terms(order: Order, at_broker: BrokerOrder) -> tuple[str, ...]:
     """The names of the terms in which the broker's order is not what was intended; empty when it is. A type or time in
     force that the broker leaves out contradicts nothing.
     """
-    unsaid = [name for name in ("type", "time_in_force") if found.raw and found.raw.get(name) is None]
+    unsaid = [name for name in ("type", "time_in_force") if at_broker.raw and at_broker.raw.get(name) is None]
     names = ("symbol", "side", "quantity", "notional", "type", "limit_price", "time_in_force")
-    return tuple(name for name in names if name not in unsaid and getattr(order, name) != getattr(found, name))
+    return tuple(name for name in names if name not in unsaid and getattr(order, name) != getattr(at_broker, name))
 
 
 @dataclass
@@ -162,9 +162,9 @@ class _Batch:
         self.booked: dict[str, tuple[Decimal, Decimal]] = {}  # quantity and value of fills, with those of this batch
         self.breaks = set(self.state.breaks)
         self.adopted: dict[str, Order] = {}  # by the broker's order id, those that the book does not know by it yet
-        for found in self.news.strangers.values():
-            if found and found.client_order_id in self.state.orders:
-                self.adopted[found.id] = self.state.orders[found.client_order_id]
+        for at_broker in self.news.strangers.values():
+            if at_broker and at_broker.client_order_id in self.state.orders:
+                self.adopted[at_broker.id] = self.state.orders[at_broker.client_order_id]
 
     def order_of(self, broker_order_id: str) -> Order | None:
         return self.state.order_by_broker_id(broker_order_id) or self.adopted.get(broker_order_id)
@@ -175,35 +175,35 @@ class _Batch:
                 key = (event.strategy or "", event.symbol or "")
                 change = event.quantity if event.side == "BUY" else -event.quantity
                 self.holdings[key] = self.holdings.get(key, ZERO) + change
-        wanted = unopened(events, self.breaks)
-        self.breaks.update(event.payload.break_id for event in wanted if isinstance(event.payload, BreakOpened))
-        return wanted
+        fresh = unopened(events, self.breaks)
+        self.breaks.update(event.payload.break_id for event in fresh if isinstance(event.payload, BreakOpened))
+        return fresh
 
     def acknowledged(self, order: Order) -> tuple[Event, ...]:
         """An order that the book does not know to be at the broker, and that is there on the terms intended."""
-        found = self.news.orders.get(order.order_id)
-        if found is None or order.broker_order_id:
+        at_broker = self.news.orders.get(order.order_id)
+        if at_broker is None or order.broker_order_id:
             return ()
-        differing = differing_terms(order, found)
+        differing = differing_terms(order, at_broker)
         if differing:
-            key = f"order:{found.id}"
+            key = f"order:{at_broker.id}"
             if key in self.state.activity_ids:
                 return ()
             wrong = Break(
                 "order_mismatch",
                 order.order_id,
                 book=", ".join(f"{name} {getattr(order, name)}" for name in differing),
-                broker=", ".join(f"{name} {getattr(found, name)}" for name in differing),
+                broker=", ".join(f"{name} {getattr(at_broker, name)}" for name in differing),
                 symbol=order.symbol,
             )
-            return self.noted(recorded_once(wrong, key, _changed(found, self.news.read_at), order_facts(found)))
-        self.adopted[found.id] = order
+            return self.noted(recorded_once(wrong, key, _changed(at_broker, self.news.read_at), order_facts(at_broker)))
+        self.adopted[at_broker.id] = order
         return (
             order_event(
-                OrderAcknowledged(status=found.status),
+                OrderAcknowledged(status=at_broker.status),
                 order,
-                found.submitted_at or _changed(found, self.news.read_at),
-                broker_order_id=found.id,
+                at_broker.submitted_at or _changed(at_broker, self.news.read_at),
+                broker_order_id=at_broker.id,
             ),
         )
 
@@ -214,8 +214,8 @@ class _Batch:
             return () if self._may_be_ours(fill) else self._foreign(fill)
         wrong = self._cannot_be(order, fill)
         if wrong:
-            found = Break("fill_refused", fill.id, book=wrong, broker=_told(fill), symbol=fill.symbol)
-            return self.noted(recorded_once(found, fill.id, fill.at, fill_facts(fill, order.order_id)))
+            refused = Break("fill_refused", fill.id, book=wrong, broker=_told(fill), symbol=fill.symbol)
+            return self.noted(recorded_once(refused, fill.id, fill.at, fill_facts(fill, order.order_id)))
         event = order_event(
             Filled(source="broker", cumulative=fill.cumulative, leaves=fill.leaves),
             order,
@@ -239,9 +239,11 @@ class _Batch:
         if not exceeds(order, filled, value, fill.price):
             return ()
         asked = f"{shown(order.quantity)} shares" if order.quantity is not None else f"{shown(order.notional)} in cash"
-        told = f"{shown(filled)} shares for {shown(value)} filled"
-        found = Break("order_overfilled", order.order_id, book=f"{asked} asked for", broker=told, symbol=order.symbol)
-        return (opened(found, fill.at),)
+        words = f"{shown(filled)} shares for {shown(value)} filled"
+        overfilled = Break(
+            "order_overfilled", order.order_id, book=f"{asked} asked for", broker=words, symbol=order.symbol
+        )
+        return (opened(overfilled, fill.at),)
 
     def _cannot_be(self, order: Order, fill: FillActivity) -> str:
         """Why this cannot be a fill of that order; empty when it can."""
@@ -263,26 +265,26 @@ class _Batch:
         )
 
     def _foreign(self, fill: FillActivity) -> tuple[Event, ...]:
-        found = self.news.strangers.get(fill.broker_order_id)
-        name = found.client_order_id if found else None
+        at_broker = self.news.strangers.get(fill.broker_order_id)
+        name = at_broker.client_order_id if at_broker else None
         foreign = Break("foreign", fill.broker_order_id, book="no such order", broker=_told(fill), symbol=fill.symbol)
         return self.noted(recorded_once(foreign, fill.id, fill.at, fill_facts(fill, name)))
 
     def ended(self, order: Order) -> tuple[Event, ...]:
         """The end of an order, once its fills in the book are all that the broker filled."""
-        found = self.news.orders.get(order.order_id)
-        if found is None or found.status not in ENDINGS:
+        at_broker = self.news.orders.get(order.order_id)
+        if at_broker is None or at_broker.status not in ENDINGS:
             return ()
-        known = self.order_of(found.id)
+        known = self.order_of(at_broker.id)
         filled, _ = self.booked.get(order.order_id, (order.filled, ZERO))
-        if known is None or known.order_id != order.order_id or filled != found.filled_quantity:
+        if known is None or known.order_id != order.order_id or filled != at_broker.filled_quantity:
             return ()
-        ending = ENDINGS[found.status](
-            filled_quantity=found.filled_quantity,
-            reason=f"{found.status} at the broker",
-            replaced_by=found.replaced_by or None,
+        ending = ENDINGS[at_broker.status](
+            filled_quantity=at_broker.filled_quantity,
+            reason=f"{at_broker.status} at the broker",
+            replaced_by=at_broker.replaced_by or None,
         )
-        return (order_event(ending, order, _changed(found, self.news.read_at), broker_order_id=found.id),)
+        return (order_event(ending, order, _changed(at_broker, self.news.read_at), broker_order_id=at_broker.id),)
 
 
 def order_event(payload: Payload, order: Order, at: datetime, **fields: Any) -> Event:
@@ -298,8 +300,8 @@ def order_event(payload: Payload, order: Order, at: datetime, **fields: Any) -> 
     )
 
 
-def _changed(found: BrokerOrder, read_at: datetime) -> datetime:
-    return found.updated_at or found.submitted_at or read_at
+def _changed(at_broker: BrokerOrder, read_at: datetime) -> datetime:
+    return at_broker.updated_at or at_broker.submitted_at or read_at
 
 
 def _told(fill: FillActivity) -> str:
@@ -322,17 +324,17 @@ def fill_facts(fill: FillActivity, client_order_id: str | None) -> dict[str, str
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def order_facts(found: BrokerOrder) -> dict[str, str]:
+def order_facts(at_broker: BrokerOrder) -> dict[str, str]:
     """An order of the broker that is none of the book's, for the payload of UNRECOGNIZED."""
     facts = {
         "type": "ORDER",
-        "symbol": found.symbol,
-        "side": found.side,
-        "quantity": shown(found.quantity),
-        "notional": shown(found.notional),
-        "status": found.status,
-        "filled_quantity": shown(found.filled_quantity),
-        "broker_order_id": found.id,
-        "client_order_id": found.client_order_id,
+        "symbol": at_broker.symbol,
+        "side": at_broker.side,
+        "quantity": shown(at_broker.quantity),
+        "notional": shown(at_broker.notional),
+        "status": at_broker.status,
+        "filled_quantity": shown(at_broker.filled_quantity),
+        "broker_order_id": at_broker.id,
+        "client_order_id": at_broker.client_order_id,
     }
     return facts

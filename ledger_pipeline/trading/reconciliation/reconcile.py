@@ -180,19 +180,19 @@ def _conclude(book: Book, reading: Reading, now: datetime, seq: int, taken: int)
     def decide(state: BookState) -> list[Event]:
         if state.seq != seq:
             raise Moved
-        found = {item.break_id: item for item in compare(state, reading)}
+        differences = {item.break_id: item for item in compare(state, reading)}
         facts_found = list(lasting(state, reading))
         gone = [
             break_id
             for break_id, event in state.breaks.items()
-            if payload_as(event, BreakOpened).break_kind in CLOSES_BY_ITSELF and break_id not in found
+            if payload_as(event, BreakOpened).break_kind in CLOSES_BY_ITSELF and break_id not in differences
         ]
-        events = [opened(item, now) for break_id, item in found.items() if break_id not in state.breaks]
+        events = [opened(item, now) for break_id, item in differences.items() if break_id not in state.breaks]
         events += [event for pair in facts_found for event in unopened(pair, state.breaks)]
         events += [closed(break_id, now, why="the difference is gone") for break_id in gone]
         still = {break_id: break_of(event) for break_id, event in state.breaks.items() if break_id not in gone}
         new = {item.break_id: item for item in (break_of(pair[1]) for pair in facts_found)}
-        breaks = still | found | new
+        breaks = still | differences | new
         cash = cash_of(state, reading)
         result[:] = [
             Reconciliation(
