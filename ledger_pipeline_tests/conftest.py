@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.desk import open_desk
 from ledger_pipeline.trading.reconciliation.adopt import adopt
+from ledger_pipeline.trading.session_context import open_session
 from ledger_pipeline_tests import projects
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 
@@ -87,6 +87,6 @@ def served(running_exchange: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
 @pytest.fixture
 def traded(fresh: Project, served: Served) -> Project:
     """A project whose book `local` was adopted from the account of the exchange."""
-    with open_desk(fresh) as desk:
-        adopt(desk.book, desk.broker, by="Ada Byron", reason="first use")
+    with open_session(fresh) as context:
+        adopt(context.book, context.broker, by="Ada Byron", reason="first use")
     return fresh

@@ -30,7 +30,7 @@ class Choices:
     def made(self, project: Project, book: str | None) -> Attribution:
         """The attribution of a book."""
         from ledger_pipeline.attribution.views import attribution_at
-        from ledger_pipeline.trading.desk import read_book
+        from ledger_pipeline.trading.session_context import read_book
 
         try:
             return attribution_at(read_book(project, book), self.session, untagged=self.untagged, lots=self.lots)
@@ -81,8 +81,8 @@ def _prices(project: Project, attribution: Attribution, where: Where, given: tup
     if not asked:
         return prices
     try:
-        with where.desk(project) as desk:
-            prices |= {symbol: trade.price for symbol, trade in desk.broker.latest_trades(asked).items()}
+        with where.open_session(project) as live:
+            prices |= {symbol: trade.price for symbol, trade in live.broker.latest_trades(asked).items()}
     except LedgerPipelineError as error:
         why = str(error)
     without = ", ".join(symbol for symbol in asked if symbol not in prices)
@@ -211,7 +211,7 @@ def trades(
     from ledger_pipeline.attribution.entries import trade_entries
     from ledger_pipeline.attribution.query import query_trades
     from ledger_pipeline.attribution.views import table_rows
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     rows = query_trades(
         trade_entries(read_book(project, book)), strategy=strategy or None, symbol=symbol or None, side=side,
@@ -325,9 +325,9 @@ def check(
     of_book = how.made(project, where.book)
     positions, account = None, None
     if how.session is None:
-        with where.desk(project) as desk:
-            positions = {item.symbol: item.quantity for item in desk.broker.positions()}
-            account = desk.book.state.account_id
+        with where.open_session(project) as live:
+            positions = {item.symbol: item.quantity for item in live.broker.positions()}
+            account = live.book.state.account_id
     lines = [str(item) for item in differences(of_book, positions, account=account)]
     sound = "everything adds up" + ("" if positions is None else ", the broker's positions too")
     emit({"differences": lines}, as_json, lambda: click.echo("\n".join(lines) or sound))

@@ -31,9 +31,9 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
     from ledger_pipeline.trading.reconciliation.adopt import adopt as adopt_account
     from ledger_pipeline.trading.views import book_row
 
-    with where.desk(project) as desk:
-        adopt_account(desk.book, desk.broker, by=by, reason=reason)
-        row = book_row(desk.book)
+    with where.open_session(project) as context:
+        adopt_account(context.book, context.broker, by=by, reason=reason)
+        row = book_row(context.book)
     emit(row, as_json, lambda: _show(row))
 
 
@@ -44,7 +44,7 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
 @click.pass_obj
 def show(project: Project, book: str | None, count: int, as_json: bool) -> None:
     """Show a book: whose it is, what it holds, breaks, halts, last events. Example: ledger-pipeline book show"""
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
     from ledger_pipeline.trading.views import book_row, event_row
 
     opened = read_book(project, book)
@@ -71,7 +71,7 @@ def verify(project: Project, book: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     opened = read_book(project, book)
     verification = asdict(opened.verify())
@@ -99,7 +99,7 @@ def export(project: Project, path: str, form: str | None, day: str | None, book:
 
     Example: ledger-pipeline book export book.xlsx --day 2026-01-05
     """
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     chosen = form or path.rpartition(".")[2].lower()
     count = read_book(project, book).export(path, chosen, day=day)
@@ -234,7 +234,7 @@ def correct(
 def _writable(project: Project, book: str | None) -> Any:
     """The book, which must be there already, to be written."""
     from ledger_pipeline.book.book import open_book
-    from ledger_pipeline.trading.desk import book_url, read_book
+    from ledger_pipeline.trading.session_context import book_url, read_book
 
     read_book(project, book)
     return open_book(book_url(project, book))

@@ -88,7 +88,7 @@ def history(project: Project, name: str | None, limit: int | None, book: str | N
     Example: ledger-pipeline dca history --policy core --limit 12
     """
     from ledger_pipeline.trading.deployment.decision import history as decided
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     rows = decided(read_book(project, _book(project, name, book)), name, limit)
 
@@ -132,7 +132,7 @@ def record(project: Project, decision: str, book: str | None, output: Path | Non
 def _record(project: Project, decision: str, book: str | None) -> dict[str, Any]:
     from ledger_pipeline.trading.deployment.decision import key_of
     from ledger_pipeline.trading.deployment.decision import record as record_of
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     key = key_of(decision)
     if key is None:

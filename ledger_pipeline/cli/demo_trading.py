@@ -50,10 +50,10 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.defs.resources import TradingResource
     from ledger_pipeline.trading.deployment.deployment import find_deployment
     from ledger_pipeline.trading.deployment.session import plan_session, work_session
-    from ledger_pipeline.trading.desk import open_desk, read_book
     from ledger_pipeline.trading.orders.submit import Pace
     from ledger_pipeline.trading.reconciliation.adopt import adopt
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+    from ledger_pipeline.trading.session_context import open_session, read_book
 
     _clear(project)
     for name, (experiment, capital) in PROMOTED.items():
@@ -63,28 +63,28 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     with _exchange(project) as (url, admin):
         trading = TradingResource(root=str(project.root), exchange_url=url)
         past: list[str] = []
-        with open_desk(project, BOOK, exchange_url=url) as desk:
-            adopt(desk.book, desk.broker, by="the demo", reason="a month of sessions")
-            month = desk.session.month
+        with open_session(project, BOOK, exchange_url=url) as context:
+            adopt(context.book, context.broker, by="the demo", reason="a month of sessions")
+            month = context.session.month
         deployments = [find_deployment(project, name) for name in DEPLOYED]
         for number in range(1, SESSIONS + 1):
             _ask(admin, "/admin/clock", {"until": "open"})
             _ask(admin, "/admin/clock", {"by": 600})
-            with open_desk(project, BOOK, exchange_url=url) as desk:
-                session = desk.session
+            with open_session(project, BOOK, exchange_url=url) as context:
+                session = context.session
                 if session.month != month:
                     _ask(admin, "/admin/activities", {"type": "CSD", "amount": DEPOSIT})
                     month = session.month
-                read_account(trading, desk)
-                clean &= bool(read_reconciliation(trading, desk, "reconciliation").checks["no_breaks"]["passed"])
+                read_account(trading, context)
+                clean &= bool(read_reconciliation(trading, context, "reconciliation").checks["no_breaks"]["passed"])
                 if number < SESSIONS:
                     for deployment in deployments:
-                        decision = plan_session(project, desk, deployment).decision
+                        decision = plan_session(project, context, deployment).decision
                         if decision.status == "PLANNED":
-                            work_session(project, desk, deployment, decision, pace=Pace(poll=0.02))
+                            work_session(project, context, deployment, decision, pace=Pace(poll=0.02))
                         elif decision.status == "BLOCKED":
                             tell(f"{session} {deployment.name} blocked: {'; '.join(decision.reasons)}")
-                    read_reconciliation(trading, desk, "closing_reconciliation")
+                    read_reconciliation(trading, context, "closing_reconciliation")
             if number == SESSIONS:
                 tell(f"{len(past)} sessions that are over -> plans, orders, ledgers, attribution in the lineage")
                 record_sessions(project, BOOK, past)
@@ -94,11 +94,11 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                 past.append(session.isoformat())
                 _ask(admin, "/admin/clock", {"until": "close"})
             tell(f"{number}/{SESSIONS} session {session}")
-        with open_desk(project, BOOK, exchange_url=url) as desk:
-            clean &= reconcile(desk.book, desk.broker).clean
-            attributed = attribution_at(desk.book)
-            symbols = sorted({symbol for _, symbol in desk.book.state.positions})
-            prices = {name: trade.price for name, trade in desk.broker.latest_trades(symbols).items()}
+        with open_session(project, BOOK, exchange_url=url) as context:
+            clean &= reconcile(context.book, context.broker).clean
+            attributed = attribution_at(context.book)
+            symbols = sorted({symbol for _, symbol in context.book.state.positions})
+            prices = {name: trade.price for name, trade in context.broker.latest_trades(symbols).items()}
     book = read_book(project, BOOK)
     return {
         "book": book.place,

@@ -31,7 +31,7 @@ def orders(context: click.Context, book: str | None, only_open: bool, as_json: b
     """
     if context.invoked_subcommand:
         return
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
     from ledger_pipeline.trading.views import order_row
 
     state = read_book(context.obj, book).state
@@ -75,8 +75,8 @@ def submit(
     parsed = [leg_from_json(row) for row in given]
     rows = json.loads(json.dumps(given, default=str))
     if not execute:
-        with where.desk(project) as desk:
-            check_assets(parsed, desk.broker)
+        with where.open_session(project) as live:
+            check_assets(parsed, live.broker)
         _show_rows(rows, as_json, "")
         click.echo("nothing was sent; add --execute to send these orders.", err=True)
         return
@@ -115,8 +115,8 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
     from ledger_pipeline.trading.orders.cancel import cancel as cancel_order
     from ledger_pipeline.trading.views import order_row
 
-    with where.desk(project) as desk:
-        order = cancel_order(desk.book, desk.broker, order_id)
+    with where.open_session(project) as live:
+        order = cancel_order(live.book, live.broker, order_id)
     _show_rows([order_row(order)], as_json, "")
 
 
@@ -127,7 +127,7 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
 def positions(project: Project, book: str | None, as_json: bool) -> None:
     """Show what each strategy holds by the book. Example: ledger-pipeline positions --json"""
     from ledger_pipeline.core.amounts import decimal_text
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
     from ledger_pipeline.trading.views import position_rows
 
     state = read_book(project, book).state
@@ -173,8 +173,8 @@ def halt(project: Project, scope: str, by: str, reason: str, book: str | None, a
     from ledger_pipeline.book.book import open_book
     from ledger_pipeline.core.events import UNATTRIBUTED
     from ledger_pipeline.trading.deployment.deployment import deployment_names
-    from ledger_pipeline.trading.desk import book_url, read_book
     from ledger_pipeline.trading.orders.halts import halt as set_halt
+    from ledger_pipeline.trading.session_context import book_url, read_book
 
     state_book = read_book(project, book)
     kind, _, name = scope.partition(":")
@@ -203,9 +203,9 @@ def resume(project: Project, scope: str, by: str, reason: str, where: Where, as_
     from ledger_pipeline.trading.orders.halts import check
     from ledger_pipeline.trading.orders.halts import resume as lift
 
-    with where.desk(project) as desk:
-        done = lift(desk.book, scope, by, reason, at=desk.now)
-        still = check(desk.book.state, root=project.root)
+    with where.open_session(project) as live:
+        done = lift(live.book, scope, by, reason, at=live.now)
+        still = check(live.book.state, root=project.root)
 
     def render() -> None:
         click.echo(f"{scope} " + ("is resumed." if done else "was not halted in the book."))

@@ -18,7 +18,7 @@ from ledger_pipeline.cli.output import json_option
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 
 def bundle(name: str, kind: type, *options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -53,14 +53,14 @@ class Where:
     target: str | None
     exchange_url: str | None
 
-    def desk(self, project: Project) -> AbstractContextManager[Desk]:
-        """The book and its broker, see `open_desk`; in the mode that a deployment of the book says."""
+    def open_session(self, project: Project) -> AbstractContextManager[SessionContext]:
+        """The book and its broker, see `open_session`; in the mode that a deployment of the book says."""
         from ledger_pipeline.trading.deployment.deployment import book_id, books_of
-        from ledger_pipeline.trading.desk import open_desk
+        from ledger_pipeline.trading.session_context import open_session
 
         deployment = books_of(project).get(book_id(project, self.book))
         mode = deployment.mode if deployment else None
-        return open_desk(
+        return open_session(
             project, self.book, target=self.target or mode, exchange_url=self.exchange_url, deployment_mode=mode
         )
 

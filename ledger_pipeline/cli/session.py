@@ -34,7 +34,7 @@ def plan(project: Project, name: str, kind: str, asked: Asked, note: str | None 
 def check_kind(project: Project, name: str, kind: str, where: Where) -> None:
     """InputError when a deployment is not of the kind that the command is for."""
     from ledger_pipeline.trading.deployment.deployment import find_deployment, policy_of
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     deployment = find_deployment(project, name, where.book)
     if (deployment.policy is not None) != (kind == "policy"):

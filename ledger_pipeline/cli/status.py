@@ -21,11 +21,11 @@ def status(project: Project, as_json: bool) -> None:
     """
     from ledger_pipeline.defs.live_launch import schedulers
     from ledger_pipeline.trading.deployment.status import statuses
-    from ledger_pipeline.trading.desk import open_desk
+    from ledger_pipeline.trading.session_context import open_session
 
     rows = statuses(
         project,
-        lambda deployment: open_desk(
+        lambda deployment: open_session(
             project, deployment.book, target=deployment.mode, deployment_mode=deployment.mode, feed=deployment.feed
         ),
     )

@@ -252,9 +252,9 @@ def _account(trading: TradingResource, key: str) -> "tuple[dict[str, Decimal], d
 
     name, session = live_parts(key)
     try:
-        with trading.account(name) as desk:
-            if session == desk.session.isoformat():
-                held = desk.broker.positions()
+        with trading.account(name) as live:
+            if session == live.session.isoformat():
+                held = live.broker.positions()
                 prices = {item.symbol: item.price for item in held if item.price is not None}
                 return prices, {item.symbol: item.quantity for item in held}
     except LedgerPipelineError:

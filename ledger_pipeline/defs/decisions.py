@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ledger_pipeline.defs.content import Content
 from ledger_pipeline.defs.live import (
-    desk_if_on,
+    context_if_on,
     keep,
     live_asset,
     of_the_session,
@@ -130,11 +130,11 @@ def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -
 
     deployment, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
     label_run(context, deployment=deployment.name, session=session)
-    with desk_if_on(trading.desk(deployment.name), _book(trading, deployment), session) as desk:
-        if isinstance(desk, str):
+    with context_if_on(trading.open_session(deployment.name), _book(trading, deployment), session) as live:
+        if isinstance(live, str):
             return sealed_content(trading, deployment, session).result()
-        label_run(context, book=desk.book.name)
-        bars = seal_session(trading.project, desk, deployment)
+        label_run(context, book=live.book.name)
+        bars = seal_session(trading.project, live, deployment)
     if isinstance(bars, Decision):
         text = "; ".join(bars.reasons)
         return Content("blocked", {"blocked": text}, {"live_quality": {"passed": False, "description": text}}).result()
@@ -213,7 +213,7 @@ def _deployment(context: dg.AssetExecutionContext, trading: TradingResource, kin
 
 
 def _book(trading: TradingResource, deployment: "Deployment") -> "Book":
-    from ledger_pipeline.trading.desk import read_book
+    from ledger_pipeline.trading.session_context import read_book
 
     return read_book(trading.project, deployment.book)
 
@@ -225,13 +225,13 @@ def _decide(
 
     deployment, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
     label_run(context, deployment=deployment.name, session=session)
-    with desk_if_on(trading.desk(deployment.name), _book(trading, deployment), session) as desk:
-        if isinstance(desk, str):
+    with context_if_on(trading.open_session(deployment.name), _book(trading, deployment), session) as live:
+        if isinstance(live, str):
             return decided_content(trading, deployment, session).result()
-        label_run(context, book=desk.book.name)
-        record_before(context, trading, desk)
+        label_run(context, book=live.book.name)
+        record_before(context, trading, live)
         planned = plan_session(
-            trading.project, desk, deployment, granularity=config.granularity.value or None, again=config.again or None,
+            trading.project, live, deployment, granularity=config.granularity.value or None, again=config.again or None,
             dry_run=config.dry_run,
         )  # fmt: skip
     path = trading.path(deployment.name, session, f"decision_{deployment.name}.json")
@@ -336,8 +336,8 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
 
     name, session = live_parts(context.partition_key)
     deployment = trading.deployment(name)
-    with desk_if_on(trading.desk(name), _book(trading, deployment), session) as desk:
-        if isinstance(desk, str):
+    with context_if_on(trading.open_session(name), _book(trading, deployment), session) as live:
+        if isinstance(live, str):
             return worked_content(trading, deployment, session).result()
         document = json.loads(Path(trading.path(name, session, f"decision_{name}.json")).read_text(encoding="utf-8"))
         if document.get("dry_run"):
@@ -347,16 +347,16 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
         decided = from_json(document)
         if decided.status == "PLANNED" and decided.legs:
             done = work_session(
-                trading.project, desk, deployment, verified(trading.project, desk, decided), timeout=config.timeout,
+                trading.project, live, deployment, verified(trading.project, live, decided), timeout=config.timeout,
                 on_progress=tell,
             )  # fmt: skip
             status, notes, orders = done.status, done.notes, [order_row(order) for order in done.orders]
         else:
             status, notes, orders = "NO_ACTION", decided.reasons, []
-        kept = record(desk.book, decided.key) | {"outcome": status, "notes_of_orders": list(notes)}
+        kept = record(live.book, decided.key) | {"outcome": status, "notes_of_orders": list(notes)}
         path = trading.path(name, session, f"run_{name}.json")
         keep(path, kept)
-        record_after(context, trading, desk)
+        record_after(context, trading, live)
     return _orders_content(decided.key.id, status, notes, orders, path).result()
 
 

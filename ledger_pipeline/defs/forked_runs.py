@@ -32,7 +32,7 @@ _USED = (
     "exchange_calendars", "ledger_pipeline.analytics.plots", "ledger_pipeline.attribution.export",
     "ledger_pipeline.attribution.report", "ledger_pipeline.attribution.tables", "ledger_pipeline.attribution.views",
     "ledger_pipeline.book.log.export", "ledger_pipeline.book.log.local", "ledger_pipeline.trading.alpaca",
-    "ledger_pipeline.trading.desk", "ledger_pipeline.trading.deployment.session",
+    "ledger_pipeline.trading.session_context", "ledger_pipeline.trading.deployment.session",
     "ledger_pipeline.trading.deployment.views", "ledger_pipeline.trading.reconciliation.reconcile",
     "pyarrow.pandas_compat", "upath.implementations.local",
     "watchdog.observers.polling",

@@ -31,7 +31,7 @@ from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 OWNERS = ["team:trading"]
 _ROOMS = {"broker_account": ("trading",), "reconciliation": ("trading", "ledger"),
@@ -60,20 +60,22 @@ def of_the_session(*assets: str) -> list[dg.AssetDep]:
     return [dg.AssetDep(asset, partition_mapping=SAME_SESSION) for asset in assets]
 
 
-def only_now(desk: "Desk", key: str, what: str) -> None:
+def only_now(live: "SessionContext", key: str, what: str) -> None:
     """Stop a step of a session that is not on."""
     session = live_parts(key)[1]
-    if session != desk.session.isoformat():
+    if session != live.session.isoformat():
         raise dg.Failure(
-            f"session {session} is not the one that is on ({desk.session}): {what}; nothing was sent and nothing was "
+            f"session {session} is not the one that is on ({live.session}): {what}; nothing was sent and nothing was "
             "written.",
             allow_retries=False,
         )
 
 
 @contextmanager
-def desk_if_on(opened: "AbstractContextManager[Desk]", book: "Book", session: str) -> "Iterator[Desk | str]":
-    """The desk of a session that is on, by the broker's clock. Of one that is over, why nobody is asked: the broker
+def context_if_on(
+    opened: "AbstractContextManager[SessionContext]", book: "Book", session: str
+) -> "Iterator[SessionContext | str]":
+    """The context of a session that is on, by the broker's clock. Of one that is over, why nobody is asked: the broker
     says so, or it cannot be asked and the book (or else the day on this machine) is past the session.
 
     dg.Failure for a session that has not begun; what `opened` raises when the session may be on.
@@ -85,29 +87,29 @@ def desk_if_on(opened: "AbstractContextManager[Desk]", book: "Book", session: st
     day = date.fromisoformat(session)
     with ExitStack() as stack:
         try:
-            desk = stack.enter_context(opened)
+            live = stack.enter_context(opened)
         except LedgerPipelineError as error:
             if not is_over(book, day) and day >= datetime.now(NEW_YORK).date():
                 raise
             yield f"not asked: {error}"
             return
-        if desk.session > day:
+        if live.session > day:
             yield "not asked: the session is over"
             return
-        if desk.session < day:
-            raise dg.Failure(f"session {session} has not begun; {desk.session} is on.", allow_retries=False)
-        yield desk
+        if live.session < day:
+            raise dg.Failure(f"session {session} has not begun; {live.session} is on.", allow_retries=False)
+        yield live
 
 
-def record_before(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
+def record_before(context: dg.AssetExecutionContext, trading: TradingResource, live: "SessionContext") -> None:
     """Read and reconcile the account that a deployment is about to trade in, and record both for the account.
     BreakError when they differ.
     """
     from ledger_pipeline.core.errors import BreakError
 
-    key = _known_account(context, desk)
-    _record(context, "broker_account", key, read_account(trading, desk))
-    reconciled = read_reconciliation(trading, desk, "reconciliation")
+    key = _known_account(context, live)
+    _record(context, "broker_account", key, read_account(trading, live))
+    reconciled = read_reconciliation(trading, live, "reconciliation")
     _record(context, "reconciliation", key, reconciled)
     if not reconciled.checks["no_breaks"]["passed"]:
         raise BreakError(
@@ -116,16 +118,16 @@ def record_before(context: dg.AssetExecutionContext, trading: TradingResource, d
         )
 
 
-def record_after(context: dg.AssetExecutionContext, trading: TradingResource, desk: "Desk") -> None:
+def record_after(context: dg.AssetExecutionContext, trading: TradingResource, live: "SessionContext") -> None:
     """Reconcile once more after the orders of a deployment; a failure changes nothing about them and is logged."""
     from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
-        reconciled = read_reconciliation(trading, desk, "closing_reconciliation")
+        reconciled = read_reconciliation(trading, live, "closing_reconciliation")
     except LedgerPipelineError as error:
         context.log.error(f"the orders are worked, and could not be reconciled afterwards: {error}")
         return
-    _record(context, "closing_reconciliation", _known_account(context, desk), reconciled)
+    _record(context, "closing_reconciliation", _known_account(context, live), reconciled)
 
 
 def _record(context: dg.AssetExecutionContext, asset: str, key: str, content: Content) -> None:
@@ -134,23 +136,23 @@ def _record(context: dg.AssetExecutionContext, asset: str, key: str, content: Co
         context.log_event(event)
 
 
-def _known_account(context: dg.AssetExecutionContext, desk: "Desk") -> str:
-    """The partition of a desk's account, which is there from now on."""
-    book, session = desk.book.name, desk.session.isoformat()
+def _known_account(context: dg.AssetExecutionContext, live: "SessionContext") -> str:
+    """The partition of the account of a session, which is there from now on."""
+    book, session = live.book.name, live.session.isoformat()
     add_partitions(context.instance, BOOKS, book)
     add_partitions(context.instance, SESSIONS, session)
     return str(account_key(book, session))
 
 
-def read_account(trading: TradingResource, desk: "Desk") -> Content:
+def read_account(trading: TradingResource, live: "SessionContext") -> Content:
     """The account as the broker states it, kept as a file."""
     from ledger_pipeline.core.times import time_text
     from ledger_pipeline.trading.views import account_row
 
-    row = account_row(desk.broker.account(), desk.broker.positions())
-    path = trading.account_path(desk.book.name, desk.session.isoformat(), "broker_account.json")
-    keep(path, row | {"read_at": time_text(desk.now)})
-    return account_content(row, desk.broker.environment, path)
+    row = account_row(live.broker.account(), live.broker.positions())
+    path = trading.account_path(live.book.name, live.session.isoformat(), "broker_account.json")
+    keep(path, row | {"read_at": time_text(live.now)})
+    return account_content(row, live.broker.environment, path)
 
 
 def account_content(row: Mapping[str, Any], environment: str, path: str) -> Content:
@@ -172,12 +174,12 @@ def account_content(row: Mapping[str, Any], environment: str, path: str) -> Cont
     )
 
 
-def read_reconciliation(trading: TradingResource, desk: "Desk", name: str) -> Content:
+def read_reconciliation(trading: TradingResource, live: "SessionContext", name: str) -> Content:
     """The book compared with the broker, kept as a file, with the check `no_breaks`."""
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report
 
-    result = reconcile(desk.book, desk.broker)
-    path = trading.account_path(desk.book.name, desk.session.isoformat(), f"{name}.json")
+    result = reconcile(live.book, live.broker)
+    path = trading.account_path(live.book.name, live.session.isoformat(), f"{name}.json")
     keep(path, result.to_json())
     return reconciliation_content(result.to_json(), f"```\n{report(result)}\n```", path)
 
@@ -215,10 +217,10 @@ def keep(path: str, value: Any) -> None:
 @dg.asset(**account_asset("account", "json", *_ROOMS["broker_account"]))
 def broker_account(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The account as the broker states it: cash, equity, what it may not do, and every holding."""
-    with trading.account(live_parts(context.partition_key)[0]) as desk:
-        only_now(desk, context.partition_key, "what the broker's account then was is in its materialisation")
-        label_run(context, book=desk.book.name, session=desk.session.isoformat())
-        return read_account(trading, desk).result()
+    with trading.account(live_parts(context.partition_key)[0]) as live:
+        only_now(live, context.partition_key, "what the broker's account then was is in its materialisation")
+        label_run(context, book=live.book.name, session=live.session.isoformat())
+        return read_account(trading, live).result()
 
 
 _NO_BREAKS = "The book's orders, fills, positions and cash are the broker's; what trades waits for it."
@@ -236,9 +238,9 @@ def reconciliation(context: dg.AssetExecutionContext, trading: TradingResource) 
 
 def _reconciled(context: dg.AssetExecutionContext, trading: TradingResource, name: str) -> dg.MaterializeResult:
     """A reconciliation of the session that is on, with the check `no_breaks`."""
-    with trading.account(live_parts(context.partition_key)[0]) as desk:
-        only_now(desk, context.partition_key, "its reconciliations are events of the book")
-        return read_reconciliation(trading, desk, name).result()
+    with trading.account(live_parts(context.partition_key)[0]) as live:
+        only_now(live, context.partition_key, "its reconciliations are events of the book")
+        return read_reconciliation(trading, live, name).result()
 
 
 class LegsConfig(dg.Config):
@@ -276,20 +278,20 @@ def session_orders(
         progress.report(0, 0, text)
 
     legs = [leg_from_json(row) for row in config.legs]
-    with trading.account(live_parts(context.partition_key)[0]) as desk:
-        only_now(desk, context.partition_key, "a past session sends no order")
+    with trading.account(live_parts(context.partition_key)[0]) as live:
+        only_now(live, context.partition_key, "a past session sends no order")
         done = execute(
             legs,
-            desk.book,
-            desk.broker,
+            live.book,
+            live.broker,
             policy=config.policy,
-            session=desk.session,
-            guards=(guard_by_owner(trading.project, desk.broker, legs, warn_once(tell)),),
+            session=live.session,
+            guards=(guard_by_owner(trading.project, live.broker, legs, warn_once(tell)),),
             timeout=config.timeout,
             root=trading.root,
             on_progress=tell,
         )
-        path = trading.account_path(desk.book.name, desk.session.isoformat(), f"orders_{config.policy}.json")
+        path = trading.account_path(live.book.name, live.session.isoformat(), f"orders_{config.policy}.json")
         keep(path, done.to_json())
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_json(done.to_json())),
@@ -316,12 +318,12 @@ def live_ledger(context: dg.AssetExecutionContext, trading: TradingResource) -> 
     name, session = live_parts(context.partition_key)
     label_run(context, book=name, session=session)
     book, appended = trading.read_book(name), 0
-    with desk_if_on(trading.account(name), book, session) as desk:
-        if isinstance(desk, str):
-            return ledger_content(trading, book, name, session, desk, appended).result()
-        appended = len(collect(desk.book, desk.broker))
-        broker = f"{desk.broker.environment} {desk.book.state.account_id}"
-        return ledger_content(trading, desk.book, name, session, broker, appended).result()
+    with context_if_on(trading.account(name), book, session) as live:
+        if isinstance(live, str):
+            return ledger_content(trading, book, name, session, live, appended).result()
+        appended = len(collect(live.book, live.broker))
+        broker = f"{live.broker.environment} {live.book.state.account_id}"
+        return ledger_content(trading, live.book, name, session, broker, appended).result()
 
 
 def ledger_content(

@@ -16,7 +16,7 @@ from ledger_pipeline.defs.resources import TradingResource
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.deployment.deployment import Deployment
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 # Once only is the book's work, not Dagster's; a retry of a run that sends orders would only delay what stopped it.
 _TAGS = {"dagster/max_retries": "0", "dagster/max_runtime": "3600"}
@@ -66,13 +66,15 @@ trade_strategy = _job(
 )
 
 
-def _desks(context: Any, name: str, opened: "Callable[[], AbstractContextManager[Desk]]") -> "Iterator[Desk]":
-    """The desk, if it can be opened; why it cannot is logged."""
+def _contexts(
+    context: Any, name: str, opened: "Callable[[], AbstractContextManager[SessionContext]]"
+) -> "Iterator[SessionContext]":
+    """The context of a session, if it can be opened; why it cannot is logged."""
     from ledger_pipeline.core.errors import LedgerPipelineError
 
     try:
-        with opened() as desk:
-            yield desk
+        with opened() as live:
+            yield live
     except LedgerPipelineError as error:
         context.log.warning(f"{name}: {error}")
 
@@ -145,15 +147,21 @@ def _trading_schedule(name: str, job: Any, kind: str) -> dg.ScheduleDefinition:
             deployment = _deployed(trading, context, name)
             if deployment is None or (deployment.policy is not None) != (kind == "policy"):
                 continue
-            for desk in _desks(context, name, functools.partial(trading.desk, deployment.name)):
-                asked = due(trading.project, deployment, desk.book, desk.now, desk.session)
-                session, at = desk.session.isoformat(), desk.now.isoformat()
-                attempt, wait = _attempts(context.instance, name, session, desk.now) if asked.now else (0, asked.why)
+            for live in _contexts(context, name, functools.partial(trading.open_session, deployment.name)):
+                asked = due(trading.project, deployment, live.book, live.now, live.session)
+                session, at = live.session.isoformat(), live.now.isoformat()
+                attempt, wait = _attempts(context.instance, name, session, live.now) if asked.now else (0, asked.why)
                 if wait:
                     reasons.append(f"{name}: {wait}")
                     continue
                 _add(context, POLICIES if kind == "policy" else STRATEGIES, name, session)
-                tags = {"deployment": name, "session": session, "book": desk.book.name, ASKED_AT: at, "why": asked.why}
+                tags = {
+                    "deployment": name,
+                    "session": session,
+                    "book": live.book.name,
+                    ASKED_AT: at,
+                    "why": asked.why,
+                }
                 requests.append(
                     dg.RunRequest(
                         run_key=f"{name} {session} {attempt} {context.scheduled_execution_time:%H:%M}",
@@ -233,9 +241,9 @@ def poll_fills(context: dg.SensorEvaluationContext, trading: TradingResource) ->
         return dg.SkipReason(f"cannot ask: {error}")
     for name in books:
         try:
-            with trading.account(name) as desk:
-                state, session = desk.book.state, desk.session.isoformat()
-                news = list(news_events(state, read_news(state, desk.broker)))
+            with trading.account(name) as live:
+                state, session = live.book.state, live.session.isoformat()
+                news = list(news_events(state, read_news(state, live.broker)))
         except LedgerPipelineError as error:
             reasons.append(f"cannot ask: {error}")
             continue
@@ -305,8 +313,8 @@ def alert(context: dg.SensorEvaluationContext, trading: TradingResource) -> dg.S
         items += alerts(book, seen["seq"].get(name, 0))
         missing = []
         # without its broker only the book is told of
-        for desk in _desks(context, name, functools.partial(trading.account, name)):
-            missing = missed_sessions(trading.project, book, desk.session, seen["missed"])
+        for live in _contexts(context, name, functools.partial(trading.account, name)):
+            missing = missed_sessions(trading.project, book, live.session, seen["missed"])
         items += missing
         seen["seq"][name] = book.state.seq
         seen["missed"] = [*seen["missed"], *(item.text for item in missing)][-200:]

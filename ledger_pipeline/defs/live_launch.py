@@ -216,8 +216,8 @@ class _Account(_Session):
 
         super().__init__(project, book, target, exchange_url)
         self.name = book_id(project, book)
-        with self.trading.account(self.name) as desk:
-            self.session = desk.session.isoformat()
+        with self.trading.account(self.name) as live:
+            self.session = live.session.isoformat()
 
     def kept(self, name: str) -> Any:
         """A file that the assets wrote."""
@@ -234,8 +234,8 @@ class _Deployed(_Session):
         self.name = name
         self.deployment: Deployment = self.trading.deployment(name)
         self.definition = POLICIES if self.deployment.policy else STRATEGIES
-        with self.trading.desk(name) as desk:
-            self.session = desk.session.isoformat()
+        with self.trading.open_session(name) as live:
+            self.session = live.session.isoformat()
 
     @property
     def book(self) -> str | None:

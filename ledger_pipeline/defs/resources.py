@@ -11,7 +11,7 @@ from ledger_pipeline.project import Project, find_project
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
     from ledger_pipeline.trading.deployment.deployment import Deployment
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 
 SERVING = "LEDGER_PIPELINE_SERVING"
@@ -65,19 +65,19 @@ class TradingResource(dg.ConfigurableResource):
         given = self.book or None
         return (given if book_id(self.project, given) == book else book), None
 
-    def desk(self, deployment: str) -> "AbstractContextManager[Desk]":
-        """The book of a deployment and its broker, to be closed; see trading.desk.open_desk."""
+    def open_session(self, deployment: str) -> "AbstractContextManager[SessionContext]":
+        """The book of a deployment and its broker, to be closed; see trading.session_context.open_session."""
         deployment_ = self.deployment(deployment)
         return self._open(deployment_.book, deployment_.mode, deployment_.feed)
 
-    def account(self, book: str) -> "AbstractContextManager[Desk]":
-        """The book of an id and its broker, to be closed; see trading.desk.open_desk."""
+    def account(self, book: str) -> "AbstractContextManager[SessionContext]":
+        """The book of an id and its broker, to be closed; see trading.session_context.open_session."""
         return self._open(*self.place(book), "iex")
 
-    def _open(self, book: str | None, mode: str | None, feed: str) -> "AbstractContextManager[Desk]":
-        from ledger_pipeline.trading.desk import open_desk
+    def _open(self, book: str | None, mode: str | None, feed: str) -> "AbstractContextManager[SessionContext]":
+        from ledger_pipeline.trading.session_context import open_session
 
-        return open_desk(
+        return open_session(
             self.project,
             book,
             target=mode or self.target or None,
@@ -88,19 +88,19 @@ class TradingResource(dg.ConfigurableResource):
 
     def read_book(self, book: str) -> "Book":
         """The book of an id alone, to be read."""
-        from ledger_pipeline.trading.desk import read_book
+        from ledger_pipeline.trading.session_context import read_book
 
         return read_book(self.project, self.place(book)[0])
 
     def account_path(self, book: str, session: str, name: str) -> str:
         """Where a file about an account in a session is kept: data/live/<book>/<session>/<name>."""
-        from ledger_pipeline.trading.desk import session_file
+        from ledger_pipeline.trading.session_context import session_file
 
         return str(session_file(self.project, self.place(book)[0], session, name))
 
     def path(self, deployment: str, session: str, name: str) -> str:
         """Where a file about a deployment in a session is kept: data/live/<book>/<session>/<deployment>/<name>."""
-        from ledger_pipeline.trading.desk import session_file
+        from ledger_pipeline.trading.session_context import session_file
 
         return str(session_file(self.project, self.deployment(deployment).book, session, name, deployment))
 

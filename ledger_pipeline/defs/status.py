@@ -13,7 +13,7 @@ from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.deployment.deployment import Deployment
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 
 @dg.asset(
@@ -38,10 +38,10 @@ def trading_status(trading: TradingResource) -> dg.MaterializeResult:
     from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.status import statuses
 
-    def desk_of(deployment: "Deployment") -> "AbstractContextManager[Desk]":
-        return trading.desk(deployment.name)
+    def context_of(deployment: "Deployment") -> "AbstractContextManager[SessionContext]":
+        return trading.open_session(deployment.name)
 
-    rows = [one.to_json() for one in statuses(trading.project, desk_of)]
+    rows = [one.to_json() for one in statuses(trading.project, context_of)]
     wrong = [f"{row['name']}: late since {row['late_since']}, {row['last_word']}" for row in rows if row["late_since"]]
     wrong += [f"{row['name']}: {text}" for row in rows for text in row["stopped_by"]]
     shown = [

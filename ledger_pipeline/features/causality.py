@@ -105,8 +105,8 @@ def require_causal(item: Feature, grid: Grid) -> None:
         raise RefusedError(
             f"feature {item.alias!r}: indicator {item.indicator.name!r} looks ahead: its value for {look_ahead.symbol} "
             f"at {look_ahead.at.isoformat()} was "
-            f"{look_ahead.known:.6g} when known up to {look_ahead.cut.isoformat()} and {look_ahead.later:.6g} with later "
-            "bars; use a causal indicator."
+            f"{look_ahead.known:.6g} when known up to {look_ahead.cut.isoformat()} and {look_ahead.later:.6g} with "
+            "later bars; use a causal indicator."
         )
 
 

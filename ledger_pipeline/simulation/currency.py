@@ -67,8 +67,8 @@ def require_one_currency(snapshot: Snapshot, symbols: Sequence[str]) -> None:
         )
         raise InputError(
             f"the universe has instruments in {len(symbols_of)} currencies ({listed}), and amounts of different "
-            "currencies are not added: name a universe in one currency, or state base_currency in the experiment and have the "
-            "rates in the snapshot as instruments, such as GBPUSD."
+            "currencies are not added: name a universe in one currency, or state base_currency in the experiment and "
+            "have the rates in the snapshot as instruments, such as GBPUSD."
         )
 
 

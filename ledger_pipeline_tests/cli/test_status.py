@@ -6,7 +6,7 @@ import pytest
 
 from ledger_pipeline.trading.deployment.deployment import find_deployment
 from ledger_pipeline.trading.deployment.promote import deploy_policy
-from ledger_pipeline.trading.desk import BOOK_VARIABLE
+from ledger_pipeline.trading.session_context import BOOK_VARIABLE
 from ledger_pipeline_tests.cli.console import call, told
 from ledger_pipeline_tests.trading.deployment.test_policy_session import write
 

@@ -20,7 +20,7 @@ from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, STRATEGIE
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.promote import deploy_policy
-from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline.trading.session_context import read_book
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.trading.deployment.test_alerts import listening
 from ledger_pipeline_tests.trading.deployment.test_policy_session import CORE, write
@@ -354,11 +354,11 @@ def test_the_status_is_an_asset_whose_check_goes_by_the_calendar(records, traded
     told, on_time = look()
     assert "Sunday" in told["due"]
     served.admin.cash("9990")
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+    from ledger_pipeline.trading.session_context import open_session
 
-    with open_desk(traded) as desk:
-        reconcile(desk.book, desk.broker)
+    with open_session(traded) as session_context:
+        reconcile(session_context.book, session_context.broker)
     told, on_time = look()
     assert any("BREAK" in text for text in told["stopped_by"]) and not on_time
 

@@ -25,9 +25,9 @@ from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
 from ledger_pipeline.defs.partitions import BOOKS, SESSIONS, account_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.desk import open_desk, read_book, session_file
 from ledger_pipeline.trading.orders.executor import execute
 from ledger_pipeline.trading.orders.legs import leg_from_json
+from ledger_pipeline.trading.session_context import open_session, read_book, session_file
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.projects import COMMAND, environment
@@ -393,9 +393,9 @@ def waiting_order(project: Project, served: Served) -> None:
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
     served.admin.settings(matching="manual")
-    with open_desk(project) as desk:
-        assert reconcile(desk.book, desk.broker).clean
-        execute([leg_from_json(BUY)], desk.book, desk.broker, policy="manual", timeout=0.2, root=project.root)
+    with open_session(project) as context:
+        assert reconcile(context.book, context.broker).clean
+        execute([leg_from_json(BUY)], context.book, context.broker, policy="manual", timeout=0.2, root=project.root)
     assert posts(served) == 1
 
 

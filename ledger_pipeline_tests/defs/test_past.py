@@ -10,7 +10,7 @@ from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_launch import record_sessions
 from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, account_key, live_key
 from ledger_pipeline.trading.deployment.promote import deploy_policy
-from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline.trading.session_context import read_book
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.trading.deployment.test_policy_session import session, write
 
@@ -29,11 +29,11 @@ def over(traded, served):
     deploy_policy(traded, "core")
     session(traded)
     served.admin.to(f"{NEXT}T14:31:00Z")
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+    from ledger_pipeline.trading.session_context import open_session
 
-    with open_desk(traded) as desk:
-        reconcile(desk.book, desk.broker)
+    with open_session(traded) as context:
+        reconcile(context.book, context.broker)
     return traded
 
 
@@ -89,13 +89,13 @@ def test_a_session_that_is_on_is_not_recorded(over) -> None:
 
 def test_a_halt_by_the_clock_of_this_machine_makes_no_session_past(traded, served) -> None:
     """The exchange is in January; the person's machine is not."""
-    from ledger_pipeline.trading.desk import open_desk
     from ledger_pipeline.trading.orders.halts import halt
+    from ledger_pipeline.trading.session_context import open_session
 
     write(traded)
     deploy_policy(traded, "core")
-    with open_desk(traded) as desk:
-        halt(desk.book, "strategy:other", by="Ada Byron", reason="a look")
+    with open_session(traded) as context:
+        halt(context.book, "strategy:other", by="Ada Byron", reason="a look")
     with instance(traded) as records:
         records.add_dynamic_partitions(POLICIES, ["core"])
         records.add_dynamic_partitions(SESSIONS, [DAY])

@@ -26,11 +26,11 @@ from ledger_pipeline.simulation.run import experiment_grid
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.desk import open_desk
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline.trading.session_context import open_session
 from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT, copy_strategies
@@ -116,29 +116,29 @@ def trade(project: Project, served: Served, sessions: int, tell: Callable[[str],
     """Every session: a deposit when a month begins, a reconciliation, each deployment, and to the close. Whether every
     reconciliation was clean.
     """
-    with open_desk(project) as desk:
-        adopt(desk.book, desk.broker, by="Ada Byron", reason="parity")
-        month, clean = desk.session.month, True
+    with open_session(project) as context:
+        adopt(context.book, context.broker, by="Ada Byron", reason="parity")
+        month, clean = context.session.month, True
     deployments = [find_deployment(project, name) for name in EXPERIMENTS]
     for number in range(sessions):
         served.admin.until("open")
-        with open_desk(project) as desk:
-            if desk.session.month != month:
+        with open_session(project) as context:
+            if context.session.month != month:
                 served.admin.activity("CSD", DEPOSIT)
-                month = desk.session.month
-            clean &= reconcile(desk.book, desk.broker).clean
+                month = context.session.month
+            clean &= reconcile(context.book, context.broker).clean
             for deployment in deployments:
-                made = plan_session(project, desk, deployment).decision
+                made = plan_session(project, context, deployment).decision
                 if made.status == "PLANNED":
-                    done = work_session(project, desk, deployment, made, pace=Pace(poll=0.02))
+                    done = work_session(project, context, deployment, made, pace=Pace(poll=0.02))
                     assert done.status in ("DONE", "NO_ACTION"), done
                 else:
                     assert made.status == "NO_ACTION", made.reasons
         served.admin.until("close")
         if number % 25 == 24:
             tell(f"{number + 1} sessions")
-    with open_desk(project) as desk:
-        return clean and reconcile(desk.book, desk.broker).clean
+    with open_session(project) as context:
+        return clean and reconcile(context.book, context.broker).clean
 
 
 def play(root: Path, place: Path, environ: dict[str, str], sessions: int = SESSIONS, tell=lambda text: None) -> Parity:

@@ -35,10 +35,10 @@ from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.deployment import write_deployment
 from ledger_pipeline.trading.deployment.promote import deploy_policy, promote
-from ledger_pipeline.trading.desk import open_desk, read_book
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline.trading.session_context import open_session, read_book
 from ledger_pipeline_tests.defs.records import run_job
 from ledger_pipeline_tests.e2e.daemon import Daemon
 from ledger_pipeline_tests.exchange.server import Served, exchange
@@ -208,8 +208,8 @@ def live(
         if isinstance(trader, Daemon):
             found.alerts = trader.alerts()
             found.runs = Counter(run.job_name for run in records.get_runs()) + Counter(killed=trader.killed)
-    with open_desk(project, BOOK) as desk:
-        found.clean = reconcile(desk.book, desk.broker).clean
+    with open_session(project, BOOK) as session_context:
+        found.clean = reconcile(session_context.book, session_context.broker).clean
     book = read_book(project, BOOK)
     for event in book.events():
         found.events[event.kind] += 1
@@ -304,8 +304,8 @@ def play(
         environ.update(
             served.environ | {"LEDGER_PIPELINE_EXCHANGE_URL": served.url, "LEDGER_PIPELINE_ROOT": str(project.root)}
         )
-        with open_desk(project, BOOK) as desk:
-            adopt(desk.book, desk.broker, by="Ada Byron", reason="a quarter")
+        with open_session(project, BOOK) as session_context:
+            adopt(session_context.book, session_context.broker, by="Ada Byron", reason="a quarter")
         deploy(project, snapshot)
         found = live(project, served, sessions, tell, daemon)
         return found, check(served, project.books / BOOK), project

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline.trading.session_context import read_book
 from ledger_pipeline_tests.e2e import quarter
 
 NAMES = {"daily", "monthly", "sma", "equal"}

@@ -16,7 +16,7 @@ import pytest
 
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.trading.deployment.promote import deploy_policy
-from ledger_pipeline.trading.desk import read_book
+from ledger_pipeline.trading.session_context import read_book
 from ledger_pipeline_tests.trading.deployment.test_policy_session import write
 
 LIMIT = 400  # MB

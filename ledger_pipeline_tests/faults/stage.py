@@ -67,14 +67,14 @@ class Stage:
         return self.root / "books" / "live"
 
     @contextmanager
-    def desk(self) -> Iterator[tuple[Book, AlpacaBroker]]:
+    def bench(self) -> Iterator[tuple[Book, AlpacaBroker]]:
         """The book opened anew, and the broker, in this process."""
         with connect(url=self.served.url, environ=self.served.environ) as broker:
             yield open_book(self.book_dir), broker
 
     def begin(self) -> Stage:
         """Adopt the account and reconcile."""
-        with self.desk() as (book, broker):
+        with self.bench() as (book, broker):
             adopt(book, broker, by="ada", reason="a new book")
             assert reconcile(book, broker).clean
         self.earlier = snapshot(self.book_dir)
@@ -96,12 +96,12 @@ class Stage:
         """Work on the decision in this process."""
         legs = [Leg(**{**leg, "reasons": tuple(leg.get("reasons", ("DCA",)))}) for leg in self.legs]
         given = {"policy": POLICY, "root": self.root, "environment": {}, "pace": PACE, "timeout": 20} | options
-        with self.desk() as (book, broker):
+        with self.bench() as (book, broker):
             return execute(legs, book, broker, **given)
 
     def reconcile(self) -> Reconciliation:
         """Reconcile in this process."""
-        with self.desk() as (book, broker):
+        with self.bench() as (book, broker):
             return reconcile(book, broker)
 
     def finish(self, **options: Any) -> Execution:

@@ -23,7 +23,7 @@ from ledger_pipeline.trading.orders.cancel import cancel
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline_tests.exchange.server import Served, eventually
-from ledger_pipeline_tests.faults.desk import IMPATIENT, PACE, TODAY, Desk, buy, order_id, sat_down, sell, settled
+from ledger_pipeline_tests.faults.bench import IMPATIENT, PACE, TODAY, Bench, buy, order_id, sat_down, sell, settled
 
 D = Decimal
 ORDERS, LOOKUP = "/v2/orders", "/v2/orders:by_client_order_id"
@@ -35,21 +35,21 @@ TOO_MANY = {"do": "reply", "status": 429, "body": {"code": 42910000, "message": 
 
 
 @pytest.fixture
-def desk(served: Served, tmp_path: Path) -> Iterator[Desk]:
-    """A desk with ten thousand dollars."""
+def bench(served: Served, tmp_path: Path) -> Iterator[Bench]:
+    """A bench with ten thousand dollars."""
     with sat_down(served, tmp_path) as one:
         yield one
 
 
 @pytest.fixture
-def hurried(served: Served, tmp_path: Path) -> Iterator[Desk]:
-    """A desk whose connection gives up after less than a second."""
+def hurried(served: Served, tmp_path: Path) -> Iterator[Bench]:
+    """A bench whose connection gives up after less than a second."""
     with sat_down(served, tmp_path, limits=IMPATIENT) as one:
         yield one
 
 
-def post_fault(desk: Desk, when: str, do: str, **fields: Any) -> None:
-    desk.served.admin.fault(do, "POST", ORDERS, when=when, **fields)
+def post_fault(bench: Bench, when: str, do: str, **fields: Any) -> None:
+    bench.served.admin.fault(do, "POST", ORDERS, when=when, **fields)
 
 
 # Rows 10, 12, 15, 16: the order is there, and the answer does not say so.
@@ -73,14 +73,14 @@ LOST_ANSWERS = {
 
 
 @pytest.mark.parametrize("name", sorted(LOST_ANSWERS))
-def test_an_order_whose_answer_is_lost_is_found_and_never_sent_again(desk: Desk, name: str) -> None:
-    post_fault(desk, "after", **LOST_ANSWERS[name])
-    done = desk.execute([buy("VTI", "676"), buy("VXUS", "324")])
+def test_an_order_whose_answer_is_lost_is_found_and_never_sent_again(bench: Bench, name: str) -> None:
+    post_fault(bench, "after", **LOST_ANSWERS[name])
+    done = bench.execute([buy("VTI", "676"), buy("VXUS", "324")])
     assert settled(done) == ("DONE", ["FILLED", "FILLED"])
-    assert desk.posts() == [VTI, VXUS]
-    assert desk.at_broker() == {VTI: ["filled"], VXUS: ["filled"]}
-    assert desk.life("VTI") == UNKNOWN_AND_BACK
-    desk.check()
+    assert bench.posts() == [VTI, VXUS]
+    assert bench.at_broker() == {VTI: ["filled"], VXUS: ["filled"]}
+    assert bench.life("VTI") == UNKNOWN_AND_BACK
+    bench.check()
 
 
 # Row 11, and the same for the other faults: the order is not there.
@@ -94,15 +94,15 @@ LOST_REQUESTS = {
 
 
 @pytest.mark.parametrize("name", sorted(LOST_REQUESTS))
-def test_an_order_that_never_arrived_is_sent_again_under_the_same_id(desk: Desk, name: str) -> None:
-    post_fault(desk, "before", **LOST_REQUESTS[name])
-    done = desk.execute([buy("VTI", "676")])
+def test_an_order_that_never_arrived_is_sent_again_under_the_same_id(bench: Bench, name: str) -> None:
+    post_fault(bench, "before", **LOST_REQUESTS[name])
+    done = bench.execute([buy("VTI", "676")])
     assert settled(done) == ("DONE", ["FILLED"])
-    assert desk.posts() == [VTI, VTI] and desk.at_broker() == {VTI: ["filled"]}
-    assert desk.life("VTI") == SENT_AGAIN
-    lookups = [row for row in desk.served.sent("GET", LOOKUP) if VTI in row["doc"]["query"]]
+    assert bench.posts() == [VTI, VTI] and bench.at_broker() == {VTI: ["filled"]}
+    assert bench.life("VTI") == SENT_AGAIN
+    lookups = [row for row in bench.served.sent("GET", LOOKUP) if VTI in row["doc"]["query"]]
     assert len(lookups) >= PACE.lookups
-    desk.check()
+    bench.check()
 
 
 # Row 13: the broker counts requests.
@@ -110,35 +110,35 @@ def test_an_order_that_never_arrived_is_sent_again_under_the_same_id(desk: Desk,
 
 def test_too_many_requests_are_waited_out_as_long_as_the_broker_says(served: Served, tmp_path: Path) -> None:
     slept: list[float] = []
-    with sat_down(served, tmp_path, sleep=slept.append) as desk:
+    with sat_down(served, tmp_path, sleep=slept.append) as bench:
         served.admin.fault(verb="GET", path="/v2/account/activities", times=2, headers={"Retry-After": "7"}, **TOO_MANY)
         reset = {"X-RateLimit-Reset": str(int(time.time()) + 30)}
         served.admin.fault(verb="GET", path="/v2/clock", times=1, headers=reset, **TOO_MANY)
-        done = desk.execute([buy("VTI", "676")])
-        assert settled(done) == ("DONE", ["FILLED"]) and desk.posts() == [VTI]
+        done = bench.execute([buy("VTI", "676")])
+        assert settled(done) == ("DONE", ["FILLED"]) and bench.posts() == [VTI]
         assert slept.count(7.0) == 2 and len(slept) == 3
         assert any(20 < seconds <= 30 for seconds in slept)
-        desk.check()
+        bench.check()
 
 
 def test_a_storm_of_429_sends_nothing_twice_and_ends_in_a_settled_book(served: Served, tmp_path: Path) -> None:
     slept: list[float] = []
-    with sat_down(served, tmp_path, sleep=slept.append) as desk:
+    with sat_down(served, tmp_path, sleep=slept.append) as bench:
         served.admin.settings(matching="manual")
-        first = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=0.3)
-        assert first.status == "OPEN" and desk.posts() == [VTI, VXUS]
+        first = bench.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=0.3)
+        assert first.status == "OPEN" and bench.posts() == [VTI, VXUS]
         served.admin.fault(path=".*", times=None, headers={"Retry-After": "1"}, **TOO_MANY)
         before = len(served.admin.record("request", after=served.since))
         with pytest.raises(BrokerError, match="429"):
-            desk.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=0.3)
+            bench.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=0.3)
         assert len(served.admin.record("request", after=served.since)) - before <= 8  # a few tries, not a storm of ours
         assert set(slept) == {1.0}
         served.admin.clear_faults()
         for name in (VTI, VXUS):
             served.admin.order(name, "fill")
-        assert settled(desk.execute([buy("VTI", "676"), buy("VXUS", "324")])) == ("DONE", ["FILLED", "FILLED"])
-        assert desk.posts() == [VTI, VXUS]
-        desk.check()
+        assert settled(bench.execute([buy("VTI", "676"), buy("VXUS", "324")])) == ("DONE", ["FILLED", "FILLED"])
+        assert bench.posts() == [VTI, VXUS]
+        bench.check()
 
 
 def test_reads_wait_when_our_own_budget_is_spent_and_cancels_do_not(served: Served, tmp_path: Path) -> None:
@@ -149,36 +149,36 @@ def test_reads_wait_when_our_own_budget_is_spent_and_cancels_do_not(served: Serv
         paused.append(seconds)
         now[0] += seconds
 
-    with sat_down(served, tmp_path, sleep=sleep) as desk:
+    with sat_down(served, tmp_path, sleep=sleep) as bench:
         served.admin.settings(matching="manual")
-        desk.execute([buy("VTI", "676")], timeout=0.2)
-        (order,) = desk.broker.orders(status="open")
+        bench.execute([buy("VTI", "676")], timeout=0.2)
+        (order,) = bench.broker.orders(status="open")
         assert not paused
-        desk.broker._trading._budget = Budget(5, lambda: now[0])
+        bench.broker._trading._budget = Budget(5, lambda: now[0])
         for _ in range(5):
-            desk.broker.clock()
+            bench.broker.clock()
         assert not paused
-        desk.broker.cancel(order.id)  # at once, though the minute is used up
-        assert not paused and desk.at_broker() == {VTI: ["canceled"]}
-        desk.broker.clock()
+        bench.broker.cancel(order.id)  # at once, though the minute is used up
+        assert not paused and bench.at_broker() == {VTI: ["canceled"]}
+        bench.broker.clock()
         assert paused == [60.0]
-        desk.check()
+        bench.check()
 
 
-def test_a_cancel_gets_through_while_orders_and_activities_are_refused_for_their_number(desk: Desk) -> None:
-    admin = desk.served.admin
+def test_a_cancel_gets_through_while_orders_and_activities_are_refused_for_their_number(bench: Bench) -> None:
+    admin = bench.served.admin
     admin.settings(matching="manual")
-    desk.execute([buy("VTI", "676")], timeout=0.2)
+    bench.execute([buy("VTI", "676")], timeout=0.2)
     admin.fault(
         verb="GET", path=f"{ORDERS}.*|/v2/account/activities", times=6, headers={"Retry-After": "0.5"}, **TOO_MANY
     )
-    book = desk.book()
-    order = cancel(book, desk.broker, VTI, pace=PACE, timeout=10)
+    book = bench.book()
+    order = cancel(book, bench.broker, VTI, pace=PACE, timeout=10)
     assert order.status == "CANCELED"
-    deletes = [row for row in admin.record("request", after=desk.served.since) if row["key"].startswith("DELETE")]
-    last_refused = [row for row in admin.record("request", after=desk.served.since) if "activities" in row["key"]][-1]
+    deletes = [row for row in admin.record("request", after=bench.served.since) if row["key"].startswith("DELETE")]
+    last_refused = [row for row in admin.record("request", after=bench.served.since) if "activities" in row["key"]][-1]
     assert deletes[0]["seq"] < last_refused["seq"]
-    desk.check()
+    bench.check()
 
 
 # Row 14: the POST hangs.
@@ -186,7 +186,7 @@ def test_a_cancel_gets_through_while_orders_and_activities_are_refused_for_their
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("then", ["continue", "drop"])
-def test_a_submit_that_hangs_times_out_and_is_settled_by_its_id(hurried: Desk, when: str, then: str) -> None:
+def test_a_submit_that_hangs_times_out_and_is_settled_by_its_id(hurried: Bench, when: str, then: str) -> None:
     """A hang before the effect that then continues is the worst of them: the order comes into being when it has been
     found absent and sent again, so that one of the two is refused as a duplicate.
     """
@@ -204,7 +204,7 @@ def test_a_submit_that_hangs_times_out_and_is_settled_by_its_id(hurried: Desk, w
     hurried.check()
 
 
-def test_an_order_that_comes_into_being_while_it_is_looked_up_is_taken_in(hurried: Desk) -> None:
+def test_an_order_that_comes_into_being_while_it_is_looked_up_is_taken_in(hurried: Bench) -> None:
     """The late effect falls between two look-ups: nothing is sent a second time. Where it falls between the look-up and
     the reading of activities, the fill is seen before the order is, which acknowledges it as well.
     """
@@ -221,62 +221,62 @@ def test_an_order_that_comes_into_being_while_it_is_looked_up_is_taken_in(hurrie
 
 @pytest.mark.parametrize("behind", [f"{ORDERS}.*|/v2/account/activities", f"{ORDERS}.*"], ids=["all", "orders"])
 def test_an_order_that_stays_invisible_is_sent_again_refused_as_a_duplicate_and_found(
-    desk: Desk, behind: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows 17 and 22: the answer is lost, and for a while the broker's reads do not know the order. When only the
     orders are behind, its fill is there before it and is not taken for a stranger's.
     """
-    desk.served.admin.fault("stale", "GET", behind, times=None)
-    post_fault(desk, "after", "reply", status=504)
+    bench.served.admin.fault("stale", "GET", behind, times=None)
+    post_fault(bench, "after", "reply", status=504)
 
     def at(name: str) -> None:
-        if name == "after_submit" and len(desk.posts()) == 3:  # twice refused as a duplicate, and still not to be seen
-            desk.served.admin.clear_faults()
+        if name == "after_submit" and len(bench.posts()) == 3:  # twice refused as a duplicate, and still not to be seen
+            bench.served.admin.clear_faults()
 
     monkeypatch.setattr(submit, "crash_point", at)
-    assert settled(desk.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
-    assert desk.posts() == [VTI] * 3 and desk.at_broker() == {VTI: ["filled"]}
-    answered = [row["doc"]["status"] for row in desk.served.admin.record("reply", after=desk.served.since)]
-    assert answered.count(422) == 2 and "ORDER_REJECTED" not in desk.life("VTI")
-    assert not desk.events("BREAK_OPENED", "UNRECOGNIZED")
-    desk.check()
+    assert settled(bench.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
+    assert bench.posts() == [VTI] * 3 and bench.at_broker() == {VTI: ["filled"]}
+    answered = [row["doc"]["status"] for row in bench.served.admin.record("reply", after=bench.served.since)]
+    assert answered.count(422) == 2 and "ORDER_REJECTED" not in bench.life("VTI")
+    assert not bench.events("BREAK_OPENED", "UNRECOGNIZED")
+    bench.check()
 
 
-def test_a_fill_ahead_of_its_order_halts_a_reconciliation_that_needs_nobody_afterwards(desk: Desk) -> None:
+def test_a_fill_ahead_of_its_order_halts_a_reconciliation_that_needs_nobody_afterwards(bench: Bench) -> None:
     """The position differs until the order is seen; then the break closes by itself, and nothing has to be overridden."""
-    desk.served.admin.fault("stale", "GET", f"{ORDERS}.*", times=None)
-    post_fault(desk, "after", "reply", status=504)
-    assert desk.execute([buy("VTI", "676")], timeout=0.2, pace=Pace(lookups=50)).status == "OPEN"
-    assert {item.kind for item in desk.reconcile().breaks} == {"position", "cash"}
-    desk.served.admin.clear_faults()
-    assert desk.reconcile().closed and desk.life("VTI") == UNKNOWN_AND_BACK
-    assert settled(desk.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"]) and desk.posts() == [VTI]
-    desk.check()
+    bench.served.admin.fault("stale", "GET", f"{ORDERS}.*", times=None)
+    post_fault(bench, "after", "reply", status=504)
+    assert bench.execute([buy("VTI", "676")], timeout=0.2, pace=Pace(lookups=50)).status == "OPEN"
+    assert {item.kind for item in bench.reconcile().breaks} == {"position", "cash"}
+    bench.served.admin.clear_faults()
+    assert bench.reconcile().closed and bench.life("VTI") == UNKNOWN_AND_BACK
+    assert settled(bench.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"]) and bench.posts() == [VTI]
+    bench.check()
 
 
-def test_a_fill_of_an_order_nobody_sees_is_a_strangers_once_ours_is_known(desk: Desk) -> None:
+def test_a_fill_of_an_order_nobody_sees_is_a_strangers_once_ours_is_known(bench: Bench) -> None:
     """What is waited for has an end: when our order is found to be another one, the fill beside it is nobody's here."""
-    admin = desk.served.admin
-    post_fault(desk, "before", "reply", status=504)
+    admin = bench.served.admin
+    post_fault(bench, "before", "reply", status=504)
 
     def stranger(order: Any, *_: Any) -> tuple[str, ...]:
-        if not desk.at_broker():
+        if not bench.at_broker():
             admin.foreign(symbol="VTI", side="buy", notional="50", client_order_id="stranger")
         return ()
 
     admin.fault("stale", "GET", f"{ORDERS}.*", times=None)
-    done = desk.execute([buy("VTI", "676")], guards=[stranger])
+    done = bench.execute([buy("VTI", "676")], guards=[stranger])
     assert settled(done) == ("DONE", ["FILLED"])
     admin.clear_faults()
-    assert "foreign" in [item.kind for item in desk.check(clean=False).breaks]
+    assert "foreign" in [item.kind for item in bench.check(clean=False).breaks]
 
 
-def test_an_order_that_was_accepted_is_not_doubted_when_reads_do_not_show_it_yet(desk: Desk) -> None:
+def test_an_order_that_was_accepted_is_not_doubted_when_reads_do_not_show_it_yet(bench: Bench) -> None:
     """Row 22, with its answer: what the broker accepted is there, whatever its reads say for a while."""
-    post_fault(desk, "after", "invisible", seconds=0.6)
-    assert settled(desk.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
-    assert desk.posts() == [VTI] and "SUBMIT_UNKNOWN" not in desk.life("VTI")
-    desk.check()
+    post_fault(bench, "after", "invisible", seconds=0.6)
+    assert settled(bench.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
+    assert bench.posts() == [VTI] and "SUBMIT_UNKNOWN" not in bench.life("VTI")
+    bench.check()
 
 
 @pytest.mark.parametrize(
@@ -284,24 +284,24 @@ def test_an_order_that_was_accepted_is_not_doubted_when_reads_do_not_show_it_yet
     [{"notional": "999"}, {"side": "sell", "qty": "1"}, {"symbol": "VXUS", "notional": "676"}, {"qty": "2.704"}],
     ids=["amount", "side", "symbol", "shares"],
 )
-def test_another_order_under_our_id_halts_the_account(desk: Desk, terms: dict[str, str]) -> None:
+def test_another_order_under_our_id_halts_the_account(bench: Bench, terms: dict[str, str]) -> None:
     """Row 18. The order of this decision comes second and is never sent."""
-    admin = desk.served.admin
+    admin = bench.served.admin
     admin.settings(matching="manual")
 
     def somebody_was_faster(order: Any, *_: Any) -> tuple[str, ...]:
-        if order.order_id == VTI and not desk.at_broker():
+        if order.order_id == VTI and not bench.at_broker():
             admin.foreign(**{"symbol": "VTI", "side": "buy", "client_order_id": VTI} | terms)
         return ()
 
-    done = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[somebody_was_faster], timeout=3)
+    done = bench.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[somebody_was_faster], timeout=3)
     assert done.status == "BLOCKED" and [order.status for order in done.orders] == ["UNKNOWN", "INTENDED"]
-    assert desk.posts() == [VTI]
-    opened = [event.payload.break_id for event in desk.events("BREAK_OPENED")]
-    assert f"order_mismatch:{VTI}" in opened and desk.events("FILLED") == []
-    again = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=1)
-    assert again.status == "BLOCKED" and desk.posts() == [VTI]
-    desk.check(clean=False)
+    assert bench.posts() == [VTI]
+    opened = [event.payload.break_id for event in bench.events("BREAK_OPENED")]
+    assert f"order_mismatch:{VTI}" in opened and bench.events("FILLED") == []
+    again = bench.execute([buy("VTI", "676"), buy("VXUS", "324")], timeout=1)
+    assert again.status == "BLOCKED" and bench.posts() == [VTI]
+    bench.check(clean=False)
 
 
 # Row 19: the broker says no.
@@ -345,126 +345,126 @@ REFUSALS: dict[str, tuple[Any, Any, str]] = {
 
 @pytest.mark.parametrize("name", sorted(REFUSALS))
 def test_a_refusal_ends_the_order_with_its_reason_and_the_others_go_on(
-    desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happen, undo, word = REFUSALS[name]
-    admin = desk.served.admin
+    admin = bench.served.admin
 
     def guard(order: Any, *_: Any) -> tuple[str, ...]:
         if order.symbol == "VTI":
             happen(admin)
         return ()
 
-    monkeypatch.setattr(submit, "crash_point", lambda name: undo(admin) if len(desk.posts()) == 1 else None)
-    done = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[guard])
+    monkeypatch.setattr(submit, "crash_point", lambda name: undo(admin) if len(bench.posts()) == 1 else None)
+    done = bench.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[guard])
     assert settled(done) == ("DONE", ["REJECTED", "FILLED"])
-    assert word in done.orders[0].reason and desk.posts() == [VTI, VXUS]
-    (rejected,) = desk.events("ORDER_REJECTED")
+    assert word in done.orders[0].reason and bench.posts() == [VTI, VXUS]
+    (rejected,) = bench.events("ORDER_REJECTED")
     assert rejected.payload.status in (403, 422) and rejected.payload.code in (40310000, 42210000)
-    assert desk.execute([buy("VTI", "676"), buy("VXUS", "324")]).orders[0].status == "REJECTED"
-    assert desk.posts() == [VTI, VXUS]  # a refusal is final
-    desk.check()
+    assert bench.execute([buy("VTI", "676"), buy("VXUS", "324")]).orders[0].status == "REJECTED"
+    assert bench.posts() == [VTI, VXUS]  # a refusal is final
+    bench.check()
 
 
-def test_less_than_a_dollar_is_refused_and_not_tried_again(desk: Desk) -> None:
-    done = desk.execute([buy("VTI", quantity="0.003"), buy("VXUS", "324")])
+def test_less_than_a_dollar_is_refused_and_not_tried_again(bench: Bench) -> None:
+    done = bench.execute([buy("VTI", quantity="0.003"), buy("VXUS", "324")])
     assert settled(done) == ("DONE", ["REJECTED", "FILLED"]) and "minimal amount" in done.orders[0].reason
-    assert desk.posts() == [VTI, VXUS]
-    desk.check()
+    assert bench.posts() == [VTI, VXUS]
+    bench.check()
 
 
 def test_shares_that_the_broker_does_not_have_for_sale_are_refused(served: Served, tmp_path: Path) -> None:
-    with sat_down(served, tmp_path, holdings={"VTI": "3"}) as desk:
+    with sat_down(served, tmp_path, holdings={"VTI": "3"}) as bench:
         admin = served.admin
 
         def guard(order: Any, *_: Any) -> tuple[str, ...]:
             admin.position("VTI", "1" if order.side == "SELL" else "3")
             return ()
 
-        done = desk.execute([sell("VTI", "2"), buy("VXUS", "324")], guards=[guard])
+        done = bench.execute([sell("VTI", "2"), buy("VXUS", "324")], guards=[guard])
         assert settled(done) == ("DONE", ["REJECTED", "FILLED"]) and "insufficient qty" in done.orders[0].reason
-        assert len(desk.posts()) == 2
-        desk.check()
+        assert len(bench.posts()) == 2
+        bench.check()
 
 
 @pytest.mark.parametrize("flag", ["trading_blocked", "account_blocked", "trade_suspended_by_user"])
-def test_an_account_that_is_blocked_gets_no_second_order(desk: Desk, flag: str) -> None:
+def test_an_account_that_is_blocked_gets_no_second_order(bench: Bench, flag: str) -> None:
     def guard(*_: Any) -> tuple[str, ...]:
-        desk.served.admin.account(**{flag: True})
+        bench.served.admin.account(**{flag: True})
         return ()
 
-    done = desk.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[guard])
+    done = bench.execute([buy("VTI", "676"), buy("VXUS", "324")], guards=[guard])
     assert done.status == "BLOCKED" and [order.status for order in done.orders] == ["REJECTED", "INTENDED"]
-    assert desk.posts() == [VTI] and any("ACCOUNT_BLOCKED" in note for note in done.notes)
-    desk.served.admin.account(**{flag: False})
-    desk.check()
+    assert bench.posts() == [VTI] and any("ACCOUNT_BLOCKED" in note for note in done.notes)
+    bench.served.admin.account(**{flag: False})
+    bench.check()
 
 
 # Row 20: the keys stop working.
 
 
 def test_keys_that_are_refused_halt_the_account_and_are_in_no_log_and_no_record(
-    desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    bench: Bench, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    admin, told = desk.served.admin, []
+    admin, told = bench.served.admin, []
     legs = [buy("VTI", "676"), buy("VXUS", "324")]
 
     def revoked(order: Any, *_: Any) -> tuple[str, ...]:
         if order.symbol == "VXUS":
-            told_us = {"message": f"unauthorized: {desk.served.key} {desk.served.secret}"}
+            told_us = {"message": f"unauthorized: {bench.served.key} {bench.served.secret}"}
             admin.fault("reply", path="/v2/.*", times=None, status=401, body=told_us)
         return ()
 
-    done = desk.execute(legs, guards=[revoked], timeout=1, on_progress=told.append)
+    done = bench.execute(legs, guards=[revoked], timeout=1, on_progress=told.append)
     assert done.status == "OPEN" and done.orders[1].status == "UNKNOWN"
     assert any("refused the keys" in sentence for sentence in done.notes)
     with pytest.raises(BrokerError, match="keys"):
-        desk.reconcile()
-    (found,) = [event.payload for event in desk.events("BREAK_OPENED")]
+        bench.reconcile()
+    (found,) = [event.payload for event in bench.events("BREAK_OPENED")]
     assert (found["kind"], found["scope"]) == ("unreadable", "account")
-    posted = desk.posts()
+    posted = bench.posts()
     admin.clear_faults()
-    halted = desk.execute(legs, timeout=0.5)  # until a reconciliation is clean
-    assert halted.status == "OPEN" and desk.posts() == posted == [VTI, VXUS]
-    assert desk.reconcile().clean
-    assert settled(desk.execute(legs)) == ("DONE", ["FILLED", "FILLED"])
-    said = [path.read_text() for path in desk.place.rglob("*.json")]
+    halted = bench.execute(legs, timeout=0.5)  # until a reconciliation is clean
+    assert halted.status == "OPEN" and bench.posts() == posted == [VTI, VXUS]
+    assert bench.reconcile().clean
+    assert settled(bench.execute(legs)) == ("DONE", ["FILLED", "FILLED"])
+    said = [path.read_text() for path in bench.place.rglob("*.json")]
     said += [*told, *(record.getMessage() for record in caplog.records), str(capsys.readouterr())]
-    assert not [text for text in said if desk.served.secret in text]
-    desk.check()
+    assert not [text for text in said if bench.served.secret in text]
+    bench.check()
 
 
-def test_a_refusal_that_repeats_the_keys_is_recorded_without_them(desk: Desk) -> None:
-    desk.served.admin.fault(**forbidden(f"key {desk.served.key} with {desk.served.secret} may not trade"))
-    (order,) = desk.execute([buy("VTI", "676")]).orders
+def test_a_refusal_that_repeats_the_keys_is_recorded_without_them(bench: Bench) -> None:
+    bench.served.admin.fault(**forbidden(f"key {bench.served.key} with {bench.served.secret} may not trade"))
+    (order,) = bench.execute([buy("VTI", "676")]).orders
     assert order.status == "REJECTED" and order.reason == "key *** with *** may not trade"
-    assert not [path for path in desk.place.rglob("*.json") if desk.served.secret in path.read_text()]
-    desk.check()
+    assert not [path for path in bench.place.rglob("*.json") if bench.served.secret in path.read_text()]
+    bench.check()
 
 
 # Row 21: the look-up does not work.
 
 
 @pytest.mark.parametrize("status", [500, 503, 404])
-def test_an_unreadable_look_up_concludes_nothing_and_sends_nothing(desk: Desk, status: int) -> None:
+def test_an_unreadable_look_up_concludes_nothing_and_sends_nothing(bench: Bench, status: int) -> None:
     """Row 21. Even a 404, when it is a gateway's and not the broker's own."""
-    post_fault(desk, "after", "reply", status=504)
+    post_fault(bench, "after", "reply", status=504)
     unreadable = {"do": "reply", "verb": "GET", "path": LOOKUP, "status": status, "body": "<html>nothing here</html>"}
     legs = [buy("VTI", "676"), buy("VXUS", "324")]
 
     def from_now_on(*_: Any) -> tuple[str, ...]:
-        desk.served.admin.fault(times=None, **unreadable)
+        bench.served.admin.fault(times=None, **unreadable)
         return ()
 
-    done = desk.execute(legs, guards=[from_now_on], timeout=0.6)
-    assert settled(done) == ("OPEN", ["UNKNOWN", "INTENDED"]) and desk.posts() == [VTI]
+    done = bench.execute(legs, guards=[from_now_on], timeout=0.6)
+    assert settled(done) == ("OPEN", ["UNKNOWN", "INTENDED"]) and bench.posts() == [VTI]
     assert any("could not be read" in note for note in done.notes)
-    assert settled(desk.execute(legs, timeout=0.4)) == ("OPEN", ["UNKNOWN", "INTENDED"]) and desk.posts() == [VTI]
-    desk.served.admin.clear_faults()
-    assert settled(desk.execute(legs)) == ("DONE", ["FILLED", "FILLED"])
-    assert desk.posts() == [VTI, VXUS] and desk.life("VTI") == UNKNOWN_AND_BACK
-    desk.check()
+    assert settled(bench.execute(legs, timeout=0.4)) == ("OPEN", ["UNKNOWN", "INTENDED"]) and bench.posts() == [VTI]
+    bench.served.admin.clear_faults()
+    assert settled(bench.execute(legs)) == ("DONE", ["FILLED", "FILLED"])
+    assert bench.posts() == [VTI, VXUS] and bench.life("VTI") == UNKNOWN_AND_BACK
+    bench.check()
 
 
 # Rows 23 and 24: the broker ends an order.
@@ -473,9 +473,9 @@ def test_an_unreadable_look_up_concludes_nothing_and_sends_nothing(desk: Desk, s
 @pytest.mark.parametrize("part", ["0", "1"])
 @pytest.mark.parametrize(("verdict", "status"), [("reject", "REJECTED"), ("cancel", "CANCELED"), ("expire", "EXPIRED")])
 def test_an_order_that_the_broker_ends_keeps_what_it_got_and_the_rest_is_told(
-    desk: Desk, verdict: str, status: str, part: str
+    bench: Bench, verdict: str, status: str, part: str
 ) -> None:
-    admin = desk.served.admin
+    admin = bench.served.admin
     admin.settings(matching="manual")
 
     def end() -> None:
@@ -483,99 +483,99 @@ def test_an_order_that_the_broker_ends_keeps_what_it_got_and_the_rest_is_told(
             admin.order(VTI, "fill", qty=part, price="250")
         admin.order(VTI, verdict)
 
-    done = desk.execute([buy("VTI", quantity="3")], on_progress=desk.when(r"VTI.*: OPEN", end))
+    done = bench.execute([buy("VTI", quantity="3")], on_progress=bench.when(r"VTI.*: OPEN", end))
     (order,) = done.orders
     assert (done.status, order.status, order.filled) == ("DONE", status, D(part))
     assert order.is_settled and verdict in order.reason
-    assert desk.execute([buy("VTI", quantity="3")]).orders[0].status == status
-    assert desk.posts() == [VTI]  # the rest is not sent again by itself
-    desk.check()
+    assert bench.execute([buy("VTI", quantity="3")]).orders[0].status == status
+    assert bench.posts() == [VTI]  # the rest is not sent again by itself
+    bench.check()
 
 
-def test_a_partial_fill_that_expires_at_the_close_is_kept_and_the_rest_is_not_sent_again(desk: Desk) -> None:
+def test_a_partial_fill_that_expires_at_the_close_is_kept_and_the_rest_is_not_sent_again(bench: Bench) -> None:
     """Row 24."""
-    admin = desk.served.admin
+    admin = bench.served.admin
     admin.settings(matching="manual")
     steps = iter([lambda: admin.order(VTI, "fill", qty="1", price="250"), lambda: admin.until("close")])
-    done = desk.execute(
-        [buy("VTI", quantity="3")], on_progress=desk.when(r"VTI.*: (OPEN|PARTIALLY_FILLED)", lambda: next(steps)(), 2)
+    done = bench.execute(
+        [buy("VTI", quantity="3")], on_progress=bench.when(r"VTI.*: (OPEN|PARTIALLY_FILLED)", lambda: next(steps)(), 2)
     )
     (order,) = done.orders
     assert (done.status, order.status, order.filled) == ("DONE", "EXPIRED", 1)
     admin.by(600)
-    assert desk.execute([buy("VTI", quantity="3")]).orders == done.orders
+    assert bench.execute([buy("VTI", quantity="3")]).orders == done.orders
     admin.until("open")
-    assert desk.reconcile().clean
-    assert desk.execute([buy("VTI", quantity="3")], session=TODAY).orders == done.orders
-    assert desk.posts() == [VTI]
-    desk.check()
+    assert bench.reconcile().clean
+    assert bench.execute([buy("VTI", quantity="3")], session=TODAY).orders == done.orders
+    assert bench.posts() == [VTI]
+    bench.check()
 
 
 # Row 25: a cancel and a fill at once.
 
 
-def test_a_cancel_that_comes_after_the_fill_counts_it_once(desk: Desk) -> None:
-    admin = desk.served.admin
+def test_a_cancel_that_comes_after_the_fill_counts_it_once(bench: Bench) -> None:
+    admin = bench.served.admin
     admin.settings(matching="manual")
-    desk.execute([buy("VTI", quantity="3")], timeout=0.2)
+    bench.execute([buy("VTI", quantity="3")], timeout=0.2)
     admin.order(VTI, "fill", qty="1", price="250")
     admin.fault("fill_first", "DELETE", "/v2/orders/.*")
-    order = cancel(desk.book(), desk.broker, VTI, pace=PACE, timeout=10)
+    order = cancel(bench.book(), bench.broker, VTI, pace=PACE, timeout=10)
     assert (order.status, order.filled) == ("FILLED", 3)
-    assert len(desk.events("FILLED")) == 2 and desk.events("ORDER_CANCELED") == []
-    (at_broker,) = desk.broker.orders()
-    assert desk.broker.cancel(at_broker.id) == NOT_CANCELABLE
-    desk.check()
+    assert len(bench.events("FILLED")) == 2 and bench.events("ORDER_CANCELED") == []
+    (at_broker,) = bench.broker.orders()
+    assert bench.broker.cancel(at_broker.id) == NOT_CANCELABLE
+    bench.check()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_cancel_whose_answer_is_lost_is_asked_again(desk: Desk, when: str) -> None:
-    admin = desk.served.admin
+def test_a_cancel_whose_answer_is_lost_is_asked_again(bench: Bench, when: str) -> None:
+    admin = bench.served.admin
     admin.settings(matching="manual")
-    desk.execute([buy("VTI", quantity="3")], timeout=0.2)
+    bench.execute([buy("VTI", quantity="3")], timeout=0.2)
     admin.order(VTI, "fill", qty="1", price="250")
     admin.fault("reset", "DELETE", "/v2/orders/.*", when=when)
-    order = cancel(desk.book(), desk.broker, VTI, pace=PACE, timeout=10)
+    order = cancel(bench.book(), bench.broker, VTI, pace=PACE, timeout=10)
     assert (order.status, order.filled) == ("CANCELED", 1)
-    desk.check()
+    bench.check()
 
 
 # Row 29: the fill is known before the answer.
 
 
-def test_a_fill_that_is_told_before_the_answer_to_its_submit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fill_that_is_told_before_the_answer_to_its_submit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stream is up; its news of the fill comes while the POST still hangs."""
-    assert desk.broker.wait_for_update(10)  # it came up
-    while desk.broker.wait_for_update(0.1):
+    assert bench.broker.wait_for_update(10)  # it came up
+    while bench.broker.wait_for_update(0.1):
         pass
-    post_fault(desk, "after", "hang", seconds=0.5)
+    post_fault(bench, "after", "hang", seconds=0.5)
     woken: list[bool] = []
     monkeypatch.setattr(
         submit,
         "crash_point",
-        lambda name: woken.append(desk.broker.wait_for_update(0)) if name == "after_submit" else None,
+        lambda name: woken.append(bench.broker.wait_for_update(0)) if name == "after_submit" else None,
     )
-    assert settled(desk.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
-    assert woken == [True] and desk.posts() == [VTI]
-    assert desk.life("VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
-    desk.check()
+    assert settled(bench.execute([buy("VTI", "676")])) == ("DONE", ["FILLED"])
+    assert woken == [True] and bench.posts() == [VTI]
+    assert bench.life("VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
+    bench.check()
 
 
-def test_a_fill_that_another_process_takes_in_before_the_answer_to_its_submit(desk: Desk) -> None:
+def test_a_fill_that_another_process_takes_in_before_the_answer_to_its_submit(bench: Bench) -> None:
     """While the POST hangs, a sensor collects: the order is known from its intent, and the answer adds nothing."""
-    post_fault(desk, "after", "hang", seconds=1.5)
+    post_fault(bench, "after", "hang", seconds=1.5)
     seen: list[list[str]] = []
 
     def sensor() -> None:
-        eventually(lambda: desk.at_broker(), 10)
-        with desk.connect() as broker:
-            seen.append([event.kind for event in collect(desk.book(), broker)])
+        eventually(lambda: bench.at_broker(), 10)
+        with bench.connect() as broker:
+            seen.append([event.kind for event in collect(bench.book(), broker)])
 
     thread = threading.Thread(target=sensor)
     thread.start()
-    done = desk.execute([buy("VTI", "676")])
+    done = bench.execute([buy("VTI", "676")])
     thread.join(10)
     assert settled(done) == ("DONE", ["FILLED"])
-    assert seen == [["ORDER_ACKNOWLEDGED", "FILLED"]] and desk.posts() == [VTI]
-    assert desk.life("VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
-    desk.check()
+    assert seen == [["ORDER_ACKNOWLEDGED", "FILLED"]] and bench.posts() == [VTI]
+    assert bench.life("VTI") == ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
+    bench.check()

@@ -197,7 +197,7 @@ def test_dying_while_reconciling_changes_no_verdict(stage: Stage) -> None:
     for _ in range(3):
         assert stage.run(crash="during_reconcile")[0] == CRASHED
     again = stage.reconcile()
-    with stage.desk() as (_, broker):
+    with stage.bench() as (_, broker):
         undisturbed = reconcile(open_book(copy), broker)
     assert again.clean and undisturbed.clean and again.digest == undisturbed.digest
     assert len(stage.events("FILLED")) == 1
@@ -280,7 +280,7 @@ def test_two_processes_at_once_on_s3(stage: Stage) -> None:
     """Row 41, as on two hosts: they share nothing but the objects of the book and the broker."""
     with s3.serve() as environment:
         url = f"s3://{s3.BUCKET}/two/live"
-        with stage.desk() as (_, broker):
+        with stage.bench() as (_, broker):
             book = open_book(url)
             adopt(book, broker, by="ada", reason="a new book")
             assert reconcile(book, broker).clean

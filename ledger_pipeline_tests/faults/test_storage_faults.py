@@ -25,8 +25,8 @@ from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.book.log import s3
 from ledger_pipeline_tests.book.log.test_s3 import TRANSIENT, Faults, lost
 from ledger_pipeline_tests.exchange.server import Served
+from ledger_pipeline_tests.faults.bench import Bench, broker_of, buy, order_id, sat_down, settled
 from ledger_pipeline_tests.faults.checker import check
-from ledger_pipeline_tests.faults.desk import Desk, broker_of, buy, order_id, sat_down, settled
 
 VTI = buy("VTI", "676.00")
 LEGS = [VTI, buy("VXUS", "324.00")]
@@ -35,8 +35,8 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def desk(served: Served, tmp_path: Path) -> Iterator[Desk]:
-    """A desk with its book on the local disk."""
+def bench(served: Served, tmp_path: Path) -> Iterator[Bench]:
+    """A bench with its book on the local disk."""
     with sat_down(served, tmp_path) as one:
         yield one
 
@@ -52,14 +52,14 @@ def s3_server() -> Iterator[None]:
 
 
 @dataclass
-class OnS3(Desk):
-    """A desk whose book is on S3."""
+class OnS3(Bench):
+    """A bench whose book is on S3."""
 
     number: int = 0
 
     @property
     def place(self) -> str:
-        return f"s3://{s3.BUCKET}/f{self.number}/desk"
+        return f"s3://{s3.BUCKET}/f{self.number}/bench"
 
     def objects(self) -> dict[str, bytes]:
         """The objects of the book, by key."""
@@ -78,7 +78,7 @@ class OnS3(Desk):
 
 @pytest.fixture
 def on_s3(served: Served, tmp_path: Path, s3_server: None) -> Iterator[OnS3]:
-    """A desk with its book on S3, adopted and reconciled."""
+    """A bench with its book on S3, adopted and reconciled."""
     with broker_of(served) as broker:
         one = OnS3(served, tmp_path, broker, number=next(_numbers))
         book = open_book(one.place)
@@ -160,40 +160,40 @@ def test_a_disk_that_fails_at_any_write_sends_nothing_that_is_not_durable(served
     call, error, most = DISKS[disk]
     for nth in range(1, most + 1):
         served.since = served.admin.reset()
-        with sat_down(served, tmp_path / str(nth)) as desk:
-            book = desk.book()
+        with sat_down(served, tmp_path / str(nth)) as bench:
+            book = bench.book()
             with monkeypatch.context() as patch:
                 made = failing(patch, call, nth, error, forever)
                 with pytest.raises(StorageError, match=os.strerror(error)):
-                    desk.execute([VTI], book=book)
-                sent = desk.posts()
+                    bench.execute([VTI], book=book)
+                sent = bench.posts()
                 assert len(made) >= nth
                 if forever:
                     with pytest.raises(StorageError):
-                        desk.execute([VTI], book=book)
-                    assert desk.posts() == sent
-            durable = [event.order_id for event in desk.events("ORDER_SUBMITTED")]
+                        bench.execute([VTI], book=book)
+                    assert bench.posts() == sent
+            durable = [event.order_id for event in bench.events("ORDER_SUBMITTED")]
             assert sent == durable or (sent == [] and durable)
-            assert check(desk.served, desk.place, earlier=desk.earlier, settled=False) == []
-            assert settled(desk.execute([VTI])) == ("DONE", ["FILLED"])  # a new process, once the disk is mended
-            assert desk.posts() == [order_id("VTI")]
-            desk.check()
+            assert check(bench.served, bench.place, earlier=bench.earlier, settled=False) == []
+            assert settled(bench.execute([VTI])) == ("DONE", ["FILLED"])  # a new process, once the disk is mended
+            assert bench.posts() == [order_id("VTI")]
+            bench.check()
 
 
-def test_after_a_failed_flush_the_process_sends_nothing_more(desk, monkeypatch):
+def test_after_a_failed_flush_the_process_sends_nothing_more(bench, monkeypatch):
     """The disk says that it is well again; what it holds is not known until the book is opened again."""
-    book = desk.book()
-    desk.execute([], book=book, policy="none")  # the directories are there
+    book = bench.book()
+    bench.execute([], book=book, policy="none")  # the directories are there
     flush = local._flush
     monkeypatch.setattr(local, "_flush", lambda folder: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
     with pytest.raises(StorageError, match="could not flush"):
-        desk.execute(LEGS, book=book)
+        bench.execute(LEGS, book=book)
     monkeypatch.setattr(local, "_flush", flush)
     with pytest.raises(StorageError, match="start again and verify the book"):
-        desk.execute(LEGS, book=book)
-    assert desk.posts() == []
-    assert settled(desk.execute(LEGS)) == ("DONE", ["FILLED", "FILLED"])
-    desk.check()
+        bench.execute(LEGS, book=book)
+    assert bench.posts() == []
+    assert settled(bench.execute(LEGS)) == ("DONE", ["FILLED", "FILLED"])
+    bench.check()
 
 
 # Row 46: the book was changed behind our back.
@@ -229,50 +229,50 @@ def doubled(paths: list[Path], number: int) -> None:
 
 
 @pytest.mark.parametrize("damage", [flipped, removed, swapped, cut, doubled])
-def test_a_book_that_is_not_as_it_was_written_refuses_to_start_and_names_the_place(desk, damage):
-    desk.execute(LEGS)
-    assert desk.reconcile().clean
-    whole = desk.root / "whole"
-    shutil.copytree(desk.place, whole)
-    sent, count = desk.posts(), len(list(whole.rglob("0*.json")))
+def test_a_book_that_is_not_as_it_was_written_refuses_to_start_and_names_the_place(bench, damage):
+    bench.execute(LEGS)
+    assert bench.reconcile().clean
+    whole = bench.root / "whole"
+    shutil.copytree(bench.place, whole)
+    sent, count = bench.posts(), len(list(whole.rglob("0*.json")))
     for number in range(count - (damage is removed)):  # that the last one is gone nobody can see: see below
-        shutil.rmtree(desk.place)
-        shutil.copytree(whole, desk.place)
-        paths = sorted(desk.place.rglob("0*.json"), key=lambda path: (path.name, len(path.parts)))
+        shutil.rmtree(bench.place)
+        shutil.copytree(whole, bench.place)
+        paths = sorted(bench.place.rglob("0*.json"), key=lambda path: (path.name, len(path.parts)))
         damage(paths, number)
-        for act in (desk.book, lambda: desk.execute([buy("VTI", "9.00")], policy="later"), desk.reconcile):
+        for act in (bench.book, lambda: bench.execute([buy("VTI", "9.00")], policy="later"), bench.reconcile):
             with pytest.raises(IntegrityError, match=r"\d") as refused:
                 act()
         named = {int(path.name[:12]) for path in (paths[number], paths[max(0, number - 1)], paths[-1])}
         named |= {seq + step for seq in named for step in (-1, 1)}
         assert any(str(seq) in str(refused.value) for seq in named), refused.value
-        assert desk.posts() == sent
-    shutil.rmtree(desk.place)
-    shutil.copytree(whole, desk.place)
-    assert desk.reconcile().clean
+        assert bench.posts() == sent
+    shutil.rmtree(bench.place)
+    shutil.copytree(whole, bench.place)
+    assert bench.reconcile().clean
 
 
 @pytest.mark.parametrize("gone", range(1, 7))
-def test_the_end_of_a_book_that_is_gone_doubles_no_order(desk, gone):
+def test_the_end_of_a_book_that_is_gone_doubles_no_order(bench, gone):
     """A restored backup that is a little old: the last commits are missing, and the chain is whole."""
-    desk.execute([VTI])
-    paths = sorted(desk.place.rglob("0*.json"), key=lambda path: (path.name, len(path.parts)))
+    bench.execute([VTI])
+    paths = sorted(bench.place.rglob("0*.json"), key=lambda path: (path.name, len(path.parts)))
     for path in paths[-gone:]:
         if path.name != paths[0].name:
             path.unlink()
-    desk.execute([VTI])
-    assert set(desk.posts()) == {order_id("VTI")} and desk.at_broker() == {order_id("VTI"): ["filled"]}
-    found = desk.reconcile()
-    state = desk.book().state
+    bench.execute([VTI])
+    assert set(bench.posts()) == {order_id("VTI")} and bench.at_broker() == {order_id("VTI"): ["filled"]}
+    found = bench.reconcile()
+    state = bench.book().state
     assert not found.clean or state.position("VTI") == state.orders[order_id("VTI")].filled > 0
 
 
 # Row 47: a checkpoint and other derived files.
 
 
-def checkpoint_of(desk: Desk) -> Path:
-    desk.book().checkpoint()
-    return max((path for path in (desk.place / "checkpoints").rglob("*") if path.is_file()), key=lambda p: p.name)
+def checkpoint_of(bench: Bench) -> Path:
+    bench.book().checkpoint()
+    return max((path for path in (bench.place / "checkpoints").rglob("*") if path.is_file()), key=lambda p: p.name)
 
 
 ALTERED: dict[str, Callable[[Path], Any]] = {
@@ -286,45 +286,45 @@ ALTERED: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", ALTERED)
-def test_a_checkpoint_that_was_altered_is_not_used(desk, name):
-    desk.execute([VTI])
-    before = desk.book().state.digest()
-    path = checkpoint_of(desk)
+def test_a_checkpoint_that_was_altered_is_not_used(bench, name):
+    bench.execute([VTI])
+    before = bench.book().state.digest()
+    path = checkpoint_of(bench)
     path.chmod(0o600)
     ALTERED[name](path)
-    assert desk.book().state.digest() == before
-    assert settled(desk.execute([VTI])) == ("DONE", ["FILLED"]) and len(desk.posts()) == 1
-    desk.check()
+    assert bench.book().state.digest() == before
+    assert settled(bench.execute([VTI])) == ("DONE", ["FILLED"]) and len(bench.posts()) == 1
+    bench.check()
 
 
-def test_a_checkpoint_from_before_a_halt_opens_halted(desk):
-    checkpoint_of(desk)
-    halts.halt(desk.book(), "global", "ada", "a test")
-    done = desk.execute([VTI])
-    assert done.status == "BLOCKED" and desk.posts() == []
+def test_a_checkpoint_from_before_a_halt_opens_halted(bench):
+    checkpoint_of(bench)
+    halts.halt(bench.book(), "global", "ada", "a test")
+    done = bench.execute([VTI])
+    assert done.status == "BLOCKED" and bench.posts() == []
 
 
-def test_a_checkpoint_of_the_future_does_not_open(desk):
+def test_a_checkpoint_of_the_future_does_not_open(bench):
     """The log was restored from a backup that is older than its checkpoint."""
-    desk.execute([VTI])
-    checkpoint_of(desk)
-    last = max(desk.place.glob("2*/**/0*.json"), key=lambda path: path.name)
+    bench.execute([VTI])
+    checkpoint_of(bench)
+    last = max(bench.place.glob("2*/**/0*.json"), key=lambda path: path.name)
     last.unlink()
     with pytest.raises(IntegrityError, match="checkpoint"):
-        desk.execute([VTI], policy="later")
-    assert desk.posts() == [order_id("VTI")]
+        bench.execute([VTI], policy="later")
+    assert bench.posts() == [order_id("VTI")]
 
 
 def test_the_files_about_a_session_decide_nothing(traded, served):
     """What Dagster keeps of a session says that all is clean; the book does not."""
-    from ledger_pipeline.trading.desk import open_desk, session_file
     from ledger_pipeline.trading.orders.executor import execute
+    from ledger_pipeline.trading.session_context import open_session, session_file
 
     told = session_file(traded, None, "2026-01-05", "reconciliation.json")
     told.parent.mkdir(parents=True)
     told.write_text('{"clean": true, "breaks": []}')
     served.admin.cash("9000")
-    with open_desk(traded) as one:
+    with open_session(traded) as one:
         assert not reconcile(one.book, one.broker).clean
         assert execute([VTI], one.book, one.broker, policy="core", root=traded.root).status == "BLOCKED"
         shutil.rmtree(traded.data, ignore_errors=True)

@@ -21,7 +21,7 @@ from ledger_pipeline.trading import alpaca
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline_tests.exchange.server import Served, eventually
-from ledger_pipeline_tests.faults.desk import Desk, buy, order_id, sat_down, settled
+from ledger_pipeline_tests.faults.bench import Bench, buy, order_id, sat_down, settled
 
 D = Decimal
 VTI = order_id("VTI")
@@ -31,16 +31,16 @@ FILLED = ["ORDER_INTENDED", "ORDER_SUBMITTED", "ORDER_ACKNOWLEDGED", "FILLED"]
 
 
 @pytest.fixture
-def desk(served: Served, tmp_path: Path) -> Iterator[Desk]:
-    """A desk at an exchange that fills orders only when it is told to."""
+def bench(served: Served, tmp_path: Path) -> Iterator[Bench]:
+    """A bench at an exchange that fills orders only when it is told to."""
     with sat_down(served, tmp_path) as one:
         served.admin.settings(matching="manual")
         yield one
 
 
-def listen(desk: Desk, broker: AlpacaBroker | None = None) -> None:
+def listen(bench: Bench, broker: AlpacaBroker | None = None) -> None:
     """Let the stream come up, and nothing be left to wake anybody."""
-    broker = broker or desk.broker
+    broker = broker or bench.broker
     assert broker.wait_for_update(10)
     forget(broker)
 
@@ -59,82 +59,82 @@ def within(seconds: float) -> Iterator[None]:
     assert time.monotonic() - started < seconds
 
 
-def fill(desk: Desk, quantity: str | None = None) -> Callable[[], None]:
+def fill(bench: Bench, quantity: str | None = None) -> Callable[[], None]:
     """What fills our order, wholly or by a quantity, when all news before that has been heard."""
     amounts = {"qty": quantity, "price": "250"} if quantity else {}
 
     def act() -> None:
-        forget(desk.broker)
-        desk.served.admin.order(VTI, "fill", **amounts)
+        forget(bench.broker)
+        bench.served.admin.order(VTI, "fill", **amounts)
 
     return act
 
 
-def connections(desk: Desk) -> int:
-    return desk.served.admin.state()["stream_connections"]
+def connections(bench: Bench) -> int:
+    return bench.served.admin.state()["stream_connections"]
 
 
-def test_a_fill_wakes_whoever_waits_for_it(desk: Desk) -> None:
+def test_a_fill_wakes_whoever_waits_for_it(bench: Bench) -> None:
     """What the other tests are measured by."""
-    listen(desk)
+    listen(bench)
     with within(SOON):
-        done = desk.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=desk.when(r"VTI.*: OPEN", fill(desk)))
-    assert settled(done) == ("DONE", ["FILLED"]) and desk.life("VTI") == FILLED
-    desk.check()
+        done = bench.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=bench.when(r"VTI.*: OPEN", fill(bench)))
+    assert settled(done) == ("DONE", ["FILLED"]) and bench.life("VTI") == FILLED
+    bench.check()
 
 
 @pytest.mark.parametrize("code", [1006, 1012, 1000])
-def test_what_happened_while_the_stream_was_down_is_read_when_it_is_up_again(desk: Desk, code: int) -> None:
+def test_what_happened_while_the_stream_was_down_is_read_when_it_is_up_again(bench: Bench, code: int) -> None:
     """Row 26: dropped between the submit and the fill, which is never told."""
-    admin = desk.served.admin
-    listen(desk)
+    admin = bench.served.admin
+    listen(bench)
 
     def drop_and_fill() -> None:
         admin.stream(refuse=True)
         assert admin.stream(kick=code)["kicked"] == 1
-        eventually(lambda: connections(desk) == 0)
-        fill(desk)()
+        eventually(lambda: connections(bench) == 0)
+        fill(bench)()
         admin.stream(refuse=False)
 
     with within(SOON):
-        done = desk.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=desk.when(r"VTI.*: OPEN", drop_and_fill))
-    assert settled(done) == ("DONE", ["FILLED"]) and desk.life("VTI") == FILLED
-    assert connections(desk) == 1 and desk.posts() == [VTI]  # only coming up again can have woken it
-    desk.check()
+        done = bench.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=bench.when(r"VTI.*: OPEN", drop_and_fill))
+    assert settled(done) == ("DONE", ["FILLED"]) and bench.life("VTI") == FILLED
+    assert connections(bench) == 1 and bench.posts() == [VTI]  # only coming up again can have woken it
+    bench.check()
 
 
-def test_a_stream_that_drops_again_and_again_loses_no_fill(desk: Desk) -> None:
-    admin = desk.served.admin
-    listen(desk)
+def test_a_stream_that_drops_again_and_again_loses_no_fill(bench: Bench) -> None:
+    admin = bench.served.admin
+    listen(bench)
 
     def drop_and_fill() -> None:
         admin.stream(kick=1006)
-        fill(desk, "1")()
+        fill(bench, "1")()
 
-    done = desk.execute(
+    done = bench.execute(
         [buy("VTI", quantity="4")],
-        on_progress=desk.when(r"VTI.*: (OPEN|PARTIALLY_FILLED)", drop_and_fill),
+        on_progress=bench.when(r"VTI.*: (OPEN|PARTIALLY_FILLED)", drop_and_fill),
         timeout=1,
     )
     assert [order.filled for order in done.orders] == [1]
     for more in (2, 3, 4):
         drop_and_fill()
-        done = desk.execute([buy("VTI", quantity="4")], timeout=0.5)
+        done = bench.execute([buy("VTI", quantity="4")], timeout=0.5)
         assert [order.filled for order in done.orders] == [more]
-    assert done.status == "DONE" and len({event.fill_id for event in desk.events("FILLED")}) == 4
-    desk.check()
+    assert done.status == "DONE" and len({event.fill_id for event in bench.events("FILLED")}) == 4
+    bench.check()
 
 
-def test_a_stream_that_is_silent_is_not_needed(desk: Desk) -> None:
+def test_a_stream_that_is_silent_is_not_needed(bench: Bench) -> None:
     """Row 27: connected, authorised, and mute."""
-    desk.served.admin.stream(mute=True)
-    listen(desk)
+    bench.served.admin.stream(mute=True)
+    listen(bench)
     pace = Pace(poll=0.1, poll_longest=0.4)
     with within(3):
-        done = desk.execute([buy("VTI", "676")], pace=pace, on_progress=desk.when(r"VTI.*: OPEN", fill(desk)))
-    assert settled(done) == ("DONE", ["FILLED"]) and desk.life("VTI") == FILLED
-    assert connections(desk) == 1
-    desk.check()
+        done = bench.execute([buy("VTI", "676")], pace=pace, on_progress=bench.when(r"VTI.*: OPEN", fill(bench)))
+    assert settled(done) == ("DONE", ["FILLED"]) and bench.life("VTI") == FILLED
+    assert connections(bench) == 1
+    bench.check()
 
 
 @pytest.mark.parametrize(
@@ -143,52 +143,52 @@ def test_a_stream_that_is_silent_is_not_needed(desk: Desk) -> None:
     ids=["twice", "last-first", "late"],
 )
 def test_updates_that_come_twice_late_or_in_another_order_change_nothing(
-    desk: Desk, disturbance: dict[str, Any]
+    bench: Bench, disturbance: dict[str, Any]
 ) -> None:
     """Row 28. Three parts of an order, told in any way: the book has each part once."""
-    admin = desk.served.admin
-    listen(desk)
+    admin = bench.served.admin
+    listen(bench)
     admin.stream(**disturbance)
 
     def three() -> None:
         for _ in range(3):
-            fill(desk, "1")()
+            fill(bench, "1")()
 
     with within(SOON):
-        done = desk.execute(
-            [buy("VTI", quantity="3")], pace=ON_WAKING, on_progress=desk.when(r"VTI.*: OPEN", three), timeout=30
+        done = bench.execute(
+            [buy("VTI", quantity="3")], pace=ON_WAKING, on_progress=bench.when(r"VTI.*: OPEN", three), timeout=30
         )
     (order,) = done.orders
     assert (done.status, order.status, order.filled) == ("DONE", "FILLED", 3)
-    assert len({event.fill_id for event in desk.events("FILLED")}) == 3
+    assert len({event.fill_id for event in bench.events("FILLED")}) == 3
     for _ in range(12):  # what comes afterwards is news of nothing
-        if not desk.broker.wait_for_update(0.5):
+        if not bench.broker.wait_for_update(0.5):
             break
-    again = desk.execute([buy("VTI", quantity="3")])
-    assert again.orders == done.orders and desk.posts() == [VTI]
-    desk.check()
+    again = bench.execute([buy("VTI", quantity="3")])
+    assert again.orders == done.orders and bench.posts() == [VTI]
+    bench.check()
 
 
-def test_updates_of_another_day_change_nothing(desk: Desk) -> None:
+def test_updates_of_another_day_change_nothing(bench: Bench) -> None:
     """Row 28, delayed by days: what the stream told of Monday's order comes on Tuesday, when it has long been booked,
     and once more with another status than it had at the end.
     """
-    admin = desk.served.admin
-    listen(desk)
+    admin = bench.served.admin
+    listen(bench)
     admin.stream(reorder=5)  # held back: pending_new, new, and three to come
-    done = desk.execute([buy("VTI", quantity="3")], on_progress=desk.when(r"VTI.*: OPEN", fill(desk, "3")))
+    done = bench.execute([buy("VTI", quantity="3")], on_progress=bench.when(r"VTI.*: OPEN", fill(bench, "3")))
     assert settled(done) == ("DONE", ["FILLED"])
     admin.until("close")
     admin.until("open")
-    before = desk.events()
+    before = bench.events()
     for event in ("new", "canceled", "fill"):
         order = {"client_order_id": VTI, "status": event, "filled_qty": "1"}
         admin.stream(send={"stream": "trade_updates", "data": {"event": event, "qty": "1", "order": order}})
-    assert desk.broker.wait_for_update(5)
-    desk.execute([buy("VTI", quantity="3")], session=done.session)
-    assert [event for event in desk.events() if event.order_id] == [event for event in before if event.order_id]
+    assert bench.broker.wait_for_update(5)
+    bench.execute([buy("VTI", quantity="3")], session=done.session)
+    assert [event for event in bench.events() if event.order_id] == [event for event in before if event.order_id]
     admin.stream(reorder=0)
-    desk.check()
+    bench.check()
 
 
 FRAMES: dict[str, Any] = {
@@ -206,21 +206,21 @@ FRAMES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", sorted(FRAMES))
-def test_a_frame_that_nobody_understands_hides_no_fill_after_it(desk: Desk, name: str) -> None:
+def test_a_frame_that_nobody_understands_hides_no_fill_after_it(bench: Bench, name: str) -> None:
     """Row 30. It can tell nothing wrong, since nothing is read from it; the fill that follows still wakes, at once or
     by a connection that came up anew.
     """
-    listen(desk)
+    listen(bench)
 
     def nonsense() -> None:
-        desk.served.admin.stream(send=FRAMES[name])
-        fill(desk)()
+        bench.served.admin.stream(send=FRAMES[name])
+        fill(bench)()
 
     with within(SOON):
-        done = desk.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=desk.when(r"VTI.*: OPEN", nonsense))
-    assert settled(done) == ("DONE", ["FILLED"]) and desk.life("VTI") == FILLED
-    assert not desk.events("BREAK_OPENED", "UNRECOGNIZED")
-    desk.check()
+        done = bench.execute([buy("VTI", "676")], pace=ON_WAKING, on_progress=bench.when(r"VTI.*: OPEN", nonsense))
+    assert settled(done) == ("DONE", ["FILLED"]) and bench.life("VTI") == FILLED
+    assert not bench.events("BREAK_OPENED", "UNRECOGNIZED")
+    bench.check()
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_a_stream_that_lets_nobody_in_is_given_up_and_polled_instead(
 ) -> None:
     """Row 31: said once, without a key, and not tried over and over."""
     caplog.set_level(logging.DEBUG)
-    with sat_down(served, tmp_path, authorised_within=0.5) as desk:
+    with sat_down(served, tmp_path, authorised_within=0.5) as bench:
         served.admin.settings(matching="manual")
         served.admin.stream(**obstacle)
         late = [False]
@@ -251,35 +251,35 @@ def test_a_stream_that_lets_nobody_in_is_given_up_and_polled_instead(
         def later() -> None:
             late[0] = True
             time.sleep(0.7)
-            fill(desk)()
+            fill(bench)()
 
         with within(SOON):
-            desk.broker.wait_for_update(0.1)
-            done = desk.execute([buy("VTI", "676")], on_progress=desk.when(r"VTI.*: OPEN", later))
+            bench.broker.wait_for_update(0.1)
+            done = bench.execute([buy("VTI", "676")], on_progress=bench.when(r"VTI.*: OPEN", later))
         assert late[0] and settled(done) == ("DONE", ["FILLED"])
-        desk.broker.wait_for_update(0.1)
+        bench.broker.wait_for_update(0.1)
         tried = len(attempts)
         assert 1 <= tried <= 3
         for _ in range(3):
-            assert desk.broker.wait_for_update(0.2) is False
+            assert bench.broker.wait_for_update(0.2) is False
         assert len(attempts) == tried
         said = [record for record in caplog.records if "polled" in record.getMessage()]
         assert len(said) == 1
         assert served.secret not in "".join(record.getMessage() for record in caplog.records)
-        desk.check()
+        bench.check()
 
 
 def test_a_second_connection_that_is_refused_polls_and_leaves_the_first_alone(
     served: Served, tmp_path: Path, attempts: list[float]
 ) -> None:
     """Row 31: somebody else of ours listens already."""
-    with sat_down(served, tmp_path, authorised_within=0.5) as desk:
+    with sat_down(served, tmp_path, authorised_within=0.5) as bench:
         served.admin.settings(matching="manual")
-        with desk.connect() as first:
-            listen(desk, first)
+        with bench.connect() as first:
+            listen(bench, first)
             served.admin.stream(refuse_second=True)
-            done = desk.execute([buy("VTI", "676")], on_progress=desk.when(r"VTI.*: OPEN", fill(desk)))
+            done = bench.execute([buy("VTI", "676")], on_progress=bench.when(r"VTI.*: OPEN", fill(bench)))
             assert settled(done) == ("DONE", ["FILLED"])
-            assert first.wait_for_update(5) and connections(desk) == 1
+            assert first.wait_for_update(5) and connections(bench) == 1
             assert len(attempts) <= 3
-        desk.check()
+        bench.check()

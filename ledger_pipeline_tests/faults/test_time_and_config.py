@@ -24,7 +24,6 @@ from ledger_pipeline.core.errors import (
 )
 from ledger_pipeline.trading.alpaca import AlpacaBroker
 from ledger_pipeline.trading.connect import connect
-from ledger_pipeline.trading.desk import open_desk
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.orders import executor, halts, submit
 from ledger_pipeline.trading.orders.cancel import cancel
@@ -33,14 +32,15 @@ from ledger_pipeline.trading.orders.legs import client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline.trading.session_context import open_session
 from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.exchange.server import Served, exchange
-from ledger_pipeline_tests.faults.desk import (
+from ledger_pipeline_tests.faults.bench import (
     NAME,
     PACE,
     POLICY,
     TODAY,
-    Desk,
+    Bench,
     broker_of,
     buy,
     order_id,
@@ -62,8 +62,8 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def desk(served: Served, tmp_path: Path) -> Iterator[Desk]:
-    """A desk with ten thousand dollars."""
+def bench(served: Served, tmp_path: Path) -> Iterator[Bench]:
+    """A bench with ten thousand dollars."""
     with sat_down(served, tmp_path) as one:
         yield one
 
@@ -81,34 +81,34 @@ def moved(served: Served, to: str) -> None:
 # Row 40: the wrong account.
 
 
-def test_the_book_of_another_account_sends_and_records_nothing(desk, tmp_path):
-    before = desk.book().head
+def test_the_book_of_another_account_sends_and_records_nothing(bench, tmp_path):
+    before = bench.book().head
     with exchange(tmp_path / "other", symbols="VTI=250,VXUS=60", seed=99) as other, broker_of(other) as theirs:
         for act in (
-            lambda: desk.execute(LEGS, broker=theirs),
-            lambda: reconcile(desk.book(), theirs),
-            lambda: cancel(desk.book(), theirs, order_id("VTI"), timeout=1),
-            lambda: adopt(desk.book(), theirs, by="ada", reason="the wrong one"),
+            lambda: bench.execute(LEGS, broker=theirs),
+            lambda: reconcile(bench.book(), theirs),
+            lambda: cancel(bench.book(), theirs, order_id("VTI"), timeout=1),
+            lambda: adopt(bench.book(), theirs, by="ada", reason="the wrong one"),
         ):
             with pytest.raises(LedgerPipelineError):
                 act()
         assert other.sent() == []
-    assert desk.book().head == before and desk.posts() == []
-    desk.check()
+    assert bench.book().head == before and bench.posts() == []
+    bench.check()
 
 
 @pytest.mark.parametrize("environment", ["paper", "live"])
-def test_the_book_of_another_environment_sends_and_records_nothing(desk, environment):
-    before = desk.book().head
-    with in_environment(desk.served, environment) as swapped:
+def test_the_book_of_another_environment_sends_and_records_nothing(bench, environment):
+    before = bench.book().head
+    with in_environment(bench.served, environment) as swapped:
         for act in (
-            lambda: desk.execute(LEGS, broker=swapped),
-            lambda: reconcile(desk.book(), swapped),
-            lambda: collect(desk.book(), swapped),
+            lambda: bench.execute(LEGS, broker=swapped),
+            lambda: reconcile(bench.book(), swapped),
+            lambda: collect(bench.book(), swapped),
         ):
             with pytest.raises(IntegrityError, match="environment"):
                 act()
-    assert desk.book().head == before and desk.posts() == []
+    assert bench.book().head == before and bench.posts() == []
 
 
 def test_a_paper_book_does_not_open_for_another_target(served, tmp_path):
@@ -131,13 +131,13 @@ def test_a_book_of_the_exchange_does_not_reach_for_another_broker(traded, served
         monkeypatch.setenv(name, "canary-of-a-key")
     monkeypatch.setenv("LEDGER_PIPELINE_ENABLE_LIVE", "123456789")
     with pytest.raises(RefusedError, match="belongs to environment exchange"):
-        with open_desk(traded, target=target, deployment_mode="live"):
+        with open_session(traded, target=target, deployment_mode="live"):
             pytest.fail("it opened")
 
 
 @pytest.mark.parametrize("url", ["https://api.alpaca.markets", "http://10.0.0.1:8765", "http://127.0.0.1.evil.example"])
 def test_the_exchange_is_on_this_machine_and_nowhere_else(traded, url):
-    with pytest.raises(InputError), open_desk(traded, exchange_url=url):
+    with pytest.raises(InputError), open_session(traded, exchange_url=url):
         pytest.fail("it opened")
 
 
@@ -232,21 +232,21 @@ DAYS = {
 
 
 @pytest.mark.parametrize("moment", DAYS)
-def test_the_trading_date_and_its_hours_are_the_brokers(desk, moment):
-    moved(desk.served, moment)
-    assert desk.reconcile().clean
-    done = desk.execute([VTI])
+def test_the_trading_date_and_its_hours_are_the_brokers(bench, moment):
+    moved(bench.served, moment)
+    assert bench.reconcile().clean
+    done = bench.execute([VTI])
     if DAYS[moment] is None:
-        assert done.status == "BLOCKED" and desk.posts() == []
+        assert done.status == "BLOCKED" and bench.posts() == []
         assert any("MARKET_CLOSED" in note or "SESSION_OVER" in note for note in done.notes)
         if moment == "2026-01-06T04:30:00Z":
             assert done.session == TODAY  # it is still Monday in New York
     else:
-        (sent,) = desk.posts()
+        (sent,) = bench.posts()
         day = datetime.strptime(DAYS[moment], "%Y%m%d").date()
         assert done.session == day and sent == client_order_id(NAME, POLICY, day, "VTI", "BUY", 1, 0)
         assert f".{DAYS[moment]}." in sent
-    desk.check()
+    bench.check()
 
 
 # Row 49: deadlines.
@@ -264,50 +264,50 @@ DEADLINES = {
 
 
 @pytest.mark.parametrize("moment", DEADLINES)
-def test_nothing_is_sent_past_a_deadline_or_on_a_holiday(desk, moment):
-    moved(desk.served, moment)
-    assert desk.reconcile().clean
-    done = desk.execute(LEGS)
+def test_nothing_is_sent_past_a_deadline_or_on_a_holiday(bench, moment):
+    moved(bench.served, moment)
+    assert bench.reconcile().clean
+    done = bench.execute(LEGS)
     if DEADLINES[moment]:
-        assert done.status == "BLOCKED" and desk.posts() == []
+        assert done.status == "BLOCKED" and bench.posts() == []
         assert any(note.startswith(DEADLINES[moment]) for note in done.notes), done.notes
     else:
-        assert done.status == "DONE" and len(desk.posts()) == 2
-    desk.check()
+        assert done.status == "DONE" and len(bench.posts()) == 2
+    bench.check()
 
 
-def test_the_deadline_passes_between_two_orders(desk, monkeypatch):
-    moved(desk.served, "2026-01-05T20:57:00Z")
-    assert desk.reconcile().clean
+def test_the_deadline_passes_between_two_orders(bench, monkeypatch):
+    moved(bench.served, "2026-01-05T20:57:00Z")
+    assert bench.reconcile().clean
     late = []
 
     def passing(name: str) -> None:
         if name == "after_ack" and not late:
-            late.append(desk.served.admin.by(61))
+            late.append(bench.served.admin.by(61))
 
     monkeypatch.setattr(submit, "crash_point", passing)
-    done = desk.execute(LEGS)
+    done = bench.execute(LEGS)
     assert [order.status for order in done.orders] == ["FILLED", "EXPIRED"]
-    assert desk.posts() == [order_id("VTI")]
-    desk.check()
+    assert bench.posts() == [order_id("VTI")]
+    bench.check()
 
 
 # Row 52: the kill switch, set at each step.
 
 
-def by_file(desk: Desk) -> None:
-    (desk.root / "HALT").touch()
+def by_file(bench: Bench) -> None:
+    (bench.root / "HALT").touch()
 
 
-def by_book(desk: Desk) -> None:
-    halts.halt(desk.book(), "global", "ada", "stop")
+def by_book(bench: Bench) -> None:
+    halts.halt(bench.book(), "global", "ada", "stop")
 
 
-def by_broker(desk: Desk) -> None:
-    desk.served.admin.account(trade_suspended_by_user=True)
+def by_broker(bench: Bench) -> None:
+    bench.served.admin.account(trade_suspended_by_user=True)
 
 
-SWITCHES: dict[str, Callable[[Desk], None]] = {"file": by_file, "book": by_book, "broker": by_broker}
+SWITCHES: dict[str, Callable[[Bench], None]] = {"file": by_file, "book": by_book, "broker": by_broker}
 # How many submits reach the broker, of two, when the switch is set there: in a file or a variable, in the book, at the
 # broker. The book's switch counts from its place in the log, so one that is set after ORDER_SUBMITTED stops the next;
 # the broker's own refuses what is on its way.
@@ -323,7 +323,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("switch", [*SWITCHES, "environment"])
-def test_the_switch_stops_every_submit_after_it_at_whatever_step_it_is_set(desk, monkeypatch, switch, step):
+def test_the_switch_stops_every_submit_after_it_at_whatever_step_it_is_set(bench, monkeypatch, switch, step):
     environment: dict[str, str] = {}
     set_: list[str] = []
 
@@ -333,85 +333,87 @@ def test_the_switch_stops_every_submit_after_it_at_whatever_step_it_is_set(desk,
             if switch == "environment":
                 environment[halts.VARIABLE] = "global"
             else:
-                SWITCHES[switch](desk)
+                SWITCHES[switch](bench)
 
     for module in (executor, submit):
         monkeypatch.setattr(module, "crash_point", at)
     # one that was to be sent and was held back at the last moment is looked up like any other without an answer
     held = step == "before_submit" and switch in ("file", "environment")
-    done = desk.execute(LEGS, environment=environment, timeout=1)
+    done = bench.execute(LEGS, environment=environment, timeout=1)
     most = STEPS[step][{"book": 1, "broker": 2}.get(switch, 0)]
-    assert set_ == [step] and len(desk.posts()) == most, done.notes
+    assert set_ == [step] and len(bench.posts()) == most, done.notes
     assert done.status == ("OPEN" if held else "BLOCKED") and done.notes
     if switch == "broker" and step == "before_submit":
-        assert desk.at_broker() == {}  # it refused
+        assert bench.at_broker() == {}  # it refused
     # it survives a restart
-    sent = desk.posts()
-    assert desk.execute(LEGS, environment=environment, timeout=0.5).status == done.status
-    assert desk.execute([buy("VTI", "9.00")], policy="later", environment=environment).status == "BLOCKED"
-    assert desk.posts() == sent
+    sent = bench.posts()
+    assert bench.execute(LEGS, environment=environment, timeout=0.5).status == done.status
+    assert bench.execute([buy("VTI", "9.00")], policy="later", environment=environment).status == "BLOCKED"
+    assert bench.posts() == sent
     # and when it is lifted the rest is sent, once
-    (desk.root / "HALT").unlink(missing_ok=True)
-    desk.served.admin.account(trade_suspended_by_user=False)
-    assert desk.reconcile().clean
+    (bench.root / "HALT").unlink(missing_ok=True)
+    bench.served.admin.account(trade_suspended_by_user=False)
+    assert bench.reconcile().clean
     if switch == "book":
-        halts.resume(desk.book(), "global", "ada", "go on", at=datetime.fromisoformat(desk.served.admin.state()["now"]))
-    done = desk.execute(LEGS)
+        halts.resume(
+            bench.book(), "global", "ada", "go on", at=datetime.fromisoformat(bench.served.admin.state()["now"])
+        )
+    done = bench.execute(LEGS)
     refused = switch == "broker" and step == "before_submit"
     assert settled(done) == ("DONE", ["REJECTED" if refused else "FILLED", "FILLED"])
-    assert sorted(set(desk.posts())) == sorted([order_id("VTI"), order_id("VXUS")])
-    desk.check()
+    assert sorted(set(bench.posts())) == sorted([order_id("VTI"), order_id("VXUS")])
+    bench.check()
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_an_open_order_may_be_canceled_while_halted(desk, switch):
-    desk.served.admin.settings(matching="manual")
-    assert desk.execute([VTI], timeout=0.3).status == "OPEN"
-    SWITCHES[switch](desk)
-    with desk.connect() as broker:
-        assert cancel(desk.book(), broker, order_id("VTI"), timeout=5).status == "CANCELED"
-    assert len(desk.posts()) == 1
+def test_an_open_order_may_be_canceled_while_halted(bench, switch):
+    bench.served.admin.settings(matching="manual")
+    assert bench.execute([VTI], timeout=0.3).status == "OPEN"
+    SWITCHES[switch](bench)
+    with bench.connect() as broker:
+        assert cancel(bench.book(), broker, order_id("VTI"), timeout=5).status == "CANCELED"
+    assert len(bench.posts()) == 1
 
 
 # Row 53: a kill switch that cannot be read.
 
 
-def unreadable_root(desk: Desk) -> dict[str, Any]:
-    return {"root": desk.root / "gone"}
+def unreadable_root(bench: Bench) -> dict[str, Any]:
+    return {"root": bench.root / "gone"}
 
 
-def root_is_a_file(desk: Desk) -> dict[str, Any]:
-    (desk.root / "file").write_text("no directory")
-    return {"root": desk.root / "file"}
+def root_is_a_file(bench: Bench) -> dict[str, Any]:
+    (bench.root / "file").write_text("no directory")
+    return {"root": bench.root / "file"}
 
 
-def name_nobody_knows(desk: Desk) -> dict[str, Any]:
-    (desk.root / "HALT.everything.at.once").touch()
+def name_nobody_knows(bench: Bench) -> dict[str, Any]:
+    (bench.root / "HALT.everything.at.once").touch()
     return {}
 
 
-def dangling_link(desk: Desk) -> dict[str, Any]:
-    (desk.root / "HALT").symlink_to("/nowhere/at/all")
+def dangling_link(bench: Bench) -> dict[str, Any]:
+    (bench.root / "HALT").symlink_to("/nowhere/at/all")
     return {}
 
 
-def odd_variable(desk: Desk) -> dict[str, Any]:
+def odd_variable(bench: Bench) -> dict[str, Any]:
     return {"environment": {halts.VARIABLE: "0"}}
 
 
-def odd_scope(desk: Desk) -> dict[str, Any]:
-    at = datetime.fromisoformat(desk.served.admin.state()["now"])
+def odd_scope(bench: Bench) -> dict[str, Any]:
+    at = datetime.fromisoformat(bench.served.admin.state()["now"])
     odd = {"scope": "everything", "by": "ada", "reason": "x"}
-    desk.book().append([event_of(kind="HALTED", occurred_at=at, payload=odd)])
+    bench.book().append([event_of(kind="HALTED", occurred_at=at, payload=odd)])
     return {}
 
 
 @pytest.mark.parametrize(
     "fault", [unreadable_root, root_is_a_file, name_nobody_knows, dangling_link, odd_variable, odd_scope]
 )
-def test_a_switch_that_cannot_be_read_halts(desk, fault):
-    done = desk.execute(LEGS, **fault(desk))
-    assert done.status == "BLOCKED" and "HALT" in done.notes[0] and desk.posts() == []
+def test_a_switch_that_cannot_be_read_halts(bench, fault):
+    done = bench.execute(LEGS, **fault(bench))
+    assert done.status == "BLOCKED" and "HALT" in done.notes[0] and bench.posts() == []
 
 
 # Row 56: the broker is away.
@@ -420,63 +422,63 @@ AWAY = {"refused": {"do": "reset"}, "busy": {"do": "reply", "status": 503}}
 
 
 @pytest.mark.parametrize("name", AWAY)
-def test_half_an_hour_without_the_broker_at_the_open_ends_in_one_order_each(desk, name):
-    moved(desk.served, "2026-01-06T14:31:00Z")
-    assert desk.reconcile().clean
-    desk.served.admin.fault(verb="*", path="/v2/.*", times=None, **AWAY[name])
-    before = len(desk.served.admin.record("request", after=desk.served.since))
+def test_half_an_hour_without_the_broker_at_the_open_ends_in_one_order_each(bench, name):
+    moved(bench.served, "2026-01-06T14:31:00Z")
+    assert bench.reconcile().clean
+    bench.served.admin.fault(verb="*", path="/v2/.*", times=None, **AWAY[name])
+    before = len(bench.served.admin.record("request", after=bench.served.since))
     for _ in range(4):
         with pytest.raises(BrokerError):
-            desk.execute(LEGS, timeout=1)
+            bench.execute(LEGS, timeout=1)
     with pytest.raises(BrokerError):
-        desk.reconcile()
-    during = len(desk.served.admin.record("request", after=desk.served.since)) - before
-    assert during <= 8 and desk.posts() == []  # no hot loop
-    moved(desk.served, "2026-01-06T15:01:00Z")
-    desk.served.admin.clear_faults()
-    done = desk.execute(LEGS)  # the reconciliation is too old, and a break is open
-    assert done.status == "BLOCKED" and desk.posts() == []
-    assert desk.reconcile().clean
-    done = desk.execute(LEGS)
-    assert settled(done) == ("DONE", ["FILLED", "FILLED"]) and len(desk.posts()) == 2
-    desk.check()
+        bench.reconcile()
+    during = len(bench.served.admin.record("request", after=bench.served.since)) - before
+    assert during <= 8 and bench.posts() == []  # no hot loop
+    moved(bench.served, "2026-01-06T15:01:00Z")
+    bench.served.admin.clear_faults()
+    done = bench.execute(LEGS)  # the reconciliation is too old, and a break is open
+    assert done.status == "BLOCKED" and bench.posts() == []
+    assert bench.reconcile().clean
+    done = bench.execute(LEGS)
+    assert settled(done) == ("DONE", ["FILLED", "FILLED"]) and len(bench.posts()) == 2
+    bench.check()
 
 
-def test_the_broker_goes_away_between_two_orders_and_comes_back(desk, monkeypatch):
+def test_the_broker_goes_away_between_two_orders_and_comes_back(bench, monkeypatch):
     def away(name: str) -> None:
         if name == "after_submit":
-            desk.served.admin.fault("reset", path="/v2/.*", times=None)
+            bench.served.admin.fault("reset", path="/v2/.*", times=None)
 
     with monkeypatch.context() as patch:
         patch.setattr(submit, "crash_point", away)
-        done = desk.execute(LEGS, timeout=1)
-    assert done.status == "OPEN" and desk.posts() == [order_id("VTI")]
-    desk.served.admin.by(1800)
-    desk.served.admin.clear_faults()
-    done = desk.execute(LEGS, timeout=3)
-    assert done.status == "BLOCKED" and desk.posts() == [order_id("VTI")]  # reconcile first
-    assert desk.reconcile().clean
-    assert settled(desk.execute(LEGS)) == ("DONE", ["FILLED", "FILLED"]) and len(desk.posts()) == 2
-    desk.check()
+        done = bench.execute(LEGS, timeout=1)
+    assert done.status == "OPEN" and bench.posts() == [order_id("VTI")]
+    bench.served.admin.by(1800)
+    bench.served.admin.clear_faults()
+    done = bench.execute(LEGS, timeout=3)
+    assert done.status == "BLOCKED" and bench.posts() == [order_id("VTI")]  # reconcile first
+    assert bench.reconcile().clean
+    assert settled(bench.execute(LEGS)) == ("DONE", ["FILLED", "FILLED"]) and len(bench.posts()) == 2
+    bench.check()
 
 
-def test_a_broker_that_is_away_until_the_deadline_gets_no_order(desk, monkeypatch):
+def test_a_broker_that_is_away_until_the_deadline_gets_no_order(bench, monkeypatch):
     def away(name: str) -> None:
         if name == "after_ack":
-            desk.served.admin.fault("reset", path="/v2/.*", times=None)
+            bench.served.admin.fault("reset", path="/v2/.*", times=None)
 
     with monkeypatch.context() as patch:
         patch.setattr(submit, "crash_point", away)
-        desk.execute(LEGS, timeout=1)
-    assert desk.posts() == [order_id("VTI")]
-    moved(desk.served, "2026-01-05T20:59:00Z")
-    desk.served.admin.clear_faults()
-    found = desk.reconcile()
-    done = desk.execute(LEGS)
+        bench.execute(LEGS, timeout=1)
+    assert bench.posts() == [order_id("VTI")]
+    moved(bench.served, "2026-01-05T20:59:00Z")
+    bench.served.admin.clear_faults()
+    found = bench.reconcile()
+    done = bench.execute(LEGS)
     assert found.clean and [order.status for order in done.orders] == ["FILLED", "EXPIRED"]
-    assert desk.posts() == [order_id("VTI")]
-    moved(desk.served, "2026-01-06T17:00:00Z")  # and none the next day for the decision of the day before
-    assert desk.reconcile().clean
-    desk.execute(LEGS, session=date(2026, 1, 5))
-    assert desk.posts() == [order_id("VTI")]
-    desk.check()
+    assert bench.posts() == [order_id("VTI")]
+    moved(bench.served, "2026-01-06T17:00:00Z")  # and none the next day for the decision of the day before
+    assert bench.reconcile().clean
+    bench.execute(LEGS, session=date(2026, 1, 5))
+    assert bench.posts() == [order_id("VTI")]
+    bench.check()

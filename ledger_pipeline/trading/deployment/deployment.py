@@ -26,8 +26,8 @@ from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import ID_PATTERN, check_id, hash_json
 from ledger_pipeline.files import location, write_file
 from ledger_pipeline.strategy.yaml_files import at, read_yaml
-from ledger_pipeline.trading.desk import DEFAULT_BOOK, book_url
 from ledger_pipeline.trading.planning.policy import Guardrails, Limit, Policy, Schedule, load_policy
+from ledger_pipeline.trading.session_context import DEFAULT_BOOK, book_url
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project

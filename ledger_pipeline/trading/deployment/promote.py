@@ -28,9 +28,9 @@ from ledger_pipeline.trading.deployment.deployment import (
     write_deployment,
 )
 from ledger_pipeline.trading.deployment.strategy import differences
-from ledger_pipeline.trading.desk import named_book, read_book
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.reconciliation.override import named
+from ledger_pipeline.trading.session_context import named_book, read_book
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,7 +29,6 @@ from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLAN
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.deployment.replay import replay
-from ledger_pipeline.trading.desk import Desk
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
 from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
@@ -48,6 +47,7 @@ from ledger_pipeline.trading.planning.guardrails import (
 )
 from ledger_pipeline.trading.planning.planner import plan
 from ledger_pipeline.trading.planning.policy import Guardrails
+from ledger_pipeline.trading.session_context import SessionContext
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
@@ -77,7 +77,7 @@ def default_granularity(project: Project, deployment: Deployment) -> str:
 
 def plan_session(
     project: Project,
-    desk: Desk,
+    context: SessionContext,
     deployment: Deployment,
     *,
     granularity: str | None = None,
@@ -93,18 +93,18 @@ def plan_session(
     """
     clock = timeline or Timeline()
     every = granularity or default_granularity(project, deployment)
-    key = key_at(deployment.name, desk.session, every, desk.now)
+    key = key_at(deployment.name, context.session, every, context.now)
     if not dry_run:
-        planned = _known(desk, key, every, again, lambda: _identity(project, deployment))
+        planned = _known(context, key, every, again, lambda: _identity(project, deployment))
         if isinstance(planned, Planned):
             return planned
         key = planned
-    decision = _decide(project, desk, deployment, key, every, clock)
-    halted = halts.check(desk.book.state, root=project.root, strategy=deployment.name)
+    decision = _decide(project, context, deployment, key, every, clock)
+    halted = halts.check(context.book.state, root=project.root, strategy=deployment.name)
     decision = replace(decision, timeline=tuple(clock.events), again=again, notes=(*decision.notes, *halted))
     if not dry_run and (decision.status != PLANNED or not decision.legs):
-        _record(desk, decision)
-    log = get_logger("deployment").bind(decision=key.id, book=desk.book.name, dry_run=dry_run)
+        _record(context, decision)
+    log = get_logger("deployment").bind(decision=key.id, book=context.book.name, dry_run=dry_run)
     for verdict in decision.verdicts:
         log.log(logging.WARNING if verdict.blocks else logging.INFO, verdict.guardrail, says=verdict.sentence)
     level = logging.WARNING if decision.status == BLOCKED else logging.INFO
@@ -119,9 +119,11 @@ def plan_session(
     return Planned(decision)
 
 
-def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callable[[], str]) -> Planned | Key:
+def _known(
+    context: SessionContext, key: Key, every: str, again: str | None, identity: Callable[[], str]
+) -> Planned | Key:
     """The decision that the book has for the period of `key`, or the key to decide under."""
-    orders = decisions.orders_by_decision(desk.book.state, key.deployment)
+    orders = decisions.orders_by_decision(context.book.state, key.deployment)
     taken = [one.number for one in orders if (one.session, one.hour) == (key.session, key.hour)]
     free = replace(key, number=max(taken, default=0) + 1)
     period = key.period(every)
@@ -132,7 +134,7 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
     going_on = latest.session == key.session and any(not order.is_settled for order in orders[latest])
     if again and not going_on:
         return free
-    decision = recorded(desk, latest)
+    decision = recorded(context, latest)
     if decision.identity != identity() and not going_on:
         raise RefusedError(
             f"deployment {key.deployment!r} was worked in {period} already ({latest.id}), and its policy or experiment "
@@ -141,9 +143,11 @@ def _known(desk: Desk, key: Key, every: str, again: str | None, identity: Callab
     return Planned(decision, resumed=True, settled=not going_on)
 
 
-def recorded(desk: Desk, key: Key) -> Decision:
+def recorded(context: SessionContext, key: Key) -> Decision:
     """A decision as the book has it. RefusedError when orders were sent under its name by hand."""
-    events = [event for owner, event in decisions.decided_events(desk.book) if owner == key and event.kind == "DECIDED"]
+    events = [
+        event for owner, event in decisions.decided_events(context.book) if owner == key and event.kind == "DECIDED"
+    ]
     document = decisions.document_of(events[-1]) if events else None
     if document is None:
         raise RefusedError(
@@ -158,35 +162,39 @@ def _identity(project: Project, deployment: Deployment) -> str:
     return policy_of(project, deployment).hash if deployment.policy else deployment.pinned.experiment_hash
 
 
-def _record(desk: Desk, decision: Decision) -> None:
+def _record(context: SessionContext, decision: Decision) -> None:
     """Record a decision that leads to no order, unless the last thing said of it is the same."""
     if decision.memory is None:
-        append_once(desk.book, decision.event())
+        append_once(context.book, decision.event())
     else:
-        desk.book.append([decision.event()])
+        context.book.append([decision.event()])
 
 
-def _decide(project: Project, desk: Desk, deployment: Deployment, key: Key, every: str, clock: Timeline) -> Decision:
-    blank = Decision(key, desk.book.name, every, BLOCKED, desk.now, (), (), "", "", {})
+def _decide(
+    project: Project, context: SessionContext, deployment: Deployment, key: Key, every: str, clock: Timeline
+) -> Decision:
+    blank = Decision(key, context.book.name, every, BLOCKED, context.now, (), (), "", "", {})
     try:
         if deployment.policy:
-            return _decide_policy(project, desk, deployment, blank, clock)
-        return _decide_strategy(project, desk, deployment, blank, clock)
+            return _decide_policy(project, context, deployment, blank, clock)
+        return _decide_strategy(project, context, deployment, blank, clock)
     except BlockedError as error:
-        clock.note("blocked", desk.now)
+        clock.note("blocked", context.now)
         reason = str(error) if _CODE.match(str(error)) else f"BLOCKED: {error}"
         return replace(blank, identity=_identity(project, deployment), reasons=(reason,))
 
 
-def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: Decision, clock: Timeline) -> Decision:
-    clock.note("policy_load_start", desk.now)
+def _decide_policy(
+    project: Project, context: SessionContext, deployment: Deployment, blank: Decision, clock: Timeline
+) -> Decision:
+    clock.note("policy_load_start", context.now)
     policy = policy_of(project, deployment)
-    clock.note("policy_load_complete", desk.now)
+    clock.note("policy_load_complete", context.now)
     others = capitals(project, deployment)
-    account, trades = plan_account(desk.book, desk.broker, deployment, policy, others, desk.now)
-    clock.note("allocation_start", desk.now)
+    account, trades = plan_account(context.book, context.broker, deployment, policy, others, context.now)
+    clock.note("allocation_start", context.now)
     outcome = plan(policy, account)
-    clock.note("allocation_complete", desk.now)
+    clock.note("allocation_complete", context.now)
     evidence = {
         "policy": policy.document,
         "account": account.to_json(),
@@ -200,36 +208,36 @@ def _decide_policy(project: Project, desk: Desk, deployment: Deployment, blank: 
     )  # fmt: skip
     if outcome.status != planned.PLANNED:
         return replace(decision, status=NO_ACTION if outcome.status == planned.NO_ACTION else BLOCKED)
-    clock.note("safety_checks_start", desk.now)
-    facts = replace(_facts(desk, deployment, legs), valued=trades)
+    clock.note("safety_checks_start", context.now)
+    facts = replace(_facts(context, deployment, legs), valued=trades)
     verdicts = check_plan(outcome, policy.limits, facts)
-    clock.note("safety_checks_complete", desk.now)
+    clock.note("safety_checks_complete", context.now)
     return _judged(replace(decision, legs=legs), verdicts)
 
 
 def _decide_strategy(
-    project: Project, desk: Desk, deployment: Deployment, blank: Decision, clock: Timeline
+    project: Project, context: SessionContext, deployment: Deployment, blank: Decision, clock: Timeline
 ) -> Decision:
     # The simulator is 60 MB, which a process that trades policies does not need.
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.trading.deployment.strategy import evaluate, promoted_experiment
 
-    clock.note("strategy_load_start", desk.now)
+    clock.note("strategy_load_start", context.now)
     experiment = promoted_experiment(Catalogue(project.strategies), deployment)
-    clock.note("strategy_load_complete", desk.now)
-    bars = session_bars(project, desk, deployment)
-    clock.note("bars_sealed", desk.now)
+    clock.note("strategy_load_complete", context.now)
+    bars = session_bars(project, context, deployment)
+    clock.note("bars_sealed", context.now)
     others = capitals(project, deployment)
     own = owned(
-        desk.book.events(), deployment.name, until=end_of(bars.pulse), capital=deployment.capital, others=others
+        context.book.events(), deployment.name, until=end_of(bars.pulse), capital=deployment.capital, others=others
     )
-    before = decisions.memory_of(desk.book, deployment.name)
-    clock.note("evaluation_start", desk.now)
+    before = decisions.memory_of(context.book, deployment.name)
+    clock.note("evaluation_start", context.now)
     evaluation = evaluate(
         experiment, bars.snapshot, deployment=deployment.name, seed=deployment.pinned.seed, cash=own.cash,
         positions=own.positions, memory=before, ratios=bars.ratios,
     )  # fmt: skip
-    clock.note("evaluation_complete", desk.now)
+    clock.note("evaluation_complete", context.now)
     evidence = {
         "pulse": bars.pulse.isoformat(),
         "inputs": dict(evaluation.inputs),
@@ -245,36 +253,36 @@ def _decide_strategy(
         if evaluation.memory == before:
             return replace(decision, status=NO_ACTION, reasons=(*evaluation.notes, why))
         return replace(decision, status=PLANNED, reasons=(*evaluation.notes, why))
-    clock.note("safety_checks_start", desk.now)
-    facts = _facts(desk, deployment, evaluation.legs)
+    clock.note("safety_checks_start", context.now)
+    facts = _facts(context, deployment, evaluation.legs)
     asked = [
         Asked(leg.symbol, leg.side, _amount(leg, facts.trades or {}), evaluation.prices.get(leg.symbol))
         for leg in evaluation.legs
     ]
     verdicts = check(asked, limits_of(project, deployment), facts)
-    clock.note("safety_checks_complete", desk.now)
+    clock.note("safety_checks_complete", context.now)
     codes = sorted({code for leg in evaluation.legs for code in leg.reasons})
     reason = f"TARGETS: {len(evaluation.legs)} orders lead to what the strategy wants "
     reason += f"({', '.join(codes) or 'no reasons given'})"
     return _judged(replace(decision, legs=evaluation.legs, reasons=(reason,)), verdicts)
 
 
-def seal_session(project: Project, desk: Desk, deployment: Deployment) -> LiveBars | Decision:
+def seal_session(project: Project, context: SessionContext, deployment: Deployment) -> LiveBars | Decision:
     """The bars of a strategy deployment for the session that is on, sealed; or the decision to trade nothing, which is
     recorded then, with the reason.
     """
     try:
-        return session_bars(project, desk, deployment)
+        return session_bars(project, context, deployment)
     except BlockedError as error:
         every = default_granularity(project, deployment)
-        key = key_at(deployment.name, desk.session, every, desk.now)
-        blocked = Decision(key, desk.book.name, every, BLOCKED, desk.now, (str(error),), (), "", "", {})
+        key = key_at(deployment.name, context.session, every, context.now)
+        blocked = Decision(key, context.book.name, every, BLOCKED, context.now, (str(error),), (), "", "", {})
         blocked = replace(blocked, identity=_identity(project, deployment))
-        _record(desk, blocked)
+        _record(context, blocked)
         return blocked
 
 
-def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBars:
+def session_bars(project: Project, context: SessionContext, deployment: Deployment) -> LiveBars:
     """The sealed bars that a strategy deployment decides on in the session that is on; see `bars.live_bars`."""
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.trading.deployment.strategy import promoted_experiment
@@ -289,10 +297,10 @@ def session_bars(project: Project, desk: Desk, deployment: Deployment) -> LiveBa
     experiment = promoted_experiment(Catalogue(project.strategies), deployment)
     symbols = experiment.spec.universe or snapshot.symbols
     require_followable(snapshot, symbols)
-    broker: Any = desk.broker
+    broker: Any = context.broker
     return live_bars(
-        project.live_snapshots, snapshot, deployment.name, desk.session, symbols,
-        bars=broker.data, actions=broker.actions, feed=deployment.feed, max_jump=deployment.max_jump, now=desk.now,
+        project.live_snapshots, snapshot, deployment.name, context.session, symbols,
+        bars=broker.data, actions=broker.actions, feed=deployment.feed, max_jump=deployment.max_jump, now=context.now,
     )  # fmt: skip
 
 
@@ -301,10 +309,15 @@ def limits_of(project: Project, deployment: Deployment) -> Guardrails:
     return policy_of(project, deployment).limits if deployment.policy else deployment.guardrails
 
 
-def _facts(desk: Desk, deployment: Deployment, legs: tuple[Leg, ...]) -> Any:
+def _facts(context: SessionContext, deployment: Deployment, legs: tuple[Leg, ...]) -> Any:
     symbols = [leg.symbol for leg in legs]
     return read_facts(
-        desk.broker, desk.book.state, desk.broker.account(), symbols, strategy=deployment.name, session=desk.session
+        context.broker,
+        context.book.state,
+        context.broker.account(),
+        symbols,
+        strategy=deployment.name,
+        session=context.session,
     )
 
 
@@ -323,12 +336,12 @@ def _judged(decision: Decision, verdicts: tuple[Verdict, ...]) -> Decision:
     return replace(decision, verdicts=verdicts, status=PLANNED)
 
 
-def verified(project: Project, desk: Desk, decision: Decision) -> Decision:
+def verified(project: Project, context: SessionContext, decision: Decision) -> Decision:
     """The decision itself, after it was made again from its own record and came out the same; one that stands in the
     book is taken from there. IntegrityError when it is not what was decided.
     """
-    known = decisions.orders_by_decision(desk.book.state, decision.key.deployment).get(decision.key)
-    stored = recorded(desk, decision.key) if known else decision
+    known = decisions.orders_by_decision(context.book.state, decision.key.deployment).get(decision.key)
+    stored = recorded(context, decision.key) if known else decision
     if stored.hash != decision.hash or not replay(project, stored.to_json()).same:
         raise IntegrityError(
             f"decision {decision.key.id} is not what was decided ({decision.hash[:16]}); decide again. Nothing was "
@@ -339,7 +352,7 @@ def verified(project: Project, desk: Desk, decision: Decision) -> Decision:
 
 def work_session(
     project: Project,
-    desk: Desk,
+    context: SessionContext,
     deployment: Deployment,
     decision: Decision,
     *,
@@ -362,13 +375,13 @@ def work_session(
     tell = on_progress or (lambda text: None)
     limits = limits_of(project, deployment)
     done = execute(
-        decision.legs, desk.book, desk.broker, policy=decision.key.policy, session=decision.key.session,
+        decision.legs, context.book, context.broker, policy=decision.key.policy, session=decision.key.session,
         decided=decision.event(),
-        guards=(guard(limits, desk.broker, decision.prices, warn_once(tell)),), timeout=timeout,
+        guards=(guard(limits, context.broker, decision.prices, warn_once(tell)),), timeout=timeout,
         on_progress=on_progress, pace=pace,
         root=root if root is not None else project.root, environment=environment,
     )  # fmt: skip
-    log = get_logger("deployment").bind(decision=done.decision, book=desk.book.name)
+    log = get_logger("deployment").bind(decision=done.decision, book=context.book.name)
     level = logging.INFO if done.status == "DONE" else logging.WARNING
     log.log(
         level, "worked", status=done.status, orders=[order.order_id for order in done.orders], notes=list(done.notes)

@@ -23,7 +23,7 @@ from ledger_pipeline.trading.orders import halts
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
     from ledger_pipeline.project import Project
-    from ledger_pipeline.trading.desk import Desk
+    from ledger_pipeline.trading.session_context import SessionContext
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,17 @@ class DeploymentStatus:
         return asdict(self) | {"stopped_by": list(self.stopped_by)}
 
 
-def statuses(project: Project, desk_of: Callable[[Deployment], AbstractContextManager[Desk]]) -> list[DeploymentStatus]:
-    """The status of everything that the schedules trade; `desk_of` opens the book and the broker of a deployment. What
-    cannot be read is told in its place.
+def statuses(
+    project: Project, context_of: Callable[[Deployment], AbstractContextManager[SessionContext]]
+) -> list[DeploymentStatus]:
+    """The status of everything that the schedules trade; `context_of` opens the book and the broker of a deployment.
+    What cannot be read is told in its place.
     """
-    return [_status(project, name, desk_of) for name in scheduled_names(project)]
+    return [_status(project, name, context_of) for name in scheduled_names(project)]
 
 
 def _status(
-    project: Project, name: str, desk_of: Callable[[Deployment], AbstractContextManager[Desk]]
+    project: Project, name: str, context_of: Callable[[Deployment], AbstractContextManager[SessionContext]]
 ) -> DeploymentStatus:
     machine = time_text(datetime.now(UTC))[:19] + "Z"
     try:
@@ -72,17 +74,19 @@ def _status(
         return DeploymentStatus(name, "?", "?", "?", stopped_by=(str(error),), machine_clock=machine)
     blank = DeploymentStatus(name, deployment.what, deployment.book or "local", shown, machine_clock=machine)
     try:
-        with desk_of(deployment) as desk:
-            return _read(project, deployment, desk, blank)
+        with context_of(deployment) as context:
+            return _read(project, deployment, context, blank)
     except LedgerPipelineError as error:
         return DeploymentStatus(**{**asdict(blank), "stopped_by": (str(error),)})
 
 
-def _read(project: Project, deployment: Deployment, desk: Desk, blank: DeploymentStatus) -> DeploymentStatus:
-    book = desk.book
-    asked = due(project, deployment, book, desk.now, desk.session)
-    day, start = next_session(project, deployment, book, desk.session)
-    since = late(project, deployment, book, desk.session)
+def _read(
+    project: Project, deployment: Deployment, context: SessionContext, blank: DeploymentStatus
+) -> DeploymentStatus:
+    book = context.book
+    asked = due(project, deployment, book, context.now, context.session)
+    day, start = next_session(project, deployment, book, context.session)
+    since = late(project, deployment, book, context.session)
     breaks = [f"BREAK: {name}" for name in book.state.breaks]
     return DeploymentStatus(
         **{
@@ -95,7 +99,7 @@ def _read(project: Project, deployment: Deployment, desk: Desk, blank: Deploymen
             "late_since": None if since is None else since.isoformat(),
             "last_word": last_word(book, deployment.name),
             "stopped_by": (*halts.check(book.state, root=project.root, strategy=deployment.name), *breaks),
-            "broker_clock": time_text(desk.now)[:19] + "Z",
+            "broker_clock": time_text(context.now)[:19] + "Z",
         }
     )
 

@@ -17,10 +17,10 @@ from ledger_pipeline.trading.deployment.decision import Key, history, key_of, re
 from ledger_pipeline.trading.deployment.deployment import find_deployment
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import Planned, plan_session, work_session
-from ledger_pipeline.trading.desk import open_desk, read_book
 from ledger_pipeline.trading.orders.executor import Execution
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline.trading.session_context import open_session, read_book
 from ledger_pipeline_tests.cli.console import call
 from ledger_pipeline_tests.projects import COMMAND, environment
 
@@ -46,13 +46,13 @@ def core(traded: Project) -> Iterator[Project]:
 
 def session(project: Project, name: str = "core", **options) -> tuple[Planned, Execution | None]:
     """Reconcile, plan, and work what is planned."""
-    with open_desk(project) as desk:
-        assert reconcile(desk.book, desk.broker).clean
+    with open_session(project) as context:
+        assert reconcile(context.book, context.broker).clean
         deployment = find_deployment(project, name)
-        found = plan_session(project, desk, deployment, **options)
+        found = plan_session(project, context, deployment, **options)
         if found.decision.status != "PLANNED" or options.get("dry_run"):
             return found, None
-        return found, work_session(project, desk, deployment, found.decision, pace=FAST)
+        return found, work_session(project, context, deployment, found.decision, pace=FAST)
 
 
 def kinds(project: Project) -> list[str]:
@@ -171,10 +171,10 @@ def test_orders_sent_by_hand_under_its_name_use_the_period_up(core, served) -> N
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import Leg
 
-    with open_desk(core) as desk:
-        assert reconcile(desk.book, desk.broker).clean
+    with open_session(core) as context:
+        assert reconcile(context.book, context.broker).clean
         legs = [Leg("VTI", "BUY", "core", notional="100.00")]
-        execute(legs, desk.book, desk.broker, policy="core", root=core.root, environment={}, pace=FAST)
+        execute(legs, context.book, context.broker, policy="core", root=core.root, environment={}, pace=FAST)
     with pytest.raises(RefusedError, match="sent by hand under core.2026-01-05"):
         session(core)
     assert session(core, again="on purpose")[1].status == "DONE"
@@ -206,12 +206,12 @@ def test_a_halt_is_told_with_the_decision_and_in_the_history(core) -> None:
     from ledger_pipeline.trading.orders.halts import halt
 
     write(core, guardrails=MUCH)
-    with open_desk(core) as desk:
-        halt(desk.book, "strategy:core", "Ada", "on holiday")
+    with open_session(core) as context:
+        halt(context.book, "strategy:core", "Ada", "on holiday")
     made, done = session(core)
     assert done.status == "BLOCKED" and any("HALTED: strategy:core" in note for note in made.decision.notes)
-    with open_desk(core) as desk:
-        (row,) = history(desk.book)
+    with open_session(core) as context:
+        (row,) = history(context.book)
     assert row["status"] == "OPEN" and "not sent: HALTED: strategy:core" in row["why"] and "on holiday" in row["why"]
 
 
@@ -234,19 +234,19 @@ def test_the_id_of_a_day_that_is_none_is_no_decision() -> None:
 
 def test_what_is_held_without_a_price_blocks(core, served) -> None:
     served.admin.position("GLD", "3")
-    with open_desk(core) as desk:
-        found = plan_session(core, desk, find_deployment(core, "core"), dry_run=True)
+    with open_session(core) as context:
+        found = plan_session(core, context, find_deployment(core, "core"), dry_run=True)
     assert found.decision.status == "PLANNED"  # the book does not hold it: that is a break, not a holding
     from ledger_pipeline.trading.reconciliation.override import override
 
-    with open_desk(core) as desk:
-        broken = reconcile(desk.book, desk.broker)
+    with open_session(core) as context:
+        broken = reconcile(context.book, context.broker)
         (item,) = broken.breaks
         override(
-            desk.book, by="Ada", reason="a transfer", break_id=item.break_id, position=("GLD", "UNATTRIBUTED", Decimal(3)),
+            context.book, by="Ada", reason="a transfer", break_id=item.break_id, position=("GLD", "UNATTRIBUTED", Decimal(3)),
             price=Decimal(180),
         )  # fmt: skip
-        found = plan_session(core, desk, find_deployment(core, "core"), dry_run=True)
+        found = plan_session(core, context, find_deployment(core, "core"), dry_run=True)
     assert found.decision.status == "BLOCKED" and found.decision.reasons[0].startswith("HOLDING_WITHOUT_PRICE: GLD")
 
 

@@ -23,11 +23,11 @@ from ledger_pipeline.trading.deployment.deployment import find_deployment, write
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.desk import open_desk, read_book
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
+from ledger_pipeline.trading.session_context import open_session, read_book
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.small import bars
@@ -72,12 +72,12 @@ class Studio:
 
     def work(self, name: str, **options):
         """The session that is on: reconcile, decide, send."""
-        with open_desk(self.project) as desk:
-            assert reconcile(desk.book, desk.broker).clean
+        with open_session(self.project) as context:
+            assert reconcile(context.book, context.broker).clean
             deployment = find_deployment(self.project, name)
-            made = plan_session(self.project, desk, deployment, **options).decision
+            made = plan_session(self.project, context, deployment, **options).decision
             if made.status == "PLANNED" and not options.get("dry_run"):
-                return made, work_session(self.project, desk, deployment, made, pace=Pace(poll=0.02))
+                return made, work_session(self.project, context, deployment, made, pace=Pace(poll=0.02))
             return made, None
 
     def positions(self) -> dict[tuple[str, str], Decimal]:
@@ -103,8 +103,8 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
         monkeypatch.setenv("LEDGER_PIPELINE_EXCHANGE_URL", served.url)
         monkeypatch.setenv("LEDGER_PIPELINE_ROOT", str(root))
         project = Project(root)
-        with open_desk(project) as desk:
-            adopt(desk.book, desk.broker, by="Ada Byron", reason="first use")
+        with open_session(project) as context:
+            adopt(context.book, context.broker, by="Ada Byron", reason="first use")
         yield Studio(project, snapshot, served)
 
 
@@ -210,8 +210,8 @@ def test_a_split_on_the_day_doubles_the_leg(studio) -> None:
     for _ in range(3):
         studio.served.admin.until("close")
         studio.served.admin.until("open")
-    with open_desk(studio.project) as desk:
-        assert desk.session.isoformat() == "2026-01-09"  # the ex-date
+    with open_session(studio.project) as context:
+        assert context.session.isoformat() == "2026-01-09"  # the ex-date
     made, done = studio.work("keep")
     assert made.evidence["pulse"] == "2026-01-08" and made.evidence["inputs"]["ratios"] == {"VTI": "2.0"}
     assert [leg.quantity for leg in made.legs] == [Decimal(8)] and made.prices["VTI"] == Decimal("127.5")

@@ -109,7 +109,7 @@ def test_the_book_halts_its_scope_only(day: Day, scope: str, core: int, other: i
 
 def test_a_scope_that_nobody_understands_halts_everything(day: Day) -> None:
     day.book().append(
-        [event_of(kind="HALTED", occurred_at=START, payload={"scope": "desk:7", "by": "x", "reason": "y"})]
+        [event_of(kind="HALTED", occurred_at=START, payload={"scope": "context:7", "by": "x", "reason": "y"})]
     )
     assert codes(day) == codes(day, "other", "VXUS") == codes(day, None, None) == ["HALTED"]
 

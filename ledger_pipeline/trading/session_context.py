@@ -31,7 +31,7 @@ _LONGEST_BREAK = timedelta(days=10)  # between two sessions, with room: exchange
 
 
 @dataclass(frozen=True)
-class Desk:
+class SessionContext:
     """An open book, the broker of its account, and the broker's time at opening (aware, UTC)."""
 
     book: Book
@@ -75,7 +75,7 @@ def read_book(project: Project, book: str | None = None) -> Book:
 
 
 @contextmanager
-def open_desk(
+def open_session(
     project: Project,
     book: str | None = None,
     *,
@@ -83,7 +83,7 @@ def open_desk(
     exchange_url: str | None = None,
     deployment_mode: str | None = None,
     feed: str = "iex",
-) -> Iterator[Desk]:
+) -> Iterator[SessionContext]:
     """The book with its broker, closed at the end. feed: of the last trades.
 
     `target` (exchange, paper or live) is the book's own environment when None, and the local exchange for a new book.
@@ -106,7 +106,7 @@ def open_desk(
         # The local exchange's clock is its own, and so are the times of a book that records it.
         timed: dict[str, Any] = {"clock": lambda: clock.now} if broker.environment == "exchange" else {}
         opened = open_book(url, account=broker.account().id, environment=broker.environment, **timed)
-        yield Desk(opened, broker, clock.now, last_session(broker, session_date(clock)))
+        yield SessionContext(opened, broker, clock.now, last_session(broker, session_date(clock)))
     finally:
         broker.close()
 

@@ -1,11 +1,11 @@
 """A book and the real adapter on a local exchange, in one process and at a pace that makes a fault last a moment.
 
-    with sat_down(served, tmp_path) as desk:
-        desk.served.admin.fault("reset", "POST", "/v2/orders", when="after")
-        done = desk.execute([buy("VTI", "676")])
-        desk.check()
+    with sat_down(served, tmp_path) as bench:
+        bench.served.admin.fault("reset", "POST", "/v2/orders", when="after")
+        done = bench.execute([buy("VTI", "676")])
+        bench.check()
 
-The book is adopted and reconciled before the test sets its faults. `desk.check()` ends every test: the faults are
+The book is adopted and reconciled before the test sets its faults. `bench.check()` ends every test: the faults are
 cleared, the book is reconciled, and the independent checker judges both records.
 """
 
@@ -32,7 +32,7 @@ from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, rec
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.faults.checker import check, snapshot
 
-POLICY, NAME = "core", "desk"
+POLICY, NAME = "core", "bench"
 TODAY = date(2026, 1, 5)  # the session of the exchange's noon
 PATIENT = Limits(connect=5, read=10, total=15)
 IMPATIENT = Limits(connect=1, read=0.8, total=1.2)  # a hang outlasts it, a busy machine does not
@@ -56,7 +56,7 @@ def order_id(symbol: str, side: str = "BUY") -> str:
 
 
 @dataclass
-class Desk:
+class Bench:
     """One account, its book and a connection. `broker` is the one that suffers, `place` the directory of the book."""
 
     served: Served
@@ -139,18 +139,18 @@ def broker_of(served: Served, *, limits: Limits = PATIENT, **options: Any) -> Al
 @contextmanager
 def sat_down(
     served: Served, root: Path, *, holdings: dict[str, str] | None = None, limits: Limits = PATIENT, **options: Any
-) -> Iterator[Desk]:
-    """A desk whose book is adopted and reconciled. holdings: positions that the account has from the beginning."""
+) -> Iterator[Bench]:
+    """A bench whose book is adopted and reconciled. holdings: positions that the account has from the beginning."""
     for symbol, quantity in (holdings or {}).items():
         served.admin.position(symbol, quantity)
     with broker_of(served, limits=limits, **options) as broker:
-        desk = Desk(served, root, broker)
-        with desk.connect() as patient:
-            book = open_book(desk.place)
+        bench = Bench(served, root, broker)
+        with bench.connect() as patient:
+            book = open_book(bench.place)
             adopt(book, patient, by="ada", reason="a new book")
             assert reconcile(book, patient).clean
-        desk.earlier = snapshot(desk.place)
-        yield desk
+        bench.earlier = snapshot(bench.place)
+        yield bench
 
 
 def settled(done: Execution) -> tuple[str, list[str]]:
