@@ -102,7 +102,7 @@ class Book(Operations):
         """Read what was appended since; IntegrityError naming the seq when the log is not as it was written."""
         with self._lock:
             self._read_on()
-        self._subscribers.told(self)
+        self._subscribers.catch_up(self)
 
     def append(self, events: Sequence[Event] | Decide) -> tuple[Event, ...]:
         """Append one commit and return its events as stored; () when there is nothing to append.
@@ -136,7 +136,7 @@ class Book(Operations):
                 raise StorageError(
                     f"book {self.name!r}: other writers were first {_ATTEMPTS} times; nothing was appended."
                 )
-        self._subscribers.told(self)
+        self._subscribers.catch_up(self)
         return commit.events
 
     def events(self, after: int = 0, kinds: Sequence[str] | None = None) -> Iterator[Event]:

@@ -141,7 +141,7 @@ class Subscribers:
         """Tell it no more."""
         self._all = [one for one in self._all if one is not subscription]
 
-    def told(self, book: _Readable) -> None:
+    def catch_up(self, book: _Readable) -> None:
         """Let every subscriber catch up with the book."""
         for subscription in list(self._all):
             subscription.catch_up(book)

@@ -27,7 +27,7 @@ class Choices:
     untagged: str
     session: str | None
 
-    def made(self, project: Project, book: str | None) -> Attribution:
+    def attribution(self, project: Project, book: str | None) -> Attribution:
         """The attribution of a book."""
         from ledger_pipeline.attribution.views import attribution_at
         from ledger_pipeline.trading.session_context import read_book
@@ -160,7 +160,7 @@ def _performance(
     from ledger_pipeline.attribution.performance import performance as summaries
     from ledger_pipeline.attribution.views import performance_rows
 
-    attribution = how.made(project, where.book)
+    attribution = how.attribution(project, where.book)
     rows = performance_rows(summaries(attribution, _prices(project, attribution, where, prices), by=by))
 
     def render() -> None:
@@ -263,7 +263,7 @@ def lots_(
     """Show the lots of each strategy. Example: ledger-pipeline attribution lots --all --lots HIFO"""
     from ledger_pipeline.attribution.views import table_rows
 
-    rows = table_rows(how.made(project, book).lots)
+    rows = table_rows(how.attribution(project, book).lots)
     _show([row for row in rows if everything or row["open_quantity"] != "0"], as_json, _LOT, "no lots")
 
 
@@ -289,7 +289,7 @@ def report(
     from ledger_pipeline.attribution.report import attribution_report
     from ledger_pipeline.attribution.views import performance_rows
 
-    of_book = how.made(project, where.book)
+    of_book = how.attribution(project, where.book)
     summary = attribution_report(of_book, symbol, price=_prices(project, of_book, where, prices).get(symbol))
 
     def render() -> None:
@@ -322,7 +322,7 @@ def check(
     """
     from ledger_pipeline.attribution.report import differences
 
-    of_book = how.made(project, where.book)
+    of_book = how.attribution(project, where.book)
     positions, account = None, None
     if how.session is None:
         with where.open_session(project) as live:
@@ -362,7 +362,7 @@ def export(
     """
     from ledger_pipeline.attribution.export import export as write
 
-    of_book = how.made(project, book)
+    of_book = how.attribution(project, book)
     count = write(getattr(of_book, which), path, path.rpartition(".")[2].lower())
     emit({"path": path, "rows": count}, as_json, lambda: click.echo(f"{count:,} rows in {path}"))
 

@@ -166,11 +166,13 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
     shown = {
         "decision": replayed.decision,
         "recorded": replayed.recorded,
-        "found": replayed.found,
+        "found": replayed.replayed,
         "same": replayed.same,
     }
     different = (
-        replayed.found if replayed.found != replayed.recorded else "its legs or plan do not follow from its inputs"
+        replayed.replayed
+        if replayed.replayed != replayed.recorded
+        else "its legs or plan do not follow from its inputs"
     )
     verdict = "the same" if replayed.same else f"DIFFERENT: {different}"
     emit(shown, as_json, lambda: click.echo(f"{replayed.decision}: plan {replayed.recorded}, decided again: {verdict}"))

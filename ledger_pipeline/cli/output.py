@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ledger_pipeline.core.errors import LedgerPipelineError, told
+from ledger_pipeline.core.errors import LedgerPipelineError, error_row
 
 EXIT_CODES = """Exit codes: 0 ok, 1 the machine failed (disk, permissions) or an unexpected error, 2 bad input,
 3 refused or blocked, 4 not found or done already, 5 integrity failure, 6 broker error, 7 reconciliation break,
@@ -131,7 +131,7 @@ class ErrorHandlingGroup(click.Group):
             return super().invoke(context)
         except LedgerPipelineError as error:
             if context.meta.get(_JSON):
-                click.echo(json.dumps(told(error) | {"exit_code": error.exit_code}))
+                click.echo(json.dumps(error_row(error) | {"exit_code": error.exit_code}))
             else:
                 click.echo(printable(f"error: {error}"), err=True)
             context.exit(error.exit_code)

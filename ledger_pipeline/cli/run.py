@@ -133,7 +133,7 @@ def _rate(given: str | None) -> float | dict[str, str] | None:
 def tell_warned(warned: Sequence[Warned]) -> None:
     """Say on stderr which checks did not pass."""
     for row in warned:
-        click.echo(f"warning: {row.experiment}: the check {row.check} did not pass: {row.found}", err=True)
+        click.echo(f"warning: {row.experiment}: the check {row.check} did not pass: {row.finding}", err=True)
 
 
 class progress_bar:

@@ -59,7 +59,7 @@ class StorageError(LedgerPipelineError):
     exit_code = 1
 
 
-def told(error: Exception) -> dict[str, str]:
+def error_row(error: Exception) -> dict[str, str]:
     """An error as plain data: the kind of this module that it is, and its sentence. One that is not ours is
     unexpected, and its type is part of the sentence.
     """

@@ -49,11 +49,11 @@ _LABELS = {REPOSITORY_LABEL_TAG: _REPOSITORY.get_label(), "ledger_pipeline/launc
 
 @dataclass(frozen=True)
 class Warned:
-    """A check of a run that did not pass and did not stop it: the experiment, the check, and what it found."""
+    """A check of a run that did not pass and did not stop it: the experiment, the check, and its finding."""
 
     experiment: str
     check: str
-    found: str
+    finding: str
 
 
 def prepare_home(project: Project) -> Path:

@@ -140,7 +140,7 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     partitions that could not be made.
     """
     from ledger_pipeline import progress
-    from ledger_pipeline.core.errors import IntegrityError, told
+    from ledger_pipeline.core.errors import IntegrityError, error_row
     from ledger_pipeline.defs.run_assets import MAKERS, Work, proving, work
     from ledger_pipeline.strategy.catalogue import Catalogue
 
@@ -158,7 +158,7 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     def fail(
         key: str, error: Exception, evaluated: Sequence[dg.AssetCheckEvaluation] = ()
     ) -> Iterator[dg.AssetCheckEvaluation]:
-        failed[key] = told(error)
+        failed[key] = error_row(error)
         context.log.error(f"{key}: {failed[key]['error']}", exc_info=failed[key]["kind"] == "LedgerPipelineError")
         yield from evaluated
         known = {evaluation.check_name for evaluation in evaluated}

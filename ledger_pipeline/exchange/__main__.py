@@ -51,7 +51,7 @@ def main(**values: Any) -> None:
 
     values["state"] = values["state"] or DEFAULT_STATE
     try:
-        serve(options_of(values), lambda told: click.echo(json.dumps(told)))
+        serve(options_of(values), lambda addresses: click.echo(json.dumps(addresses)))
     except LedgerPipelineError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None

@@ -80,7 +80,7 @@ def open_exchange(options: Options) -> Exchange:
         founded = store.get("sources")
         if founded is None:
             with store.transaction():
-                found(store, options)
+                begin_account(store, options)
                 store.put("sources", sources)
                 store.keep_foundation()
         elif any(sources[name] not in (None, founded[name]) for name in sources):
@@ -104,7 +104,7 @@ def _sources(options: Options) -> dict[str, str | None]:
     return {"snapshot": snapshot, "quotes": quotes}
 
 
-def found(store: Store, options: Options) -> None:
+def begin_account(store: Store, options: Options) -> None:
     """Fill an empty store: prices, account, opening cash. Raises InputError for prices that cannot be used."""
     calendar = options.calendar
     if options.snapshot is not None:
@@ -233,7 +233,7 @@ def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     ports = [each.getsockname()[1] for each in sockets]
     lines = Connections()
     front = Front(exchange, options, lines, ports[1] if len(ports) > 1 else None)
-    told = {
+    addresses = {
         "url": f"http://{HOST}:{ports[0]}",
         "admin": f"http://{HOST}:{ports[1]}" if len(ports) > 1 else None,
         "stream": f"ws://{HOST}:{ports[0]}/stream",
@@ -241,8 +241,8 @@ def serve(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     }
 
     def ready() -> None:
-        (options.state / READY).write_text(json.dumps(told) + "\n")
-        announce(told)
+        (options.state / READY).write_text(json.dumps(addresses) + "\n")
+        announce(addresses)
 
     config = uvicorn.Config(
         Door(front, ports[1] if len(ports) > 1 else None), http=lines.protocol(), ws="websockets-sansio",

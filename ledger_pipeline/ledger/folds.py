@@ -49,28 +49,28 @@ def lots(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
     FIFO per instrument and strategy; prices and quantities are in the split basis of the close, or of the end.
     """
     fold = fold or fold_lots(ledger)
-    pieces = fold.pieces
-    closed = pieces["closed"] >= 0
-    quantity = pieces["units"] / UNITS
+    lot_parts = fold.lot_parts
+    closed = lot_parts["closed"] >= 0
+    quantity = lot_parts["units"] / UNITS
     realised = (
-        pieces["side"] * (pieces["close_price"] - pieces["open_price"]) * quantity
-        - pieces["open_fee"]
-        - pieces["close_fee"]
+        lot_parts["side"] * (lot_parts["close_price"] - lot_parts["open_price"]) * quantity
+        - lot_parts["open_fee"]
+        - lot_parts["close_fee"]
     )
     order_ids = ledger.table.column("order_id")
-    closes = pa.array(pieces["closed"], mask=~closed)
+    closes = pa.array(lot_parts["closed"], mask=~closed)
     return pd.DataFrame(
         {
-            **_owners(ledger, fold, pieces),
+            **_owners(ledger, fold, lot_parts),
             "quantity": quantity,
-            "opened_at": _times(ledger, pieces["opened"]),
-            "open_price": pieces["open_price"],
-            "open_fee": pieces["open_fee"],
-            "closed_at": _times(ledger, pieces["closed"]),
-            "close_price": pieces["close_price"],
-            "close_fee": np.where(closed, pieces["close_fee"], np.nan),
+            "opened_at": _times(ledger, lot_parts["opened"]),
+            "open_price": lot_parts["open_price"],
+            "open_fee": lot_parts["open_fee"],
+            "closed_at": _times(ledger, lot_parts["closed"]),
+            "close_price": lot_parts["close_price"],
+            "close_fee": np.where(closed, lot_parts["close_fee"], np.nan),
             "realised": realised,
-            "open_order_id": order_ids.take(pieces["opened"]).to_pandas(),
+            "open_order_id": order_ids.take(lot_parts["opened"]).to_pandas(),
             "close_order_id": order_ids.take(closes).to_pandas(),
         }
     )
@@ -84,20 +84,20 @@ def trades(ledger: Ledger, fold: LotFold | None = None) -> pd.DataFrame:
     Positions that are still open are not trades. Dividends are income of the book, not of the trade.
     """
     fold = fold or fold_lots(ledger)
-    trips = fold.trips
-    pnl = trips["gross"] - trips["fees"]
+    round_trips = fold.round_trips
+    pnl = round_trips["gross"] - round_trips["fees"]
     with np.errstate(divide="ignore", invalid="ignore"):
         return pd.DataFrame(
             {
-                **_owners(ledger, fold, trips),
-                "opened_at": _times(ledger, trips["opened"]),
-                "closed_at": _times(ledger, trips["closed"]),
-                "quantity": trips["entered"],
-                "entry_price": trips["entry_value"] / trips["entered"],
-                "exit_price": trips["exit_value"] / trips["exited"],
-                "fees": trips["fees"],
+                **_owners(ledger, fold, round_trips),
+                "opened_at": _times(ledger, round_trips["opened"]),
+                "closed_at": _times(ledger, round_trips["closed"]),
+                "quantity": round_trips["entered"],
+                "entry_price": round_trips["entry_value"] / round_trips["entered"],
+                "exit_price": round_trips["exit_value"] / round_trips["exited"],
+                "fees": round_trips["fees"],
                 "pnl": pnl,
-                "trade_return": pnl / trips["entry_value"],
+                "trade_return": pnl / round_trips["entry_value"],
             }
         )
 
@@ -240,7 +240,7 @@ def _equity(ends, symbol, change, role, cash_delta, fees, realised, cost, marks)
 
 
 def _owners(ledger: Ledger, fold: LotFold, rows: np.ndarray) -> dict[str, object]:
-    """strategy, symbol and side columns of PIECE or TRIP rows."""
+    """strategy, symbol and side columns of LOT_PART or ROUND_TRIP rows."""
     _, strategies = ledger.codes("strategy")
     _, symbols = ledger.codes("symbol")
     strategy, symbol = fold.keys.T.take(rows["key"], axis=1)

@@ -37,11 +37,13 @@ def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
 
 def lots_match_positions(ledger: Ledger, fold: LotFold) -> list[str]:
     """The open lots of each strategy and symbol have the sign of its position and add up to it, unit for unit."""
-    pieces = fold.pieces[fold.pieces["closed"] < 0]
+    lot_parts = fold.lot_parts[fold.lot_parts["closed"] < 0]
     totals = np.zeros(len(fold.positions), dtype=np.int64)
-    np.add.at(totals, pieces["key"], pieces["units"] * pieces["side"])
+    np.add.at(totals, lot_parts["key"], lot_parts["units"] * lot_parts["side"])
     wrong_sum = np.flatnonzero(totals != fold.positions)
-    wrong_sign = pieces["key"][(pieces["side"] != np.sign(fold.positions[pieces["key"]])) | (pieces["units"] <= 0)]
+    wrong_sign = lot_parts["key"][
+        (lot_parts["side"] != np.sign(fold.positions[lot_parts["key"]])) | (lot_parts["units"] <= 0)
+    ]
     _, symbols = ledger.codes("symbol")
     name = lambda key: symbols[fold.keys[key, 1]]  # noqa: E731
     return [

@@ -19,7 +19,7 @@ from ledger_pipeline.ledger.schema import Ledger
 
 _SPLIT = KIND["SPLIT"]
 
-PIECE = np.dtype(
+LOT_PART = np.dtype(
     [
         ("key", np.int64),
         ("opened", np.int64),  # row of the event that opened the lot
@@ -33,7 +33,7 @@ PIECE = np.dtype(
     ],
     align=True,
 )
-TRIP = np.dtype(
+ROUND_TRIP = np.dtype(
     [
         ("key", np.int64),
         ("opened", np.int64),
@@ -54,15 +54,15 @@ TRIP = np.dtype(
 class LotFold:
     """Result of the fold over one ledger.
 
-    pieces: PIECE rows, closed parts in the order they were closed, then the open lots in the order of their keys and
-    ages; trips: TRIP rows, round trips from flat to flat, closed ones only; changes: int64 units per event, see
+    lot_parts: LOT_PART rows, closed parts in the order they were closed, then the open lots in the order of their keys
+    and ages; round_trips: ROUND_TRIP rows, from flat to flat, closed ones only; changes: int64 units per event, see
     `position_changes`; realised, cost: float64 per event, the gross P&L it realised and its change of the cost of open
     lots (short lots count negative); positions: int64 units per key at the end; keys: (strategy code, symbol code) per
     key.
     """
 
-    pieces: np.ndarray
-    trips: np.ndarray
+    lot_parts: np.ndarray
+    round_trips: np.ndarray
     changes: np.ndarray
     realised: np.ndarray
     cost: np.ndarray
@@ -104,8 +104,11 @@ def fold_lots(ledger: Ledger) -> LotFold:
     changes = position_changes(ledger)
     split = kind_names.index("SPLIT") if "SPLIT" in kind_names else -2
     realised, cost = np.zeros(len(ledger)), np.zeros(len(ledger))
-    pieces, trips = np.empty(2 * len(rows) + 1, PIECE), np.empty(len(rows), TRIP)  # what is not used takes no memory
-    n_pieces, n_trips, positions = _fold(
+    lot_parts, round_trips = (
+        np.empty(2 * len(rows) + 1, LOT_PART),
+        np.empty(len(rows), ROUND_TRIP),
+    )  # what is not used takes no memory
+    n_lot_parts, n_round_trips, positions = _fold(
         rows,
         key,
         changes,
@@ -116,10 +119,10 @@ def fold_lots(ledger: Ledger) -> LotFold:
         len(owners),
         realised,
         cost,
-        pieces,
-        trips,
+        lot_parts,
+        round_trips,
     )
-    return LotFold(pieces[:n_pieces], trips[:n_trips], changes, realised, cost, positions, owners)
+    return LotFold(lot_parts[:n_lot_parts], round_trips[:n_round_trips], changes, realised, cost, positions, owners)
 
 
 @numba.njit(cache=True)
@@ -140,7 +143,9 @@ def _share(part, whole, total):  # pragma: no cover - compiled
 
 
 @numba.njit(cache=True)
-def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k):  # pragma: no cover - compiled
+def _split(
+    change, head, tail, after, lot_units, lot_price, lot_fee, positions, round_trip, k
+):  # pragma: no cover - compiled
     """Scale the open lots of key k so that they add up to the position after the split, at the same total cost.
 
     It is the running total that is rounded, so no lot is off by more than a unit or changes its sign; one that comes to
@@ -176,15 +181,17 @@ def _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, 
     lot_price[kept] += value / lot_units[kept]
     lot_fee[kept] += fee
     positions[k] = total
-    trip[k].entered *= ratio
-    trip[k].exited *= ratio
+    round_trip[k].entered *= ratio
+    round_trip[k].exited *= ratio
 
 
 @numba.njit(cache=True)
 def _fold(
-    rows, key, changes, kinds, split, prices, fees, n_keys, realised, cost, pieces, trips
+    rows, key, changes, kinds, split, prices, fees, n_keys, realised, cost, lot_parts, round_trips
 ):  # pragma: no cover - compiled
-    """The fold over the events at `rows`, into `pieces` and `trips`; how many of each there are, and the positions."""
+    """The fold over the events at `rows`, into `lot_parts` and `round_trips`; how many of each there are, and the
+    positions.
+    """
     n = len(rows)
     # A linked list of open lots per key: head and tail index into the lot arrays, `after` links to the next younger
     # lot.
@@ -197,9 +204,9 @@ def _fold(
     lot_fee = np.zeros(n, np.float64)
     lots = 0
     positions = np.zeros(n_keys, np.int64)
-    trip = np.zeros(n_keys, TRIP)
-    n_pieces = 0
-    n_trips = 0
+    round_trip = np.zeros(n_keys, ROUND_TRIP)
+    n_lot_parts = 0
+    n_round_trips = 0
     for e in range(n):
         k = key[e]
         row = rows[e]
@@ -210,7 +217,7 @@ def _fold(
         if is_split and positions[k] == 0:
             continue
         if is_split and positions[k] + change != 0:  # one that leaves nothing closes the lots at no price instead
-            _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, trip, k)
+            _split(change, head, tail, after, lot_units, lot_price, lot_fee, positions, round_trip, k)
             continue
         if change == 0:
             continue
@@ -232,21 +239,21 @@ def _fold(
             realised[row] += gross
             cost[row] += sign * lot_price[lot] * quantity
             if taken > 0:
-                piece = pieces[n_pieces]
-                piece.key = k
-                piece.opened = lot_row[lot]
-                piece.closed = row
-                piece.side = -sign
-                piece.units = taken
-                piece.open_price = lot_price[lot]
-                piece.open_fee = open_fee
-                piece.close_price = price
-                piece.close_fee = close_fee
-                n_pieces += 1
-                trip[k].exited += quantity
-                trip[k].exit_value += quantity * price
-                trip[k].fees += close_fee
-                trip[k].gross += gross
+                lot_part = lot_parts[n_lot_parts]
+                lot_part.key = k
+                lot_part.opened = lot_row[lot]
+                lot_part.closed = row
+                lot_part.side = -sign
+                lot_part.units = taken
+                lot_part.open_price = lot_price[lot]
+                lot_part.open_fee = open_fee
+                lot_part.close_price = price
+                lot_part.close_fee = close_fee
+                n_lot_parts += 1
+                round_trip[k].exited += quantity
+                round_trip[k].exit_value += quantity * price
+                round_trip[k].fees += close_fee
+                round_trip[k].gross += gross
             lot_units[lot] += sign * taken
             open_units -= taken
             if lot_units[lot] == 0:
@@ -254,11 +261,11 @@ def _fold(
                 if head[k] < 0:
                     tail[k] = -1
         positions[k] += change
-        if head[k] < 0 and trip[k].entered > 0.0:
-            trip[k].closed = row
-            trips[n_trips] = trip[k]
-            n_trips += 1
-            trip[k].entered = 0.0
+        if head[k] < 0 and round_trip[k].entered > 0.0:
+            round_trip[k].closed = row
+            round_trips[n_round_trips] = round_trip[k]
+            n_round_trips += 1
+            round_trip[k].entered = 0.0
         if open_units > 0:
             quantity = open_units / UNITS
             lot = lots
@@ -273,31 +280,31 @@ def _fold(
             else:
                 head[k] = lot
             tail[k] = lot
-            if trip[k].entered == 0.0:
-                trip[k].key = k
-                trip[k].opened = row
-                trip[k].side = sign
-                trip[k].entry_value = 0.0
-                trip[k].exited = 0.0
-                trip[k].exit_value = 0.0
-                trip[k].fees = 0.0
-                trip[k].gross = 0.0
-            trip[k].entered += quantity
-            trip[k].entry_value += quantity * price
-            trip[k].fees += fee_left
+            if round_trip[k].entered == 0.0:
+                round_trip[k].key = k
+                round_trip[k].opened = row
+                round_trip[k].side = sign
+                round_trip[k].entry_value = 0.0
+                round_trip[k].exited = 0.0
+                round_trip[k].exit_value = 0.0
+                round_trip[k].fees = 0.0
+                round_trip[k].gross = 0.0
+            round_trip[k].entered += quantity
+            round_trip[k].entry_value += quantity * price
+            round_trip[k].fees += fee_left
     for k in range(n_keys):
         lot = head[k]
         while lot >= 0:
-            piece = pieces[n_pieces]
-            piece.key = k
-            piece.opened = lot_row[lot]
-            piece.closed = -1
-            piece.side = 1 if lot_units[lot] > 0 else -1
-            piece.units = abs(lot_units[lot])
-            piece.open_price = lot_price[lot]
-            piece.open_fee = lot_fee[lot]
-            piece.close_price = np.nan
-            piece.close_fee = 0.0
-            n_pieces += 1
+            lot_part = lot_parts[n_lot_parts]
+            lot_part.key = k
+            lot_part.opened = lot_row[lot]
+            lot_part.closed = -1
+            lot_part.side = 1 if lot_units[lot] > 0 else -1
+            lot_part.units = abs(lot_units[lot])
+            lot_part.open_price = lot_price[lot]
+            lot_part.open_fee = lot_fee[lot]
+            lot_part.close_price = np.nan
+            lot_part.close_fee = 0.0
+            n_lot_parts += 1
             lot = after[lot]
-    return n_pieces, n_trips, positions
+    return n_lot_parts, n_round_trips, positions

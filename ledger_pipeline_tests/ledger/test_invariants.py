@@ -81,16 +81,16 @@ def test_a_lost_and_a_repeated_event_are_found(run) -> None:
 
 def test_lots_that_do_not_match_are_found(run) -> None:
     fold = fold_lots(run.events)
-    open_lot = int(np.flatnonzero(fold.pieces["closed"] < 0)[0])
+    open_lot = int(np.flatnonzero(fold.lot_parts["closed"] < 0)[0])
     for change in (
-        {"units": fold.pieces["units"][open_lot] + 1},
-        {"side": -fold.pieces["side"][open_lot]},
+        {"units": fold.lot_parts["units"][open_lot] + 1},
+        {"side": -fold.lot_parts["side"][open_lot]},
         {"units": 0},
     ):
-        pieces = fold.pieces.copy()
+        lot_parts = fold.lot_parts.copy()
         for name, value in change.items():
-            pieces[name][open_lot] = value
-        assert invariants.lots_match_positions(run.events, dataclasses.replace(fold, pieces=pieces))
+            lot_parts[name][open_lot] = value
+        assert invariants.lots_match_positions(run.events, dataclasses.replace(fold, lot_parts=lot_parts))
     moved = dataclasses.replace(fold, positions=fold.positions + 1)
     assert invariants.breaches(run.events, moved, run.equity)["positions_reproduced"]
 

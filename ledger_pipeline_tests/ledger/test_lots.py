@@ -53,8 +53,8 @@ def stories(draw) -> list[tuple]:
 def naive(story: list[tuple]) -> dict:
     """The same with a deque of [units, cost a unit, fee] a symbol."""
     lots: dict[str, deque] = {"A": deque(), "B": deque()}
-    pieces, trips, realised = [], [], [F(0)] * len(story)
-    trip: dict[str, dict | None] = {"A": None, "B": None}
+    lot_parts, round_trips, realised = [], [], [F(0)] * len(story)
+    round_trip: dict[str, dict | None] = {"A": None, "B": None}
     for e, (kind, symbol, change, *terms) in enumerate(story):
         book = lots[symbol]
         if kind == "split":
@@ -74,7 +74,7 @@ def naive(story: list[tuple]) -> dict:
             kept[-1][2] += fee
             lots[symbol] = kept
             for key in ("entered", "exited"):
-                trip[symbol][key] *= F(before + change, before)
+                round_trip[symbol][key] *= F(before + change, before)
             continue
         price, fee = F(terms[0]), F(terms[1])
         left = change
@@ -84,29 +84,42 @@ def naive(story: list[tuple]) -> dict:
             sign = 1 if lot[0] > 0 else -1
             gross = sign * part * (price - lot[1]) / UNITS
             open_fee, close_fee = lot[2] * part / abs(lot[0]), fee * part / abs(change)
-            pieces.append((symbol, sign, part, lot[3], e, gross - open_fee - close_fee))
+            lot_parts.append((symbol, sign, part, lot[3], e, gross - open_fee - close_fee))
             realised[e] += gross
             lot[2] -= open_fee
             lot[0] -= sign * part
             left += sign * part
-            trip[symbol]["pnl"] += gross - close_fee
-            trip[symbol]["fees"] += close_fee
-            trip[symbol]["exited"] += part
+            round_trip[symbol]["pnl"] += gross - close_fee
+            round_trip[symbol]["fees"] += close_fee
+            round_trip[symbol]["exited"] += part
             if lot[0] == 0:
                 book.popleft()
-        if not book and trip[symbol]:
-            trips.append(
-                (symbol, trip[symbol]["opened"], e, trip[symbol]["pnl"], trip[symbol]["fees"], trip[symbol]["entered"])
+        if not book and round_trip[symbol]:
+            round_trips.append(
+                (
+                    symbol,
+                    round_trip[symbol]["opened"],
+                    e,
+                    round_trip[symbol]["pnl"],
+                    round_trip[symbol]["fees"],
+                    round_trip[symbol]["entered"],
+                )
             )
-            trip[symbol] = None
+            round_trip[symbol] = None
         if left:
             rest = fee * abs(left) / abs(change)
             book.append([left, price, rest, e])
-            trip[symbol] = trip[symbol] or {"opened": e, "pnl": F(0), "fees": F(0), "entered": F(0), "exited": F(0)}
-            trip[symbol]["pnl"] -= rest
-            trip[symbol]["fees"] += rest
-            trip[symbol]["entered"] += abs(left)
-    return {"pieces": pieces, "trips": trips, "realised": realised, "lots": lots}
+            round_trip[symbol] = round_trip[symbol] or {
+                "opened": e,
+                "pnl": F(0),
+                "fees": F(0),
+                "entered": F(0),
+                "exited": F(0),
+            }
+            round_trip[symbol]["pnl"] -= rest
+            round_trip[symbol]["fees"] += rest
+            round_trip[symbol]["entered"] += abs(left)
+    return {"lot_parts": lot_parts, "round_trips": round_trips, "realised": realised, "lots": lots}
 
 
 def make(story: list[tuple]):
@@ -126,21 +139,23 @@ def check(story: list[tuple]) -> None:
     symbol = [symbols[code] for code in fold.keys[:, 1]]
     scale = max([abs(change) / UNITS * terms[0] for _, _, change, *terms in story if terms], default=1.0) + 10
     near = lambda found, wanted: np.allclose(found, [float(x) for x in wanted], rtol=1e-9, atol=1e-9 * scale)  # noqa: E731
-    pieces = fold.pieces
-    closed = pieces[pieces["closed"] >= 0]
+    lot_parts = fold.lot_parts
+    closed = lot_parts[lot_parts["closed"] >= 0]
     assert [(symbol[p["key"]], p["side"], p["units"], p["opened"], p["closed"]) for p in closed] == [
-        piece[:5] for piece in expected["pieces"]
+        lot_part[:5] for lot_part in expected["lot_parts"]
     ]
     lots = folds.lots(ledger, fold)
-    assert near(lots["realised"][: len(closed)], [piece[5] for piece in expected["pieces"]])
-    left = {(symbol[p["key"]], p["units"] * p["side"], p["opened"]) for p in pieces[pieces["closed"] < 0]}
+    assert near(lots["realised"][: len(closed)], [lot_part[5] for lot_part in expected["lot_parts"]])
+    left = {(symbol[p["key"]], p["units"] * p["side"], p["opened"]) for p in lot_parts[lot_parts["closed"] < 0]}
     assert left == {(name, lot[0], lot[3]) for name, book in expected["lots"].items() for lot in book}
     assert near(fold.realised, expected["realised"])
-    trips = fold.trips
-    assert [(symbol[t["key"]], t["opened"], t["closed"]) for t in trips] == [trip[:3] for trip in expected["trips"]]
-    assert near(trips["gross"] - trips["fees"], [trip[3] for trip in expected["trips"]])
-    assert near(trips["fees"], [trip[4] for trip in expected["trips"]])
-    assert near(trips["entered"], [trip[5] / UNITS for trip in expected["trips"]])
+    round_trips = fold.round_trips
+    assert [(symbol[t["key"]], t["opened"], t["closed"]) for t in round_trips] == [
+        round_trip[:3] for round_trip in expected["round_trips"]
+    ]
+    assert near(round_trips["gross"] - round_trips["fees"], [round_trip[3] for round_trip in expected["round_trips"]])
+    assert near(round_trips["fees"], [round_trip[4] for round_trip in expected["round_trips"]])
+    assert near(round_trips["entered"], [round_trip[5] / UNITS for round_trip in expected["round_trips"]])
     totals = {name: sum(lot[0] for lot in book) for name, book in expected["lots"].items()}
     assert {name: int(n) for name, n in zip(symbol, fold.positions, strict=True)} == {n: totals[n] for n in symbol}
     cost = sum(lot[0] * lot[1] for book in expected["lots"].values() for lot in book) / UNITS
@@ -148,7 +163,7 @@ def check(story: list[tuple]) -> None:
     assert invariants.lots_match_positions(ledger, fold) == []
     assert invariants.quantities_on_grid(ledger) == []
     fees = sum(terms[1] for kind, _, _, *terms in story if kind == "fill")  # every fee is counted once
-    assert np.isclose(pieces["open_fee"].sum() + pieces["close_fee"].sum(), fees, rtol=1e-9, atol=1e-9)
+    assert np.isclose(lot_parts["open_fee"].sum() + lot_parts["close_fee"].sum(), fees, rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=200, deadline=None)
@@ -176,7 +191,7 @@ def test_crossing_at_fractions_leaves_no_dust() -> None:
     """0.1 bought three times and 0.3 sold: flat in one trade. 0.1 + 0.1 + 0.1 is not 0.3 in float64."""
     ledger = ledgers.ledger([*(ledgers.fill(t, "A", 0.1, 10) for t in range(3)), ledgers.fill(3, "A", -0.3, 11)])
     fold = fold_lots(ledger)
-    assert fold.positions.tolist() == [0] and len(fold.trips) == 1 and (fold.pieces["closed"] == 3).all()
+    assert fold.positions.tolist() == [0] and len(fold.round_trips) == 1 and (fold.lot_parts["closed"] == 3).all()
 
 
 def test_two_strategies_do_not_share_lots() -> None:
@@ -193,7 +208,7 @@ def test_two_strategies_do_not_share_lots() -> None:
 
 def test_a_split_of_nothing_is_nothing() -> None:
     fold = fold_lots(ledgers.ledger([ledgers.split(0, "A", 5), ledgers.fill(1, "B", 1, 2)]))
-    assert fold.pieces["units"].tolist() == [UNITS]
+    assert fold.lot_parts["units"].tolist() == [UNITS]
 
 
 def test_changes_of_position_are_whole_units() -> None:

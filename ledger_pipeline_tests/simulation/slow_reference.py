@@ -52,7 +52,7 @@ class Lot:
 
 
 class Reference:
-    """Runs at once; fills, ended, rows, pieces and trips hold what came out."""
+    """Runs at once; fills, ended, rows, lot_parts and round_trips hold what came out."""
 
     def __init__(self, market: Market, plan: Plan, observed: dict[int, F]) -> None:
         self.market, self.plan, self.observed = market, plan, observed
@@ -61,7 +61,7 @@ class Reference:
         self.held = {symbol: F(0) for symbol in market.symbols}
         self.mark: dict[str, F] = {}
         self.lots: dict[str, deque[Lot]] = {symbol: deque() for symbol in market.symbols}
-        self.trip: dict[str, dict[str, Any] | None] = dict.fromkeys(market.symbols)
+        self.round_trip: dict[str, dict[str, Any] | None] = dict.fromkeys(market.symbols)
         self.realised = self.fees = self.income = F(0)
         self.orders: list[dict[str, Any]] = []
         self.number = 0
@@ -69,8 +69,8 @@ class Reference:
         self.ended: list[tuple[int, str, str, str]] = []
         self.replaced: list[tuple[int, int, F]] = []
         self.rows: list[dict[str, F]] = []
-        self.pieces: list[dict[str, Any]] = []
-        self.trips: list[dict[str, Any]] = []
+        self.lot_parts: list[dict[str, Any]] = []
+        self.round_trips: list[dict[str, Any]] = []
         self.states: list[tuple[F, dict[str, F]]] = []
         for symbol, (quantity, basis) in plan.positions.items():
             self.book(symbol, quantity, basis, F(0), 0)
@@ -132,7 +132,7 @@ class Reference:
                     raise Tie("a lot vanished in a split")
                 lot.price = total / lot.quantity
             for amount in ("entered", "exited"):
-                self.trip[symbol][amount] *= after / before
+                self.round_trip[symbol][amount] *= after / before
         self.held[symbol] = after
         if symbol in self.mark:
             self.mark[symbol] /= value
@@ -199,36 +199,36 @@ class Reference:
             closing_fee = fee * abs(part) / abs(change)
             gross = part * (price - lot.price)
             self.realised += gross
-            self.pieces.append({
+            self.lot_parts.append({
                 "symbol": symbol, "quantity": abs(part), "side": "LONG" if part > 0 else "SHORT", "opened": lot.opened,
                 "closed": t, "open_price": lot.price, "close_price": price, "open_fee": opening_fee,
                 "close_fee": closing_fee, "realised": gross - opening_fee - closing_fee,
             })  # fmt: skip
-            trip = self.trip[symbol]
-            trip["exited"] += abs(part)
-            trip["exit_value"] += abs(part) * price
-            trip["fees"] += closing_fee
-            trip["gross"] += gross
+            round_trip = self.round_trip[symbol]
+            round_trip["exited"] += abs(part)
+            round_trip["exit_value"] += abs(part) * price
+            round_trip["fees"] += closing_fee
+            round_trip["gross"] += gross
             lot.fee -= opening_fee
             lot.quantity -= part
             left += part
             if lot.quantity == 0:
                 lots.popleft()
-        if not lots and self.trip[symbol] is not None:
-            self.trips.append({**self.trip[symbol], "closed": t})
-            self.trip[symbol] = None
+        if not lots and self.round_trip[symbol] is not None:
+            self.round_trips.append({**self.round_trip[symbol], "closed": t})
+            self.round_trip[symbol] = None
         if left:
             rest = fee * abs(left) / abs(change)
             lots.append(Lot(left, price, rest, t))
-            if self.trip[symbol] is None:
-                self.trip[symbol] = {
+            if self.round_trip[symbol] is None:
+                self.round_trip[symbol] = {
                     "symbol": symbol, "side": "LONG" if left > 0 else "SHORT", "opened": t, "entered": F(0),
                     "entry_value": F(0), "exited": F(0), "exit_value": F(0), "fees": F(0), "gross": F(0),
                 }  # fmt: skip
-            trip = self.trip[symbol]
-            trip["entered"] += abs(left)
-            trip["entry_value"] += abs(left) * price
-            trip["fees"] += rest
+            round_trip = self.round_trip[symbol]
+            round_trip["entered"] += abs(left)
+            round_trip["entry_value"] += abs(left) * price
+            round_trip["fees"] += rest
         self.held[symbol] += change
 
     def decide(self, t: int, equity: F) -> None:

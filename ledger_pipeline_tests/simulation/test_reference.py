@@ -169,7 +169,7 @@ def same(run: lp.Run, expected: Reference, market: Market) -> None:
     done = lots[lots["closed_at"].notna()]
     order = np.argsort([index[ts] for ts in done["closed_at"]], kind="stable")
     same_lots(
-        done.iloc[order], expected.pieces, index, ("open_price", "open_fee", "close_price", "close_fee", "realised")
+        done.iloc[order], expected.lot_parts, index, ("open_price", "open_fee", "close_price", "close_fee", "realised")
     )
     left = [
         {
@@ -184,14 +184,20 @@ def same(run: lp.Run, expected: Reference, market: Market) -> None:
 
     trades = run.trades
     assert [(r.symbol, r.side, index[r.opened_at], index[r.closed_at]) for r in trades.itertuples()] == [
-        (trip["symbol"], trip["side"], trip["opened"], trip["closed"]) for trip in expected.trips
+        (round_trip["symbol"], round_trip["side"], round_trip["opened"], round_trip["closed"])
+        for round_trip in expected.round_trips
     ]
     money = 1e-3 * scale  # P&L is a difference of amounts of this size
-    close(trades["pnl"], [trip["gross"] - trip["fees"] for trip in expected.trips], money)
-    close(trades["fees"], [trip["fees"] for trip in expected.trips])
-    close(trades["quantity"], [trip["entered"] for trip in expected.trips])
-    close(trades["entry_price"], [trip["entry_value"] / trip["entered"] for trip in expected.trips])
-    close(trades["exit_price"], [trip["exit_value"] / trip["exited"] for trip in expected.trips])
+    close(trades["pnl"], [round_trip["gross"] - round_trip["fees"] for round_trip in expected.round_trips], money)
+    close(trades["fees"], [round_trip["fees"] for round_trip in expected.round_trips])
+    close(trades["quantity"], [round_trip["entered"] for round_trip in expected.round_trips])
+    close(
+        trades["entry_price"],
+        [round_trip["entry_value"] / round_trip["entered"] for round_trip in expected.round_trips],
+    )
+    close(
+        trades["exit_price"], [round_trip["exit_value"] / round_trip["exited"] for round_trip in expected.round_trips]
+    )
     assert not any(run.invariants().values())
 
 

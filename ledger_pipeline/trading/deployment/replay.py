@@ -31,13 +31,13 @@ class Replayed:
 
     decision: str
     recorded: str
-    found: str
+    replayed: str
     legs: bool
 
     @property
     def same(self) -> bool:
         """Whether the decision is the same."""
-        return self.recorded == self.found and self.legs
+        return self.recorded == self.replayed and self.legs
 
 
 def replay(project: Project, document: Mapping[str, Any]) -> Replayed:

@@ -275,7 +275,7 @@ class _Run:
     rule: str
     notes: list[str] = field(default_factory=list)
     waiting: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the result, once, and tell it."""
@@ -306,8 +306,8 @@ class _Run:
                 self._unread(error)
                 break  # nothing more is sent while the broker cannot be read
         for order in self.orders():
-            if self.told.get(order.order_id) != order.status:
-                self.told[order.order_id] = order.status
+            if self.reported.get(order.order_id) != order.status:
+                self.reported[order.order_id] = order.status
                 self.tell(f"{order.side} {order.symbol} ({order.order_id}): {order.status}")
 
     def _unread(self, error: BrokerError) -> None:

@@ -20,7 +20,7 @@ from ledger_pipeline.core.amounts import CENT, GRAIN, exponent
 from ledger_pipeline.core.events import UNATTRIBUTED, Activity, Event, payload_of, payload_to_json
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity
 from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
-from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, opened, recorded_once, shown
+from ledger_pipeline.trading.reconciliation.breaks import ACCOUNT, Break, break_opened, recorded_once, shown
 from ledger_pipeline.trading.reconciliation.readings import activity_key
 
 Holdings = Mapping[tuple[str, str], Decimal]  # (strategy, symbol) -> quantity
@@ -112,7 +112,7 @@ def split_events(rows: Sequence[CashActivity], holdings: Holdings, read_at: date
             scope=_scope(first),
             symbol=first.symbol,
         )
-        return (opened(difference, at),)
+        return (break_opened(difference, at),)
     difference = Break(
         "split",
         first.symbol or "",
@@ -122,7 +122,7 @@ def split_events(rows: Sequence[CashActivity], holdings: Holdings, read_at: date
         symbol=first.symbol,
     )
     parts = [event for row in rows for event in _restated(row, holders, at)]
-    return (*parts, opened(difference, at, first.id))
+    return (*parts, break_opened(difference, at, first.id))
 
 
 def _restated(row: CashActivity, holders: dict[str, Decimal], at: datetime) -> Iterator[Event]:

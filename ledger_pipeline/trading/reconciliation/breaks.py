@@ -83,7 +83,7 @@ class Break:
         return {"break_id": self.break_id, **row, "what_to_do": self.what_to_do}
 
 
-def opened(difference: Break, at: datetime, activity_id: str | None = None) -> Event:
+def break_opened(difference: Break, at: datetime, activity_id: str | None = None) -> Event:
     """The event that opens a break; `activity_id` is what it is about, where that is an activity."""
     return Event(
         payload=BreakOpened(
@@ -118,7 +118,7 @@ def break_of(event: Event) -> Break:
     )
 
 
-def closed(break_id: str, at: datetime, why: str, by: str | None = None) -> Event:
+def break_closed(break_id: str, at: datetime, why: str, by: str | None = None) -> Event:
     """The event that closes a break; `why` says what ended it, `by` who did, where that was a person."""
     return Event(payload=BreakClosed(break_id=break_id, why=why, by=by), occurred_at=at)
 
@@ -134,7 +134,7 @@ def recorded_once(difference: Break, activity_id: str, at: datetime, facts: dict
         symbol=difference.symbol,
         reasons=(difference.kind.upper(),),
     )
-    return fact, opened(difference, at, activity_id)
+    return fact, break_opened(difference, at, activity_id)
 
 
 def unopened(events: Iterable[Event], open_breaks: Container[str]) -> tuple[Event, ...]:

@@ -36,7 +36,7 @@ from ledger_pipeline.core.events import (
 from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, CashActivity, FillActivity
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.reconciliation.activities import activity_events, split_events
-from ledger_pipeline.trading.reconciliation.breaks import Break, opened, recorded_once, shown, unopened
+from ledger_pipeline.trading.reconciliation.breaks import Break, break_opened, recorded_once, shown, unopened
 from ledger_pipeline.trading.reconciliation.readings import News, activity_key, bind, check_account, is_new, read_news
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class _Batch:
         overfilled = Break(
             "order_overfilled", order.order_id, book=f"{asked} asked for", broker=words, symbol=order.symbol
         )
-        return (opened(overfilled, fill.at),)
+        return (break_opened(overfilled, fill.at),)
 
     def _cannot_be(self, order: Order, fill: FillActivity) -> str:
         """Why this cannot be a fill of that order; empty when it can."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.core.amounts import on_grid
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.events import Event, Overridden
-from ledger_pipeline.trading.reconciliation.breaks import closed
+from ledger_pipeline.trading.reconciliation.breaks import break_closed
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book
@@ -67,7 +67,7 @@ def override(
         if break_id not in state.breaks:
             known = ", ".join(sorted(state.breaks)) or "none"
             raise NotFoundError(f"break {break_id!r} is not open in book {state.book}; open breaks: {known}.")
-        return (event, closed(break_id, at, why="override", by=by))
+        return (event, break_closed(break_id, at, why="override", by=by))
 
     return book.append(decide)
 

@@ -22,7 +22,14 @@ from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.reconciliation.breaks import CLOSES_BY_ITSELF, Break, break_of, closed, opened, unopened
+from ledger_pipeline.trading.reconciliation.breaks import (
+    CLOSES_BY_ITSELF,
+    Break,
+    break_closed,
+    break_of,
+    break_opened,
+    unopened,
+)
 from ledger_pipeline.trading.reconciliation.compare import Cash, cash_of, compare, lasting, positions_of
 from ledger_pipeline.trading.reconciliation.ingest import Moved, order_event, take_in
 from ledger_pipeline.trading.reconciliation.readings import (
@@ -92,7 +99,7 @@ def reconcile(book: Book, broker: Broker, *, now: datetime | None = None) -> Rec
     except BrokerError as error:
         unread = Break("unreadable", "", book="what it was last told", broker=str(error)[:200])
         at = now or datetime.now(UTC)
-        book.append(lambda state: [] if unread.break_id in state.breaks else [opened(unread, at)])
+        book.append(lambda state: [] if unread.break_id in state.breaks else [break_opened(unread, at)])
         raise
 
 
@@ -187,9 +194,9 @@ def _conclude(book: Book, reading: Reading, now: datetime, seq: int, taken: int)
             for break_id, event in state.breaks.items()
             if payload_as(event, BreakOpened).break_kind in CLOSES_BY_ITSELF and break_id not in differences
         ]
-        events = [opened(item, now) for break_id, item in differences.items() if break_id not in state.breaks]
+        events = [break_opened(item, now) for break_id, item in differences.items() if break_id not in state.breaks]
         events += [event for pair in facts_found for event in unopened(pair, state.breaks)]
-        events += [closed(break_id, now, why="the difference is gone") for break_id in gone]
+        events += [break_closed(break_id, now, why="the difference is gone") for break_id in gone]
         still = {break_id: break_of(event) for break_id, event in state.breaks.items() if break_id not in gone}
         new = {item.break_id: item for item in (break_of(pair[1]) for pair in facts_found)}
         breaks = still | differences | new
@@ -220,7 +227,7 @@ def _unstable(book: Book, now: datetime) -> Reconciliation:
 
     def decide(state: BookState) -> list[Event]:
         breaks = {break_id: break_of(event) for break_id, event in state.breaks.items()}
-        first = [] if moving.break_id in breaks else [opened(moving, now)]
+        first = [] if moving.break_id in breaks else [break_opened(moving, now)]
         breaks.setdefault(moving.break_id, moving)
         result[:] = [
             Reconciliation(
