@@ -47,7 +47,8 @@ def test_the_recipes_name_functions_and_tables_that_are_there() -> None:
         ("strategy/terms.py", "RISK_STEPS"),
         ("features/own.py", "indicators"),
         ("trading/planning/guardrails.py", "CHECKS"),
-        ("ledger/schema.py", "KINDS"),
+        ("core/events.py", "CLASSES"),
+        ("trading/connect.py", "ADAPTERS"),
     ):
         assert name in text and path in text
         assert re.search(rf"^(def )?{name}\b", (ROOT / "ledger_pipeline" / path).read_text(), re.MULTILINE)

@@ -365,7 +365,7 @@ class Overridden(Payload):
     break_id: str | None = None
 
 
-_CLASSES = (
+CLASSES: tuple[type[Payload], ...] = (  # in the order of their codes in columns: what is new comes last
     Opened, Deposited, Withdrawn, Decided,
     OrderIntended, OrderSubmitted, OrderAcknowledged, OrderReplaced, OrderCanceled, OrderRejected,
     OrderExpired, SubmitUnknown, Filled, FillCorrected, FillBusted,
@@ -373,7 +373,7 @@ _CLASSES = (
     Reconciled, BreakOpened, BreakClosed, NoAction, Blocked, Halted, Resumed, Overridden,
     Unrecognized, Converted,
 )  # fmt: skip
-PAYLOADS: Mapping[str, type[Payload]] = {one.kind: one for one in _CLASSES}
+PAYLOADS: Mapping[str, type[Payload]] = {one.kind: one for one in CLASSES}
 KINDS = tuple(PAYLOADS)
 KIND = {name: code for code, name in enumerate(KINDS)}
 
@@ -488,7 +488,7 @@ def event_from_json(row: Mapping[str, Any]) -> Event:
         values["payload"] = payload_of(row["kind"], values.get("payload", {}))
         return Event(**values)
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        raise IntegrityError(f"event {row.get('seq', '?')} cannot be read: {error}.") from None
+        raise IntegrityError(f"event {row.get('seq', '?')} cannot be read: {str(error).rstrip('.')}.") from None
 
 
 def _record(record: Any) -> dict[str, Any]:
@@ -500,7 +500,7 @@ def _record(record: Any) -> dict[str, Any]:
 # The fields of each class by the names that they have on disk.
 _MEMBERS: dict[type, dict[str, str]] = {
     record: {item.metadata.get("member", item.name): item.name for item in fields(record) if item.name != "extra"}
-    for record in (*_CLASSES, Activity, TradeChange, CashRounding)
+    for record in (*CLASSES, Activity, TradeChange, CashRounding)
 }
 
 
@@ -548,6 +548,6 @@ _CONVERTER.register_unstructure_hook(tuple, lambda value: [_CONVERTER.unstructur
 _CONVERTER.register_unstructure_hook(dict, lambda value: value)  # JSON already
 for _record_class in (TradeChange, CashRounding):
     _CONVERTER.register_unstructure_hook(_record_class, _record)
-for _class in _CLASSES:
+for _class in CLASSES:
     _renamed: dict[str, Any] = {name: override(rename=member) for member, name in _MEMBERS[_class].items()}
     _CONVERTER.register_structure_hook(_class, make_dict_structure_fn(_class, _CONVERTER, **_renamed))

@@ -31,7 +31,7 @@ _USED = (
     "dagster._core.storage.runs.sqlite", "dagster._core.storage.schedules.sqlite", "dagster._daemon.controller",
     "exchange_calendars", "ledger_pipeline.analytics.plots", "ledger_pipeline.attribution.export",
     "ledger_pipeline.attribution.report", "ledger_pipeline.attribution.tables", "ledger_pipeline.attribution.views",
-    "ledger_pipeline.book.log.export", "ledger_pipeline.book.log.local", "ledger_pipeline.trading.alpaca",
+    "ledger_pipeline.book.log.export", "ledger_pipeline.book.log.local", "ledger_pipeline.trading.alpaca.broker",
     "ledger_pipeline.trading.session_context", "ledger_pipeline.trading.deployment.session",
     "ledger_pipeline.trading.deployment.views", "ledger_pipeline.trading.reconciliation.reconcile",
     "pyarrow.pandas_compat", "upath.implementations.local",

@@ -2,9 +2,9 @@
 book's are compared before and after.
 
 broker                the port: what trading needs from a broker, and what it may answer
-alpaca http parsing   the one adapter: its SDK, what it sends, what it reads
+alpaca/               the adapter of Alpaca's protocol: its SDK, what it sends, what it reads
 connect endpoint      which broker with which keys, and what live needs besides
-context                  a broker and the book that goes with it
+session_context       a broker and the book that goes with it
 sessions              when the market is open, by the broker's clock and the exchange calendar
 views                 books and accounts as rows
 dca                   a policy through ctx, for back-tests

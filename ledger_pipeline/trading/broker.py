@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNRECOGNIZED = "UNRECOGNIZED"
 
@@ -205,11 +208,12 @@ REQUESTED, NOT_CANCELABLE, NOT_FOUND, UNKNOWN = "REQUESTED", "NOT_CANCELABLE", "
 
 
 class Broker(Protocol):
-    """A dozen methods. All but `submit` and `cancel` raise BrokerError when there is no clear answer; those two say so
-    in what they return. Wrong keys raise BrokerError everywhere.
+    """What an adapter is. All methods but `submit` and `cancel` raise BrokerError when there is no clear answer; those
+    two say so in what they return. Wrong keys raise BrokerError everywhere. It is closed at the end of a `with`.
     """
 
-    environment: str  # exchange (the local one), paper or live
+    environment: str  # exchange (the local one), paper or live: a book belongs to one of them
+    virtual_time: bool  # whether its time is its own, as a simulator's is: this machine's clock says nothing about it
 
     def account(self) -> Account:
         """The account."""
@@ -225,6 +229,19 @@ class Broker(Protocol):
 
     def latest_trades(self, symbols: Sequence[str]) -> dict[str, LatestTrade]:
         """The last trade of each symbol; a symbol without one is absent."""
+
+    def bars(
+        self, symbols: Sequence[str], start: date, end: date, *, feed: str, calendar: str, now: datetime
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Daily bars, raw, of the sessions of `calendar` from `start` to `end`, both included, in the columns of
+        `market.bars`; symbols and sessions without one are left out. With them what they are from, as JSON: among it
+        feed, fetched_at, missing_sessions, absent.
+        """
+
+    def corporate_actions(self, symbols: Sequence[str], start: date, end: date) -> pd.DataFrame:
+        """Splits and cash dividends with an ex-date from `start` to `end`, both included, in the columns of
+        `market.bars`. RefusedError for an action that is neither.
+        """
 
     def submit(self, request: OrderRequest) -> SubmitOutcome:
         """Send one order, once. Never repeated inside."""
@@ -251,3 +268,9 @@ class Broker(Protocol):
 
     def close(self) -> None:
         """Let go of connections and threads."""
+
+    def __enter__(self) -> Self:
+        """The broker itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""

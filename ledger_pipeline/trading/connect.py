@@ -25,8 +25,7 @@ from ledger_pipeline.core.errors import BlockedError, InputError, LedgerPipeline
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 
 if TYPE_CHECKING:
-    from ledger_pipeline.trading.alpaca import AlpacaBroker
-    from ledger_pipeline.trading.broker import Account
+    from ledger_pipeline.trading.broker import Account, Broker
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_EXCHANGE = "http://127.0.0.1:8765"
@@ -54,7 +53,7 @@ def connect(
     deployment_mode: str | None = None,
     environ: Mapping[str, str] = os.environ,
     feed: str = "iex",
-) -> AlpacaBroker:
+) -> Broker:
     """The broker of `target`: exchange (the local one), paper or live.
 
     `url` is the address of a local exchange; for paper and live it may only repeat the one address there is.
@@ -68,11 +67,7 @@ def connect(
         raise InputError(f"there is no target {target!r}; choose exchange, paper or live.")
     if target == "live":
         _refuse(live_obstacles(deployment_mode, environ, url))
-    endpoint = endpoint_of(target, url, environ)
-    keys = keys_of(target, environ)
-    from ledger_pipeline.trading.alpaca import AlpacaBroker
-
-    broker = AlpacaBroker(endpoint, keys, feed=feed)
+    broker = ADAPTERS[target](endpoint_of(target, url, environ), keys_of(target, environ), feed)
     if target == "live":
         try:
             _refuse(account_obstacles(broker.account(), environ))
@@ -80,6 +75,15 @@ def connect(
             broker.close()
             raise
     return broker
+
+
+def _alpaca(endpoint: Endpoint, keys: Keys, feed: str) -> Broker:
+    from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+
+    return AlpacaBroker(endpoint, keys, feed=feed)
+
+
+ADAPTERS = {"exchange": _alpaca, "paper": _alpaca, "live": _alpaca}  # a broker more is a target with its adapter
 
 
 def endpoint_of(target: str, url: str | None, environ: Mapping[str, str]) -> Endpoint:

@@ -15,6 +15,11 @@ class Endpoint:
     data: str
     stream: str
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a simulator on this machine."""
+        return self.environment == "exchange"
+
 
 @dataclass(frozen=True)
 class Keys:

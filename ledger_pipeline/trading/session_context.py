@@ -103,8 +103,8 @@ def open_session(
     broker = connect(target or bound or "exchange", url=exchange_url, deployment_mode=deployment_mode, feed=feed)
     try:
         clock = broker.clock()
-        # The local exchange's clock is its own, and so are the times of a book that records it.
-        timed: dict[str, Any] = {"clock": lambda: clock.now} if broker.environment == "exchange" else {}
+        # Where the broker's clock is its own, so are the times of a book that records it.
+        timed: dict[str, Any] = {"clock": lambda: clock.now} if broker.virtual_time else {}
         opened = open_book(url, account=broker.account().id, environment=broker.environment, **timed)
         yield SessionContext(opened, broker, clock.now, last_session(broker, session_date(clock)))
     finally:

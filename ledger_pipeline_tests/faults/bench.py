@@ -21,9 +21,9 @@ from typing import Any
 
 from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.core.events import Event
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+from ledger_pipeline.trading.alpaca.http import Limits
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
-from ledger_pipeline.trading.http import Limits
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
 from ledger_pipeline.trading.orders.submit import Pace

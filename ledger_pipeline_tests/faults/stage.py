@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.book.book import Book, open_book
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.connect import EXCHANGE_URL, connect
 from ledger_pipeline.trading.crash import VARIABLE
 from ledger_pipeline.trading.orders.executor import Execution, execute

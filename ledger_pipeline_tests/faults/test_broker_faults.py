@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.trading.alpaca.http import Budget
 from ledger_pipeline.trading.broker import NOT_CANCELABLE
-from ledger_pipeline.trading.http import Budget
 from ledger_pipeline.trading.orders import submit
 from ledger_pipeline.trading.orders.cancel import cancel
 from ledger_pipeline.trading.orders.submit import Pace

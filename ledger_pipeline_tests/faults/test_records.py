@@ -18,7 +18,7 @@ from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.exchange.engine import Exchange
 from ledger_pipeline.exchange.matching import Execution as Match
 from ledger_pipeline.exchange.state import Store
-from ledger_pipeline.trading.http import Budget
+from ledger_pipeline.trading.alpaca.http import Budget
 from ledger_pipeline.trading.orders.cancel import cancel
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.override import override

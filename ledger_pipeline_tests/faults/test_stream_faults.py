@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.trading import alpaca
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca import broker as alpaca
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.bench import Bench, buy, order_id, sat_down, settled

@@ -22,7 +22,7 @@ from ledger_pipeline.core.errors import (
     LedgerPipelineError,
     RefusedError,
 )
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.orders import executor, halts, submit

@@ -200,7 +200,7 @@ def _serve() -> None:
     import alpaca.trading.client  # noqa: F401
 
     import ledger_pipeline.book.book  # noqa: F401
-    import ledger_pipeline.trading.alpaca  # noqa: F401
+    import ledger_pipeline.trading.alpaca.broker  # noqa: F401
     import ledger_pipeline.trading.orders.executor  # noqa: F401
     import ledger_pipeline.trading.reconciliation.adopt  # noqa: F401
     import ledger_pipeline.trading.reconciliation.reconcile  # noqa: F401

@@ -65,7 +65,7 @@ class Feed:
 def fetch(respond: Any, symbols: Any = ("VTI",), start: date = START, end: date = END, **options: Any) -> Any:
     options = {"feed": "sip", "now": NOW} | options
     with serving(respond) as stub, broker_at(stub.url) as broker:
-        return alpaca.fetch_bars(symbols, start, end, connection=broker.data, **options)
+        return alpaca.fetch_bars(symbols, start, end, connection=broker._data, **options)
 
 
 def test_bars_worked_by_hand():
@@ -215,7 +215,7 @@ def test_too_many_requests_are_waited_out():
     replies = [js({"message": "too many requests."}, 429)]
     with serving(lambda request: replies.pop() if replies else feed(request)) as stub:
         with broker_at(stub.url, sleep=slept.append) as broker:
-            bars, _ = alpaca.fetch_bars(["VTI"], START, END, feed="sip", connection=broker.data, now=NOW)
+            bars, _ = alpaca.fetch_bars(["VTI"], START, END, feed="sip", connection=broker._data, now=NOW)
     assert len(bars) == 10 and slept == [3.0]
 
 
@@ -235,10 +235,10 @@ def test_bars_of_the_local_exchange_are_those_of_its_snapshot(tmp_path):
     with exchange(tmp_path / "x", snapshot=tmp_path / "made", at="2026-01-12T15:00:00Z") as served:
         with connect(url=served.url, environ=served.environ) as broker:
             bars, source = alpaca.fetch_bars(
-                ["VTI", "BND"], date(2025, 12, 22), date(2026, 1, 9), feed="iex", connection=broker.data, now=NOW
+                ["VTI", "BND"], date(2025, 12, 22), date(2026, 1, 9), feed="iex", connection=broker._data, now=NOW
             )
             with pytest.raises(NotFoundError, match="NOPE"):
-                alpaca.fetch_bars(["VTI", "NOPE"], START, END, feed="iex", connection=broker.data, now=NOW)
+                alpaca.fetch_bars(["VTI", "NOPE"], START, END, feed="iex", connection=broker._data, now=NOW)
     again = snapshot.seal(bars, snapshot_id="again", root=tmp_path, source=source)
     assert again.manifest["content"]["bars"] == sealed.manifest["content"]["bars"]
     assert source["host"] == served.url and source["missing_sessions"] == {}
@@ -257,7 +257,7 @@ def announced(**groups: list[dict[str, Any]]) -> Any:
 
 def actions(respond: Any, symbols: Any = ("VTI",)) -> Any:
     with serving(respond) as stub, broker_at(stub.url) as broker:
-        return alpaca.fetch_actions(symbols, START, END, connection=broker.actions)
+        return alpaca.fetch_actions(symbols, START, END, connection=broker._actions)
 
 
 SPLIT = {"symbol": "VTI", "new_rate": 2, "old_rate": 1, "process_date": "2026-03-04", "ex_date": "2026-03-04"}
@@ -339,7 +339,7 @@ def test_the_exchange_tells_the_actions_of_its_snapshot(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         with connect("exchange", url=served.url) as broker:
             span = date(2000, 1, 1), date(2013, 1, 1)
-            found = alpaca.fetch_actions(demo.symbols, *span, connection=broker.actions)
+            found = alpaca.fetch_actions(demo.symbols, *span, connection=broker._actions)
         client = CorporateActionsClient(served.key, served.secret, url_override=served.url)
         client._session.trust_env = False
         told = client.get_corporate_actions(CorporateActionsRequest(symbols=["AAPL"], start=span[0], end=span[1]))

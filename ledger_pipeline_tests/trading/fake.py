@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 
 from ledger_pipeline.core.errors import BrokerError
-from ledger_pipeline.market.calendars import trading_calendar
+from ledger_pipeline.market.bars import normalise_bars
+from ledger_pipeline.market.calendars import sessions, trading_calendar
 from ledger_pipeline.trading import broker as port
 
 D = Decimal
@@ -125,6 +126,7 @@ class FakeBroker:
     prices: dict[str, Decimal] = field(default_factory=lambda: dict(PRICES))
     holdings: dict[str, Decimal] = field(default_factory=dict)
     environment: str = "exchange"
+    virtual_time: bool = True
     account_id: str = ACCOUNT
     plans: dict[str, Sequence[Step]] = field(default_factory=dict)
     plan: Callable[[port.OrderRequest, Random], Sequence[Step]] = lambda request, rng: (Step(),)
@@ -240,6 +242,25 @@ class FakeBroker:
 
         return self._read("latest_trades", read)
 
+    def bars(
+        self, symbols: Sequence[str], start: date, end: date, *, feed: str, calendar: str, now: datetime
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Each session at the price of today, as if nothing had ever moved."""
+        days = sessions(calendar, start, end)
+        known = [symbol for symbol in sorted(symbols) if symbol in self.prices]
+        table = pd.DataFrame(
+            [(symbol, day, *[float(self.prices[symbol])] * 4, 1_000.0) for symbol in known for day in days],
+            columns=["symbol", "ts", "open", "high", "low", "close", "volume"],
+        )
+        absent = sorted(set(symbols) - set(known))
+        source = {"feed": feed, "fetched_at": now.isoformat(), "missing_sessions": {}, "absent": absent}
+        return self._read("bars", lambda: (normalise_bars(table), source))
+
+    def corporate_actions(self, symbols: Sequence[str], start: date, end: date) -> pd.DataFrame:
+        """None: splits and dividends of this broker come as activities only."""
+        table = pd.DataFrame({"symbol": [], "ex_date": pd.DatetimeIndex([], tz="UTC"), "kind": [], "value": []})
+        return self._read("corporate_actions", lambda: table)
+
     def submit(self, request: port.OrderRequest) -> port.SubmitOutcome:
         fault = self._begin("submit")
         seen = self.witness(request) if self.witness else None
@@ -334,6 +355,12 @@ class FakeBroker:
 
     def close(self) -> None:
         return None
+
+    def __enter__(self) -> FakeBroker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # Inside.
 

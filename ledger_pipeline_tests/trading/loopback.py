@@ -27,9 +27,9 @@ from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.core.strict_json import load_json
 from ledger_pipeline.core.times import parse_time, time_text
 from ledger_pipeline.trading import broker as port
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+from ledger_pipeline.trading.alpaca.parsing import ACCOUNT_BLOCKS, NEW_YORK
 from ledger_pipeline.trading.connect import connect
-from ledger_pipeline.trading.parsing import ACCOUNT_BLOCKS, NEW_YORK
 from ledger_pipeline_tests.trading.fake import FakeBroker
 from ledger_pipeline_tests.trading.wire import Reply, Request, Stub, js
 
@@ -47,7 +47,7 @@ def connected(fake: FakeBroker) -> Iterator[AlpacaBroker]:
     broker = connect("exchange", url=server.url, environ={"EXCHANGE_KEY": key, "EXCHANGE_SECRET": SECRET})
     broker.environment = fake.environment
     broker.wait_for_update = fake.wait_for_update
-    for connection in (broker._trading, broker.data, broker.actions):
+    for connection in (broker._trading, broker._data, broker._actions):
         connection.ask = caller.mortal(connection.ask)
     try:
         yield broker

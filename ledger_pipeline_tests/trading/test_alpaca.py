@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_pipeline.core.errors import BrokerError, InputError
-from ledger_pipeline.trading import alpaca, http
+from ledger_pipeline.trading.alpaca import broker as alpaca
+from ledger_pipeline.trading.alpaca import http
+from ledger_pipeline.trading.alpaca.http import Answer, Budget, Connection
 from ledger_pipeline.trading.broker import (
     NOT_CANCELABLE,
     NOT_FOUND,
@@ -30,7 +32,6 @@ from ledger_pipeline.trading.broker import (
     Refused,
     Unknown,
 )
-from ledger_pipeline.trading.http import Answer, Budget, Connection
 from ledger_pipeline_tests.trading import wire
 from ledger_pipeline_tests.trading.wire import KEY, QUICK, SECRET, Reply, broker_at, js, serving
 
@@ -415,7 +416,7 @@ def test_an_sdk_whose_repeats_cannot_be_switched_off_is_not_used():
 
 def test_the_sdk_that_is_installed_repeats_nothing():
     with broker_at("http://127.0.0.1:9") as broker:
-        for connection in (broker._trading, broker.data):
+        for connection in (broker._trading, broker._data):
             client = connection._client
             assert client._retry == 0 and client._session.trust_env is False and client._use_raw_data is True
             assert {type(adapter) for adapter in client._session.adapters.values()} == {http._CarefulAdapter}
@@ -423,9 +424,9 @@ def test_the_sdk_that_is_installed_repeats_nothing():
 
 def test_nothing_that_holds_keys_shows_or_stores_them():
     with broker_at("http://127.0.0.1:9") as broker:
-        for thing in (broker, broker.data, broker._endpoint):
+        for thing in (broker, broker._data, broker._endpoint):
             assert secretless(repr(thing) + str(thing))
-        for thing in (broker, broker.data):
+        for thing in (broker, broker._data):
             with pytest.raises(TypeError):
                 pickle.dumps(thing)
 

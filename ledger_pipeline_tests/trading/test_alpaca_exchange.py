@@ -14,7 +14,8 @@ import pytest
 
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.market.calendars import trading_calendar
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+from ledger_pipeline.trading.alpaca.http import Limits
 from ledger_pipeline.trading.broker import (
     NOT_CANCELABLE,
     NOT_FOUND,
@@ -29,7 +30,6 @@ from ledger_pipeline.trading.broker import (
 )
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
-from ledger_pipeline.trading.http import Limits
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.trading import wire
 

@@ -12,7 +12,8 @@ import pytest
 from alpaca.common.enums import BaseURL
 
 from ledger_pipeline.core.errors import BlockedError, BrokerError, InputError
-from ledger_pipeline.trading import alpaca, connect
+from ledger_pipeline.trading import connect
+from ledger_pipeline.trading.alpaca import broker as alpaca
 from ledger_pipeline.trading.broker import Account, OrderRequest, Unknown
 from ledger_pipeline_tests.trading import wire
 from ledger_pipeline_tests.trading.wire import KEY, SECRET, js, serving

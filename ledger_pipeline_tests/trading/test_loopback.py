@@ -16,8 +16,8 @@ from alpaca.trading.client import TradingClient
 
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading import broker as port
-from ledger_pipeline.trading.alpaca import AlpacaBroker
-from ledger_pipeline.trading.parsing import activity_order
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+from ledger_pipeline.trading.alpaca.parsing import activity_order
 from ledger_pipeline_tests.trading import loopback, wire
 from ledger_pipeline_tests.trading.fake import START, Crash, FakeBroker, Fault, Step
 from ledger_pipeline_tests.trading.loopback import Reach, connected
@@ -131,7 +131,7 @@ def test_the_reads_meet_everything() -> None:
 def test_the_client_is_alpaca_py_as_it_is_installed(reach: Reach) -> None:
     broker = reach(FakeBroker())
     assert type(broker) is AlpacaBroker
-    clients = {TradingClient: broker._trading._client, StockHistoricalDataClient: broker.data._client}
+    clients = {TradingClient: broker._trading._client, StockHistoricalDataClient: broker._data._client}
     for kind, client in clients.items():
         assert type(client) is kind and client._request.__func__ is RESTClient._request
     assert broker._trading.origin.startswith("http://127.0.0.1:")

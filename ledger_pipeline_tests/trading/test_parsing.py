@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.core.strict_json import load_json
-from ledger_pipeline.trading import parsing
+from ledger_pipeline.trading.alpaca import parsing
 from ledger_pipeline.trading.broker import UNRECOGNIZED, CashActivity, FillActivity
 
 D = Decimal

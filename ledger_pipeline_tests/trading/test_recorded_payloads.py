@@ -20,7 +20,7 @@ from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
 from ledger_pipeline.trading import broker as port
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline_tests.trading import wire
 from ledger_pipeline_tests.trading.test_parsing import plain
 from ledger_pipeline_tests.trading.wire import Reply, Request, broker_at, js, serving
@@ -251,7 +251,7 @@ def test_last_trades_in_their_recorded_form():
 
 def bars(name: str, symbols: list[str], start: date, end: date) -> list[tuple]:
     now = datetime(2026, 6, 1, tzinfo=UTC)
-    call = lambda broker: fetch_bars(symbols, start, end, feed="sip", connection=broker.data, now=now)[0]
+    call = lambda broker: fetch_bars(symbols, start, end, feed="sip", connection=broker._data, now=now)[0]
     table, _ = asked(call, *plain("recorded_bars")[name])
     return [(row.symbol, row.ts.date().isoformat(), *row[3:]) for row in table.itertuples()]
 
@@ -278,7 +278,7 @@ def test_bars_of_every_recorded_form():
 def actions(
     pages: list[Any], symbols: list[str], start: date = date(2026, 3, 1), end: date = date(2026, 3, 31)
 ) -> list[tuple]:
-    table, _ = asked(lambda broker: fetch_actions(symbols, start, end, connection=broker.actions), *pages)
+    table, _ = asked(lambda broker: fetch_actions(symbols, start, end, connection=broker._actions), *pages)
     return [(row.symbol, row.ex_date.date().isoformat(), row.kind, row.value) for row in table.itertuples()]
 
 

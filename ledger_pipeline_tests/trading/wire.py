@@ -17,9 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ledger_pipeline.trading.alpaca import AlpacaBroker
+from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
+from ledger_pipeline.trading.alpaca.http import Limits
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
-from ledger_pipeline.trading.http import Limits
 
 KEY, SECRET = "AKCANARYKEY0123456789", "canary-secret-d41d8cd98f00b204"
 QUICK = Limits(connect=1.0, read=0.4, total=0.8, size=200_000)  # for a server that hangs

@@ -4,7 +4,7 @@ Only raw prices are fetched: an adjusted history is restated after every split a
 fact. Nothing is filled in and nothing is left out silently. A symbol without bars, a session that is not over, a bar on
 a day without a session and a session without a bar are errors that name it.
 
-The requests go through connections that the trading room makes (`connect(...).data` and `.actions`): its care with
+The requests go through connections that the trading room makes (`trading.alpaca.http`): its care with
 time-outs, addresses and keys is the same for prices as for orders.
 """
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text
 from ledger_pipeline.core.errors import BlockedError, RefusedError
 from ledger_pipeline.core.times import time_text
-from ledger_pipeline.market.sources.alpaca import fetch_actions
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount
 from ledger_pipeline.trading.sessions import NEW_YORK
@@ -65,9 +64,8 @@ def _check_basis(trades: Mapping[str, LatestTrade], broker: Broker, now: datetim
     old = {symbol: day for symbol, trade in trades.items() if (day := trade.at.astimezone(NEW_YORK).date()) < today}
     if not old:
         return
-    connection: Any = broker
     try:
-        actions = fetch_actions(sorted(old), min(old.values()), today, connection=connection.actions)
+        actions = broker.corporate_actions(sorted(old), min(old.values()), today)
     except RefusedError as error:
         raise BlockedError(f"CORPORATE_ACTION: {error}") from None
     for symbol, ex_date, kind in zip(actions["symbol"], actions["ex_date"], actions["kind"], strict=True):

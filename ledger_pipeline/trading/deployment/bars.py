@@ -20,7 +20,7 @@ from ledger_pipeline.market.bars import normalise_actions
 from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.quality import quality_report
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot, seal, snapshot_ids
-from ledger_pipeline.market.sources.alpaca import Connection, fetch_actions, fetch_bars
+from ledger_pipeline.trading.broker import Broker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,16 +76,15 @@ def live_bars(
     session: date,
     symbols: Sequence[str],
     *,
-    bars: Connection,
-    actions: Connection,
+    broker: Broker,
     feed: str,
     max_jump: float,
     now: datetime,
 ) -> LiveBars:
     """The live snapshot of a session, sealed under `root` when it is not there yet.
 
-    promoted: the snapshot that the run was made on, whose history goes on here. bars, actions: the broker's
-    connections. now: the broker's time. max_jump: see Deployment.
+    promoted: the snapshot that the run was made on, whose history goes on here. now: the broker's
+    time. max_jump: see Deployment.
 
     BlockedError when there is no new bar, when bars were restated, or when their quality is not what it should be;
     RefusedError for a corporate action that cannot be followed; BrokerError when the broker cannot be read.
@@ -94,15 +93,12 @@ def live_bars(
     pulse, name = pulse_of(calendar, session), live_id(deployment, session)
     known = _base(root, promoted, deployment, session)
     last = min(known.bars["ts"].max().date(), pulse)
-    after = fetch_actions(symbols, last + pd.Timedelta(days=1), session, connection=actions)
+    after = broker.corporate_actions(symbols, last + pd.Timedelta(days=1), session)
     ratios = _ratios(after, pulse)
     if name in snapshot_ids(root):
         return LiveBars(open_snapshot(name, root=root), pulse, ratios)
     before = sessions(calendar, last - pd.Timedelta(days=30), last)[-OVERLAP:]
-    fetched, record = fetch_bars(
-        symbols, before[0].date(), pulse, feed=feed, connection=bars, calendar=calendar, allow_missing=True,
-        allow_absent=True, now=now,
-    )  # fmt: skip
+    fetched, record = broker.bars(symbols, before[0].date(), pulse, feed=feed, calendar=calendar, now=now)
     sealed, fetched = _text(known.bars), _text(fetched)
     sealed = sealed[(sealed["ts"] <= _stamp(last)) & sealed["symbol"].isin(symbols)]
     _check_same(sealed, fetched)

@@ -297,10 +297,9 @@ def session_bars(project: Project, context: SessionContext, deployment: Deployme
     experiment = promoted_experiment(Catalogue(project.strategies), deployment)
     symbols = experiment.spec.universe or snapshot.symbols
     require_followable(snapshot, symbols)
-    broker: Any = context.broker
     return live_bars(
         project.live_snapshots, snapshot, deployment.name, context.session, symbols,
-        bars=broker.data, actions=broker.actions, feed=deployment.feed, max_jump=deployment.max_jump, now=context.now,
+        broker=context.broker, feed=deployment.feed, max_jump=deployment.max_jump, now=context.now,
     )  # fmt: skip
 
 

@@ -147,8 +147,8 @@ def opened_sender(
 
 
 def local_clock(broker: Broker) -> Callable[[], datetime]:
-    """This machine's clock; for the local exchange, whose time is virtual, the broker's as last read."""
-    if broker.environment != "exchange":
+    """This machine's clock; for a broker whose time is virtual, its own as last read."""
+    if not broker.virtual_time:
         return utc_now
     last = broker.clock().now
 

@@ -66,7 +66,7 @@ class PreTradeChecks:
         """Ask the broker for its clock and the account. BrokerError when it cannot be read."""
         account = self.broker.account()
         clock = self.broker.clock()
-        return Moment(account, clock, None if self.broker.environment == "exchange" else self.now())
+        return Moment(account, clock, None if self.broker.virtual_time else self.now())
 
     def halted(self, state: BookState, order: Order | None) -> tuple[str, ...]:
         """The kill switch alone: cheap enough for the last moment before a submit."""

@@ -7,7 +7,7 @@ from decimal import Decimal as D
 
 import pytest
 
-from ledger_pipeline.trading.parsing import Row, parse_activity
+from ledger_pipeline.trading.alpaca.parsing import Row, parse_activity
 from ledger_pipeline.trading.reconciliation import reconcile as reconcile_module
 from ledger_pipeline.trading.reconciliation.activity_words import meaning_of
 from ledger_pipeline.trading.reconciliation.ingest import collect

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from alpaca.data.historical import StockHistoricalDataClient
@@ -33,7 +33,9 @@ from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.identity import check_broker_symbol
 from ledger_pipeline.core.times import time_text
-from ledger_pipeline.trading import parsing
+from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
+from ledger_pipeline.trading.alpaca import parsing
+from ledger_pipeline.trading.alpaca.http import Answer, Budget, Connection, Limits
 from ledger_pipeline.trading.broker import (
     NOT_CANCELABLE,
     NOT_FOUND,
@@ -54,22 +56,23 @@ from ledger_pipeline.trading.broker import (
     Unknown,
 )
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
-from ledger_pipeline.trading.http import Answer, Budget, Connection, Limits
 
 LONGEST_ID = 48
 ORDERS_A_PAGE, ACTIVITIES_A_PAGE, SYMBOLS_A_REQUEST = 500, 100, 100
 MOST_PAGES = 2_000
 REQUESTS_A_MINUTE = 150  # of the 200 that the broker allows one account
 BAD_PARAMETER = 40010001  # said of a client_order_id that is in use, and of other things
+if TYPE_CHECKING:
+    import pandas as pd
+
 _log = logging.getLogger(__name__)
 
 
 class AlpacaBroker:
     """The Broker behind `endpoint`. For one thread; close it when done (or use it in a `with`).
 
-    `feed` is the market data feed of last trades; `data` and `actions` are the connections that bars and corporate
-    actions are fetched through (`market.sources.alpaca`). `authorised_within`: seconds after which a stream that did
-    not come up is given up and updates are polled for.
+    `feed` is the market data feed of last trades. `authorised_within`: seconds after which a stream that did not come
+    up is given up and updates are polled for.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class AlpacaBroker:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.environment = endpoint.environment
+        self.virtual_time = endpoint.is_local
         self.feed = feed
         self._endpoint = endpoint
         trading = TradingClient(
@@ -91,20 +95,20 @@ class AlpacaBroker:
         market = StockHistoricalDataClient(keys.key, keys.secret, raw_data=True, url_override=endpoint.data)
 
         def connection(client: Any, origin: str) -> Connection:
-            budget = None if endpoint.environment == "exchange" else Budget(REQUESTS_A_MINUTE)
+            budget = None if endpoint.is_local else Budget(REQUESTS_A_MINUTE)
             secrets = (keys.key, keys.secret)
             return Connection(client, origin, secrets, limits=limits, budget=budget, sleep=sleep)
 
         self._trading = connection(trading, endpoint.trading)
-        self.data = connection(market, endpoint.data)
+        self._data = connection(market, endpoint.data)
         actions = CorporateActionsClient(keys.key, keys.secret, raw_data=True, url_override=endpoint.data)
-        self.actions = connection(actions, endpoint.data)
+        self._actions = connection(actions, endpoint.data)
         self._updates = Updates(endpoint.stream, keys, authorised_within)
 
     def __repr__(self) -> str:
         return f"AlpacaBroker({self.environment}, {self._endpoint.trading!r})"
 
-    def __enter__(self) -> AlpacaBroker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,7 +138,7 @@ class AlpacaBroker:
         names, last = sorted(set(map(_checked_symbol, symbols))), {}
         for start in range(0, len(names), SYMBOLS_A_REQUEST):
             part = names[start : start + SYMBOLS_A_REQUEST]
-            answer = self.data.get("/stocks/trades/latest", {"symbols": ",".join(part), "feed": self.feed})
+            answer = self._data.get("/stocks/trades/latest", {"symbols": ",".join(part), "feed": self.feed})
             trades = parsing.row(parsing.row(answer, "last trades").data.get("trades") or {}, "last trades").data
             for symbol in part:
                 trade = parsing.parse_trade(symbol, trades[symbol]) if symbol in trades else None
@@ -204,6 +208,19 @@ class AlpacaBroker:
         listed = _pages(page, until=lambda rows: not rows, what="activities")
         return tuple(sorted((parsing.parse_activity(row) for row in listed), key=parsing.activity_order))
 
+    def bars(
+        self, symbols: Sequence[str], start: date, end: date, *, feed: str, calendar: str, now: datetime
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Daily bars with what they are from; see Broker and `market.sources.alpaca`."""
+        return fetch_bars(
+            symbols, start, end, feed=feed, connection=self._data, calendar=calendar, allow_missing=True,
+            allow_absent=True, now=now,
+        )  # fmt: skip
+
+    def corporate_actions(self, symbols: Sequence[str], start: date, end: date) -> pd.DataFrame:
+        """Splits and cash dividends; see Broker and `market.sources.alpaca`."""
+        return fetch_actions(symbols, start, end, connection=self._actions)
+
     def wait_for_update(self, seconds: float) -> bool:
         """Sleep until the stream says that something happened, or came up anew, at most `seconds`; see Broker."""
         return self._updates.wait(seconds)
@@ -212,8 +229,8 @@ class AlpacaBroker:
         """Let go of the stream and the connections, within seconds; more than once is harmless."""
         self._updates.close()
         self._trading.close()
-        self.data.close()
-        self.actions.close()
+        self._data.close()
+        self._actions.close()
 
 
 def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderRequest:
