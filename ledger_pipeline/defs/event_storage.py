@@ -85,7 +85,15 @@ def _relax(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def open_instance(home: Path) -> dg.DagsterInstance:
-    """The instance of this home, with this storage whatever the environment says its home is."""
+_NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+
+
+def open_instance(home: Path, *, capture: bool) -> dg.DagsterInstance:
+    """The instance of this home, with this storage whatever the environment says its home is.
+
+    capture: whether what its runs print is kept for the UI, by two processes for each step.
+    """
     storage = {"module": __name__, "class": EventStorage.__name__, "config": {"base_dir": str(home)}}
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides={"event_log_storage": storage}))
+    logs: dict[str, Any] = {} if capture else {"compute_logs": _NO_CAPTURE | {"config": {}}}
+    overrides: Any = {"event_log_storage": storage, **logs}
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))

@@ -4,24 +4,20 @@ the UI.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.execution import compute_logs
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.execution_result import ExecutionResult
 from dagster._core.remote_origin import (
@@ -71,11 +67,13 @@ def prepare_home(project: Project) -> Path:
 
 
 @contextmanager
-def instance(project: Project) -> Iterator[dg.DagsterInstance]:
-    """The project's Dagster instance."""
+def instance(project: Project, *, capture: bool = False) -> Iterator[dg.DagsterInstance]:
+    """The project's Dagster instance. capture: whether what runs print is kept for the UI; what a command runs prints
+    where the command does.
+    """
     home = prepare_home(project)
     with _lock(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
-        records = open_instance(home)
+        records = open_instance(home, capture=capture)
     with records:
         yield records
 
@@ -292,28 +290,13 @@ def run_job(
         asset_selection=chosen,
         remote_job_origin=RemoteJobOrigin(_REPOSITORY, job.name),
     )
-    with _mirrors_apart():
-        result = execute_run(InMemoryJob(definition), run, records)
+    result = execute_run(InMemoryJob(definition), run, records)
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error_source.name == "INTERRUPT":
             raise KeyboardInterrupt
     if not result.success and not any(event.is_step_failure for event in result.all_events):
         raise KeyboardInterrupt
     return result
-
-
-@contextmanager
-def _mirrors_apart() -> Iterator[None]:
-    """Let Dagster start the processes that mirror a run's output in sessions of their own. Ctrl-C in a terminal goes to
-    every process of the session, and these would answer with tracebacks; Dagster ends them itself.
-    """
-    apart = functools.partial(subprocess.Popen, start_new_session=True)
-    mirrors: Any = compute_logs
-    mirrors.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": apart})  # there is no option for it
-    try:
-        yield
-    finally:
-        mirrors.subprocess = subprocess
 
 
 def _failed_runs(result: ExecutionResult) -> dict[str, LedgerPipelineError]:

@@ -43,7 +43,7 @@ def _execute(project: Project, run_id: str) -> int:
     from dagster._utils.interrupts import setup_interrupt_handlers
 
     setup_interrupt_handlers()
-    with instance(project) as records:
+    with instance(project, capture=True) as records:
         return _execute_run_command_body(run_id, records, lambda event: None, set_exit_code_on_failure=True)
 
 
@@ -60,7 +60,7 @@ def _daemon(project: Project, every: int, tell: Callable[[str], None], launch: L
         signal.signal(number, signal.default_int_handler)
     code = InProcessCodeLocationOrigin(LOCATION.loadable_target_origin, location_name=LOCATION.location_name)
     ended = threading.Event()
-    with instance(project) as records:
+    with instance(project, capture=True) as records:
         launcher = records.run_launcher
         assert isinstance(launcher, RunLauncher), "what dagster.yaml names"
         launcher.fork_with(launch)
