@@ -28,7 +28,7 @@ from ledger_pipeline.book.drafts import (
 )
 from ledger_pipeline.book.lifecycle import CLOSING
 from ledger_pipeline.book.notifications import Notification, Subscribers, Subscription, notifications
-from ledger_pipeline.book.orders import Order, advanced, intended, terms
+from ledger_pipeline.book.orders import Order, advanced, intended, intent_of
 from ledger_pipeline.book.state import BookState, Holding
 from ledger_pipeline.book.trades import CLOSED_BY, CREATED, UPDATED, Trade
 from ledger_pipeline.core.amounts import EXACT, ZERO
@@ -86,7 +86,7 @@ class Operations:
 
         def decide(state: BookState) -> Sequence[Event]:
             known = state.orders.get(order_id)
-            return () if known is not None and terms(known) == terms(intended(event)) else (event,)
+            return () if known is not None and intent_of(known) == intent_of(intended(event)) else (event,)
 
         return self.append(decide)
 
@@ -157,7 +157,7 @@ class Operations:
             if (
                 successor is not None
                 and order.replaced_by == new_order_id
-                and terms(successor) == terms(intended(intent))
+                and intent_of(successor) == intent_of(intended(intent))
             ):
                 return ()
             ending = OrderReplaced(filled_quantity=filled, reason=reason or None, replaced_by=new_order_id)

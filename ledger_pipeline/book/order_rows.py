@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from ledger_pipeline.book.orders import Fill, Order, gross_of
 from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text
 from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.orders import OrderTerms
 from ledger_pipeline.core.times import time_text
 
 _FIELDS = 27
@@ -74,13 +75,15 @@ def order_from_row(row: str) -> Order:
         return Order(
             order_id=parts[0],
             strategy=_plain(parts[1]),
-            symbol=_plain(parts[2]),
-            side=parts[3],
-            quantity=_number(parts[4]),
-            notional=_number(parts[5]),
-            type=_plain(parts[6]),
-            limit_price=_number(parts[7]),
-            time_in_force=_plain(parts[8]),
+            terms=OrderTerms(
+                _plain(parts[2]),
+                parts[3],
+                _number(parts[4]),
+                _number(parts[5]),
+                _plain(parts[6]),
+                _number(parts[7]),
+                _plain(parts[8]),
+            ),
             session=_plain(parts[9]),
             attempt=int(parts[10]),
             intended_at=datetime.fromisoformat(parts[11]),

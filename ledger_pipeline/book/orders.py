@@ -43,6 +43,7 @@ from ledger_pipeline.core.events import (
     event_to_json,
 )
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.orders import HasTerms, OrderTerms
 
 NOTIONAL_SLIPPAGE = Decimal("0.01")  # of an order in dollars: how far a market order may be filled away from its price
 
@@ -66,27 +67,21 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """An order as its events tell it. Amounts are Decimal, times aware and in UTC, session an ISO date.
+class Order(HasTerms):
+    """An order as its events tell it, on the terms of its intent. Amounts are Decimal, times aware and in UTC, session
+    an ISO date.
 
-    order_id is the client_order_id. Exactly one of quantity (shares) and notional (cash) is there. fills: those that
-    stand, by cumulative, then id; busted: those that were taken back or corrected. filled, filled_value (at the price
-    of each fill) and fees are sums over fills. final_quantity: what the broker says was filled in the end, None while
-    the order is open. replaces, replaced_by: order ids. reason: why it was rejected, canceled, expired or replaced.
-    submits and unknowns count the submits that were about to be made and those without a clear answer; gross is what
-    was ever filled, whatever was taken back of it; closed and stated_quantity are what the closing event said. status
-    and final_quantity follow from the rest.
+    order_id is the client_order_id. fills: those that stand, by cumulative, then id; busted: those that were taken back
+    or corrected. filled, filled_value (at the price of each fill) and fees are sums over fills. final_quantity: what
+    the broker says was filled in the end, None while the order is open. replaces, replaced_by: order ids. reason: why
+    it was rejected, canceled, expired or replaced. submits and unknowns count the submits that were about to be made
+    and those without a clear answer; gross is what was ever filled, whatever was taken back of it; closed and
+    stated_quantity are what the closing event said. status and final_quantity follow from the rest.
     """
 
     order_id: str
     strategy: str
-    symbol: str
-    side: str
-    quantity: Decimal | None
-    notional: Decimal | None
-    type: str
-    limit_price: Decimal | None
-    time_in_force: str
+    terms: OrderTerms
     session: str
     attempt: int
     intended_at: datetime
@@ -192,13 +187,15 @@ def intended(event: Event) -> Order:
         return Order(
             order_id=_needed(event.order_id),
             strategy=_needed(event.strategy),
-            symbol=_needed(event.symbol),
-            side=_needed(event.side),
-            quantity=event.quantity,
-            notional=details.notional,
-            type=details.type,
-            limit_price=details.limit_price,
-            time_in_force=details.time_in_force,
+            terms=OrderTerms(
+                _needed(event.symbol),
+                _needed(event.side),
+                event.quantity,
+                details.notional,
+                details.type,
+                details.limit_price,
+                details.time_in_force,
+            ),
             session=_needed(details.session),
             attempt=details.attempt,
             intended_at=event.occurred_at,
@@ -219,11 +216,10 @@ def _needed(value: str | None) -> str:
     return value
 
 
-def terms(order: Order) -> tuple[Any, ...]:
+def intent_of(order: Order) -> tuple[Any, ...]:
     """What was intended, without when: equal for two records of the same intent."""
     return (
-        order.order_id, order.strategy, order.symbol, order.side, order.quantity, order.notional, order.type,
-        order.limit_price, order.time_in_force, order.session, order.attempt, order.replaces, order.reasons,
+        order.order_id, order.strategy, order.terms, order.session, order.attempt, order.replaces, order.reasons,
         order.correlation_id, order.deadline,
     )  # fmt: skip
 

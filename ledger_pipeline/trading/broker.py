@@ -13,6 +13,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ledger_pipeline.core.orders import HasTerms, OrderTerms
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,34 +74,22 @@ class Asset:
 
 
 @dataclass(frozen=True)
-class OrderRequest:
-    """One order to submit: exactly one of quantity (at most 9 decimals) and notional (at most 2); limit_price when
-    type is limit; time_in_force day, opg or cls.
-    """
+class OrderRequest(HasTerms):
+    """One order to submit."""
 
     client_order_id: str
-    symbol: str
-    side: str  # BUY or SELL
-    quantity: Decimal | None = None
-    notional: Decimal | None = None
-    type: str = "market"
-    limit_price: Decimal | None = None
-    time_in_force: str = "day"
+    terms: OrderTerms
 
 
 @dataclass(frozen=True)
-class BrokerOrder:
-    """An order as the broker has it. `status` is one of STATUSES or UNRECOGNIZED; `raw` is the row as it came."""
+class BrokerOrder(HasTerms):
+    """An order as the broker has it, on its terms as the broker states them. `status` is one of STATUSES or
+    UNRECOGNIZED; `raw` is the row as it came.
+    """
 
     id: str
     client_order_id: str
-    symbol: str
-    side: str  # BUY or SELL
-    quantity: Decimal | None
-    notional: Decimal | None
-    type: str
-    limit_price: Decimal | None
-    time_in_force: str
+    terms: OrderTerms
     status: str
     filled_quantity: Decimal
     filled_price: Decimal | None  # average

@@ -12,6 +12,7 @@ from ledger_pipeline.trading.broker import Accepted, OrderRequest, Refused
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.fake import FakeBroker
+from ledger_pipeline_tests.trading.requests import order_request
 
 SESSION = "2026-01-05"
 
@@ -86,7 +87,7 @@ def noted(book: Book, broker: FakeBroker, kind: str, order_id: str, **fields: ob
 def request_of(book: Book, order_id: str) -> OrderRequest:
     """What is sent for an intent."""
     order = book.state.orders[order_id]
-    return OrderRequest(order_id, order.symbol, order.side, quantity=order.quantity, notional=order.notional)
+    return order_request(order_id, order.symbol, order.side, quantity=order.quantity, notional=order.notional)
 
 
 def send(book: Book, broker: FakeBroker, order_id: str) -> None:

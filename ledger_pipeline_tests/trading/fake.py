@@ -23,6 +23,7 @@ from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.market.bars import normalise_bars
 from ledger_pipeline.market.calendars import sessions, trading_calendar
 from ledger_pipeline.trading import broker as port
+from ledger_pipeline_tests.trading.requests import order_request
 
 D = Decimal
 ZERO = D(0)
@@ -205,7 +206,7 @@ class FakeBroker:
 
     def foreign_order(self, symbol: str, side: str, quantity: Decimal, client_order_id: str = "by-hand-1") -> FakeOrder:
         """An order that somebody else made in this account."""
-        return self._accept(port.OrderRequest(client_order_id, symbol, side, quantity=quantity))
+        return self._accept(order_request(client_order_id, symbol, side, quantity=quantity))
 
     # The port.
 
@@ -536,8 +537,7 @@ class FakeBroker:
         request = order.request
         average = (order.value / order.filled).quantize(D("1e-9")) if order.filled else None
         return port.BrokerOrder(
-            order.id, request.client_order_id, request.symbol, request.side, request.quantity, request.notional,
-            request.type, request.limit_price, request.time_in_force, order.status, order.filled, average,
+            order.id, request.client_order_id, request.terms, order.status, order.filled, average,
             order.submitted_at, order.updated_at,
         )  # fmt: skip
 
@@ -565,7 +565,7 @@ def _sessions_around(day: date) -> tuple[port.SessionHours, ...]:
 
 def tampered(order: FakeOrder, **changes: Any) -> None:
     """Make an order at the broker other than what was asked for: a mismatch to be found."""
-    order.request = replace(order.request, **changes)
+    order.request = replace(order.request, terms=replace(order.request.terms, **changes))
 
 
 def random_plan(request: port.OrderRequest, rng: Random) -> Sequence[Step]:

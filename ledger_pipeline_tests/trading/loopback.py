@@ -31,6 +31,7 @@ from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.alpaca.parsing import ACCOUNT_BLOCKS, NEW_YORK
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline_tests.trading.fake import FakeBroker
+from ledger_pipeline_tests.trading.requests import order_request
 from ledger_pipeline_tests.trading.wire import Reply, Request, Stub, js
 
 SECRET = "loopback-secret-of-nobody"
@@ -142,7 +143,7 @@ class _Caller:
 
     def submit(self, body: dict[str, Any]) -> Reply:
         outcome = self.fake.submit(
-            port.OrderRequest(
+            order_request(
                 body["client_order_id"],
                 body["symbol"],
                 body["side"].upper(),

@@ -25,17 +25,17 @@ from ledger_pipeline.trading.broker import (
     Broker,
     BrokerOrder,
     FillActivity,
-    OrderRequest,
     Refused,
     Unknown,
 )
 from ledger_pipeline.trading.connect import connect
 from ledger_pipeline_tests.exchange.server import exchange
 from ledger_pipeline_tests.trading.fake import FakeBroker
+from ledger_pipeline_tests.trading.requests import order_request
 
 D = Decimal
 MONDAY, FRIDAY = date(2026, 1, 5), date(2026, 1, 2)
-BUY = OrderRequest("suite-1", "VTI", "BUY", quantity=D("1.5"))
+BUY = order_request("suite-1", "VTI", "BUY", quantity=D("1.5"))
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def test_an_id_is_taken_once(broker: Broker) -> None:
 
 
 def test_a_refusal_has_a_reason_and_leaves_no_order(broker: Broker) -> None:
-    outcome = broker.submit(OrderRequest("too-much", "VTI", "BUY", notional=D("9000000")))
+    outcome = broker.submit(order_request("too-much", "VTI", "BUY", notional=D("9000000")))
     assert isinstance(outcome, Refused) and outcome.reason
     assert broker.order_by_client_id("too-much") is None and broker.orders() == ()
 

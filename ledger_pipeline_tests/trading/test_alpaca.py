@@ -28,15 +28,15 @@ from ledger_pipeline.trading.broker import (
     UNKNOWN,
     Accepted,
     Broker,
-    OrderRequest,
     Refused,
     Unknown,
 )
 from ledger_pipeline_tests.trading import wire
+from ledger_pipeline_tests.trading.requests import order_request
 from ledger_pipeline_tests.trading.wire import KEY, QUICK, SECRET, Reply, broker_at, js, serving
 
 D = Decimal
-BUY = OrderRequest("dca-20260105-VTI-b-1", "VTI", "BUY", notional=D("10.01"))
+BUY = order_request("dca-20260105-VTI-b-1", "VTI", "BUY", notional=D("10.01"))
 ORDER = {
     "id": "61e69015-8549-4bfd-b9c3-01e75843f47d", "client_order_id": BUY.client_order_id, "symbol": "VTI",
     "created_at": "2026-01-05T14:30:01.942282Z", "updated_at": "2026-01-05T14:30:01.942282Z",
@@ -154,7 +154,7 @@ def test_an_accepted_order_is_read_exactly():
 def test_the_request_on_the_wire():
     with serving(js(ORDER)) as stub, broker_at(stub.url) as broker:
         broker.submit(BUY)
-        limit = OrderRequest("a.b_c-1", "BRK.B", "SELL", D("0.557436865"), None, "limit", D("410.25"), "cls")
+        limit = order_request("a.b_c-1", "BRK.B", "SELL", D("0.557436865"), None, "limit", D("410.25"), "cls")
         broker.submit(limit)
     first, second = stub.requests
     assert (first.method, first.path) == ("POST", "/v2/orders")
@@ -172,7 +172,7 @@ def test_the_request_on_the_wire():
 @given(st.decimals(min_value=D("1e-9"), max_value=D("1e7"), places=9))
 @settings(deadline=None)
 def test_a_quantity_reaches_the_wire_as_it_is_or_is_refused(quantity):
-    request = OrderRequest("x", "VTI", "BUY", quantity=quantity)
+    request = order_request("x", "VTI", "BUY", quantity=quantity)
     try:
         body = json.dumps(alpaca.written_order(request).to_request_fields())
     except InputError:
@@ -212,7 +212,7 @@ def test_what_cannot_be_written_exactly_is_never_sent(name):
     fields = {"client_order_id": "a", "symbol": "VTI", "side": "BUY", "notional": D("10.01")} | BAD_REQUESTS[name]
     with serving(js(ORDER)) as stub, broker_at(stub.url) as broker:
         with pytest.raises(InputError):
-            broker.submit(OrderRequest(**fields))
+            broker.submit(order_request(**fields))
         assert not stub.requests
 
 

@@ -32,6 +32,7 @@ from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline_tests.exchange.server import Served, exchange
 from ledger_pipeline_tests.trading import wire
+from ledger_pipeline_tests.trading.requests import order_request
 
 D = Decimal
 
@@ -77,7 +78,7 @@ def posts(served: Served) -> int:
 
 
 def buy(number: int | str = 1, **fields) -> OrderRequest:
-    return OrderRequest(
+    return order_request(
         **{"client_order_id": f"t-{number}", "symbol": "VTI", "side": "BUY", "notional": D("676.00")} | fields
     )
 

@@ -14,8 +14,9 @@ from alpaca.common.enums import BaseURL
 from ledger_pipeline.core.errors import BlockedError, BrokerError, InputError
 from ledger_pipeline.trading import connect
 from ledger_pipeline.trading.alpaca import broker as alpaca
-from ledger_pipeline.trading.broker import Account, OrderRequest, Unknown
+from ledger_pipeline.trading.broker import Account, Unknown
 from ledger_pipeline_tests.trading import wire
+from ledger_pipeline_tests.trading.requests import order_request
 from ledger_pipeline_tests.trading.wire import KEY, SECRET, js, serving
 
 PAPER = {"ALPACA_API_KEY": KEY, "ALPACA_API_SECRET": SECRET}
@@ -181,7 +182,7 @@ def test_the_address_on_the_wire_counts_and_not_the_one_in_the_client(live_accou
     with serving(js({})) as stub:
         with connect.connect("live", environ=LIVE, deployment_mode="live") as broker:
             broker._trading._client._base_url = stub.url
-            outcome = broker.submit(OrderRequest("a", "VTI", "BUY", notional=Decimal(1)))
+            outcome = broker.submit(order_request("a", "VTI", "BUY", notional=Decimal(1)))
             assert isinstance(outcome, Unknown) and "another host" in outcome.why
         assert not stub.requests
 

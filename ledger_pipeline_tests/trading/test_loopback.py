@@ -21,6 +21,7 @@ from ledger_pipeline.trading.alpaca.parsing import activity_order
 from ledger_pipeline_tests.trading import loopback, wire
 from ledger_pipeline_tests.trading.fake import START, Crash, FakeBroker, Fault, Step
 from ledger_pipeline_tests.trading.loopback import Reach, connected
+from ledger_pipeline_tests.trading.requests import order_request
 
 D = Decimal
 
@@ -34,7 +35,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch):
 
 
 def buy(number: int | str = 1, **more: Any) -> port.OrderRequest:
-    return port.OrderRequest(
+    return order_request(
         **{"client_order_id": f"t-{number}", "symbol": "VTI", "side": "BUY", "notional": D(676)} | more
     )
 

@@ -6,6 +6,7 @@ loopback, asked for by the adapter, and must come to exactly what is written her
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, date, datetime
@@ -18,10 +19,12 @@ from alpaca.trading import models
 from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.orders import OrderTerms
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
 from ledger_pipeline.trading import broker as port
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline_tests.trading import wire
+from ledger_pipeline_tests.trading.requests import order_request
 from ledger_pipeline_tests.trading.test_parsing import plain
 from ledger_pipeline_tests.trading.wire import Reply, Request, broker_at, js, serving
 
@@ -54,7 +57,9 @@ def order(number: int, **fields: Any) -> port.BrokerOrder:
         "time_in_force": "day", "status": "accepted", "filled_quantity": D(0), "filled_price": None,
         "submitted_at": SUBMITTED, "updated_at": UPDATED, "raw": plain("recorded_orders")[number - 1],
     }  # fmt: skip
-    return port.BrokerOrder(identity(number), f"weekly-20260211-VTI-b-{number}", **usual | fields)
+    values = usual | fields
+    terms = OrderTerms(**{item.name: values.pop(item.name) for item in dataclasses.fields(OrderTerms)})
+    return port.BrokerOrder(identity(number), f"weekly-20260211-VTI-b-{number}", terms, **values)
 
 
 def identity(number: int) -> str:
@@ -116,7 +121,7 @@ def test_an_order_of_every_recorded_form_by_its_id(number):
 @pytest.mark.parametrize("number", [1, 3, 4, 5, 6, 8, 9, 10])
 def test_the_answer_to_a_submit_of_every_recorded_form(number):
     wanted = kept(list(ORDERS.values())[number - 1])
-    request = port.OrderRequest(
+    request = order_request(
         wanted.client_order_id, "VTI", wanted.side, wanted.quantity, wanted.notional, wanted.type, wanted.limit_price
     )
     found, requests = asked(lambda broker: broker.submit(request), plain("recorded_orders")[number - 1])
@@ -127,7 +132,7 @@ def test_the_refusal_and_the_order_inside_a_recorded_answer_of_many():
     accepted, refused = plain("recorded_close_all")
     found, _ = asked(lambda broker: broker.order_by_client_id("weekly-20260211-VTI-b-7"), accepted["body"])
     assert found == kept(ORDERS["times to the nanosecond, another class"])
-    sale = port.OrderRequest("t-1", "BND", "SELL", quantity=D(12))
+    sale = order_request("t-1", "BND", "SELL", quantity=D(12))
     outcome, _ = asked(lambda broker: broker.submit(sale), refused["body"], status=refused["status"])
     assert outcome == port.Refused(
         403, 40310000, "insufficient qty available for order (requested: 12, available: 0)", refused["body"]

@@ -32,6 +32,7 @@ from alpaca.trading.stream import TradingStream
 from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.identity import check_broker_symbol
+from ledger_pipeline.core.orders import check_terms
 from ledger_pipeline.core.times import time_text
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
 from ledger_pipeline.trading.alpaca import parsing
@@ -61,6 +62,7 @@ LONGEST_ID = 48
 ORDERS_A_PAGE, ACTIVITIES_A_PAGE, SYMBOLS_A_REQUEST = 500, 100, 100
 MOST_PAGES = 2_000
 REQUESTS_A_MINUTE = 150  # of the 200 that the broker allows one account
+LIMIT_DECIMALS = 4
 BAD_PARAMETER = 40010001  # said of a client_order_id that is in use, and of other things
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,28 +244,19 @@ def written_order(request: OrderRequest) -> MarketOrderRequest | LimitOrderReque
             f"the client_order_id {request.client_order_id[:80]!r} is not allowed: 1 to {LONGEST_ID} letters, digits, "
             "'.', '_' or '-'."
         )
-    if (request.quantity is None) == (request.notional is None):
-        raise InputError(f"order {request.client_order_id}: give either a quantity or a notional, and not both.")
-    if request.type not in ("market", "limit") or (request.type == "limit") == (request.limit_price is None):
-        raise InputError(f"order {request.client_order_id}: it is market, or limit with a limit_price.")
-    if request.side not in ("BUY", "SELL"):
-        raise InputError(f"order {request.client_order_id}: the side is {request.side!r}; it is BUY or SELL.")
-    if request.time_in_force not in ("day", "opg", "cls"):
-        raise InputError(
-            f"order {request.client_order_id}: time_in_force {request.time_in_force!r} is not day, opg, cls."
-        )
+    check_terms(request.terms, f"order {request.client_order_id}")
     fields: dict[str, Any] = {
         "symbol": _checked_symbol(request.symbol),
         "side": OrderSide[request.side],
         "time_in_force": TimeInForce(request.time_in_force),
         "client_order_id": request.client_order_id,
     }
-    amounts = {"qty": (request.quantity, 9), "notional": (request.notional, 2), "limit_price": (request.limit_price, 4)}
-    present = {name: (value, places) for name, (value, places) in amounts.items() if value is not None}
-    fields |= {name: _exact(request, name, value, places) for name, (value, places) in present.items()}
+    amounts = {"qty": request.quantity, "notional": request.notional, "limit_price": request.limit_price}
+    present = {name: value for name, value in amounts.items() if value is not None}
+    fields |= {name: _exact(request, name, value) for name, value in present.items()}
     written = (LimitOrderRequest if request.type == "limit" else MarketOrderRequest)(**fields)
     wire = written.to_request_fields()
-    changed = [name for name, (value, _) in present.items() if Decimal(repr(wire.get(name))) != value]
+    changed = [name for name, value in present.items() if Decimal(repr(wire.get(name))) != value]
     if changed or wire.get("client_order_id") != request.client_order_id:
         raise InputError(f"order {request.client_order_id}: the SDK would change its {', '.join(changed) or 'id'}.")
     return written
@@ -273,13 +266,13 @@ def _checked_symbol(symbol: str) -> str:
     return check_broker_symbol(symbol)
 
 
-def _exact(request: OrderRequest, name: str, value: Decimal, places: int) -> float:
+def _exact(request: OrderRequest, name: str, value: Decimal) -> float:
     """`value` as the float whose shortest form is exactly it; InputError when there is none."""
-    sound = isinstance(value, Decimal) and value.is_finite() and value > 0 and Decimal(repr(float(value))) == value
-    if not sound or exponent(value.normalize()) < -places:
+    too_fine = name == "limit_price" and exponent(value.normalize()) < -LIMIT_DECIMALS
+    if too_fine or Decimal(repr(float(value))) != value:
         raise InputError(
-            f"order {request.client_order_id}: its {name} is {str(value)[:40]}; give a Decimal above zero with at most "
-            f"{places} decimals and 15 digits."
+            f"order {request.client_order_id}: its {name} is {str(value)[:40]}; the SDK takes 15 digits, and a limit "
+            f"price {LIMIT_DECIMALS} decimals."
         )
     return float(value)
 

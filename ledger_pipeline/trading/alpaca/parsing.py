@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from ledger_pipeline.core.amounts import decimal_text, exponent
 from ledger_pipeline.core.errors import BrokerError
+from ledger_pipeline.core.orders import OrderTerms
 from ledger_pipeline.trading.broker import (
     STATUSES,
     UNRECOGNIZED,
@@ -223,13 +224,15 @@ def parse_order(value: Any) -> BrokerOrder:
     return BrokerOrder(
         id=it.text("id"),
         client_order_id=it.text("client_order_id"),
-        symbol=it.word("symbol"),
-        side=SIDES.get(it.word("side"), UNRECOGNIZED),
-        quantity=it.maybe(it.amount, "qty"),
-        notional=it.maybe(it.amount, "notional"),
-        type=it.word("type"),
-        limit_price=it.maybe(it.amount, "limit_price"),
-        time_in_force=it.word("time_in_force"),
+        terms=OrderTerms(
+            symbol=it.word("symbol"),
+            side=SIDES.get(it.word("side"), UNRECOGNIZED),
+            quantity=it.maybe(it.amount, "qty"),
+            notional=it.maybe(it.amount, "notional"),
+            type=it.word("type"),
+            limit_price=it.maybe(it.amount, "limit_price"),
+            time_in_force=it.word("time_in_force"),
+        ),
         status=status if status in STATUSES else UNRECOGNIZED,
         filled_quantity=it.amount("filled_qty"),
         filled_price=it.maybe(it.amount, "filled_avg_price"),

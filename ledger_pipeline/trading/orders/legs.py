@@ -13,63 +13,71 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from ledger_pipeline.core.amounts import decimal_text, exponent
+from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.events import UNATTRIBUTED, Event, OrderIntended
 from ledger_pipeline.core.identity import check_id, hash_json
+from ledger_pipeline.core.orders import HasTerms, OrderTerms, check_terms
 from ledger_pipeline.trading.broker import Broker, OrderRequest
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.orders import Order
 
 SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._/-]{0,31}")  # identity.BROKER_SYMBOL_PATTERN in capitals
-QUANTITY_DECIMALS = 9
-NOTIONAL_DECIMALS = 2
 MINIMUM_NOTIONAL = Decimal(1)  # the broker refuses less
 ID_LENGTH = 48
 
 
-@dataclass(frozen=True)
-class Leg:
-    """One purchase or sale: exactly one of quantity (shares, at most 9 decimals) and notional (cash, at most 2).
+@dataclass(frozen=True, init=False)
+class Leg(HasTerms):
+    """One purchase or sale: its terms, with exactly one of quantity (shares, at most 9 decimals) and notional (cash, at
+    most 2), whose it is, and why.
 
     Amounts are Decimal, int or a decimal text, never float. `side` is BUY or SELL, `strategy` an id or UNATTRIBUTED,
     `reasons` are codes without a comma. InputError names the leg and what is wrong with it.
     """
 
-    symbol: str
-    side: str
+    terms: OrderTerms
     strategy: str
-    quantity: Decimal | None = None
-    notional: Decimal | None = None
-    reasons: tuple[str, ...] = ()
-    type: str = "market"
-    limit_price: Decimal | None = None
-    time_in_force: str = "day"
+    reasons: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.symbol, str) or not SYMBOL.fullmatch(self.symbol):
-            raise InputError(
-                f"a leg's symbol is {self.symbol!r}: write it in capitals as the broker does, such as VTI."
-            )
-        if self.side not in ("BUY", "SELL"):
-            raise InputError(f"leg {self.symbol}: side is {self.side!r}; it is BUY or SELL.")
-        if self.strategy != UNATTRIBUTED:
-            check_id("strategy", self.strategy)
-        if (self.quantity is None) == (self.notional is None):
-            raise InputError(f"{self.name}: give either a quantity or a notional, not {self._given()}.")
-        self._set("quantity", QUANTITY_DECIMALS)
-        self._set("notional", NOTIONAL_DECIMALS)
-        self._set("limit_price", QUANTITY_DECIMALS)
-        object.__setattr__(self, "reasons", tuple(self.reasons))
-        if any(not isinstance(code, str) or not code or "," in code for code in self.reasons):
-            raise InputError(f"{self.name}: a reason is a code without a comma, not one of {self.reasons!r}.")
-        self._check_terms()
+    def __init__(
+        self,
+        symbol: str,
+        side: str,
+        strategy: str,
+        quantity: Decimal | int | str | None = None,
+        notional: Decimal | int | str | None = None,
+        reasons: Iterable[str] = (),
+        type: str = "market",
+        limit_price: Decimal | int | str | None = None,
+        time_in_force: str = "day",
+    ) -> None:
+        if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
+            raise InputError(f"a leg's symbol is {symbol!r}: write it in capitals as the broker does, such as VTI.")
+        name = f"leg {side} {symbol}"
+        amounts = {"quantity": quantity, "notional": notional, "limit_price": limit_price}
+        terms = OrderTerms(
+            symbol,
+            side,
+            type=type,
+            time_in_force=time_in_force,
+            **{field: _decimal(name, field, value) for field, value in amounts.items()},
+        )
+        if strategy != UNATTRIBUTED:
+            check_id("strategy", strategy)
+        check_terms(terms, name)
+        _check_broker_rules(terms, name)
+        codes = tuple(reasons)
+        if any(not isinstance(code, str) or not code or "," in code for code in codes):
+            raise InputError(f"{name}: a reason is a code without a comma, not one of {codes!r}.")
+        for field, value in (("terms", terms), ("strategy", strategy), ("reasons", codes)):
+            object.__setattr__(self, field, value)
 
     @property
     def name(self) -> str:
@@ -79,50 +87,35 @@ class Leg:
     @property
     def is_fractional(self) -> bool:
         """Whether it may end in a fraction of a share."""
-        return self.quantity is None or self.quantity != self.quantity.to_integral_value()
+        return self.terms.is_fractional
 
-    def _given(self) -> str:
-        return "neither" if self.quantity is None else "both"
 
-    def _set(self, field: str, decimals: int) -> None:
-        value = getattr(self, field)
-        if value is None:
-            return
-        if isinstance(value, str | int) and not isinstance(value, bool):
-            try:
-                value = Decimal(value)
-            except InvalidOperation:
-                raise InputError(f"{self.name}: {field} is {value!r}; it must be a decimal number.") from None
-        if not isinstance(value, Decimal):
-            raise InputError(f"{self.name}: {field} is {value!r}; give it as a Decimal or as text, never as a float.")
-        if not value.is_finite() or value <= 0:
-            raise InputError(f"{self.name}: {field} is {value}; it must be a number above zero.")
-        if exponent(value.normalize()) < -decimals:
-            raise InputError(f"{self.name}: {field} is {value}; the broker takes at most {decimals} decimals.")
-        object.__setattr__(self, field, value)
+def _decimal(name: str, field: str, value: Decimal | int | str | None) -> Decimal | None:
+    """An amount as a Decimal; what is neither that nor a whole number or text is left for `check_terms` to refuse."""
+    if isinstance(value, Decimal | None) or isinstance(value, bool) or not isinstance(value, str | int):
+        return value  # type: ignore[return-value]
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise InputError(f"{name}: {field} is {value!r}; it must be a decimal number.") from None
 
-    def _check_terms(self) -> None:
-        if self.type not in ("market", "limit"):
-            raise InputError(f"{self.name}: type is {self.type!r}; it is market or limit.")
-        if (self.type == "limit") != (self.limit_price is not None):
-            raise InputError(f"{self.name}: a limit order has a limit_price and a market order has none.")
-        if self.time_in_force not in ("day", "opg", "cls"):
-            raise InputError(f"{self.name}: time_in_force is {self.time_in_force!r}; it is day, opg or cls.")
-        if self.notional is not None and self.notional < MINIMUM_NOTIONAL:
-            raise InputError(
-                f"{self.name}: notional {self.notional} is below the broker's minimum of ${MINIMUM_NOTIONAL}."
-            )
-        if self.notional is not None and self.type != "market":
-            raise InputError(f"{self.name}: an order for an amount of cash is a market order; give a quantity instead.")
-        if self.is_fractional and self.time_in_force != "day":
-            raise InputError(f"{self.name}: fractions of a share trade as day orders only, not {self.time_in_force}.")
+
+def _check_broker_rules(terms: OrderTerms, name: str) -> None:
+    if terms.notional is not None and terms.notional < MINIMUM_NOTIONAL:
+        raise InputError(f"{name}: notional {terms.notional} is below the broker's minimum of ${MINIMUM_NOTIONAL}.")
+    if terms.is_fractional and terms.time_in_force != "day":
+        raise InputError(f"{name}: fractions of a share trade as day orders only, not {terms.time_in_force}.")
+
+
+_FIELDS = ("symbol", "side", "strategy", "quantity", "notional", "reasons", "type", "limit_price", "time_in_force")
 
 
 def leg_from_json(row: object) -> Leg:
     """A leg from a JSON object with the fields of Leg, amounts as decimal texts; InputError for anything else."""
-    known = [field.name for field in fields(Leg)]
-    if not isinstance(row, dict) or not {"symbol", "side", "strategy"} <= set(row) <= set(known):
-        raise InputError(f"a leg is an object with symbol, side, strategy and any of {', '.join(known[3:])}: {row!r}.")
+    if not isinstance(row, dict) or not set(_FIELDS[:3]) <= set(row) <= set(_FIELDS):
+        raise InputError(
+            f"a leg is an object with symbol, side, strategy and any of {', '.join(_FIELDS[3:])}: {row!r}."
+        )
     reasons = row.get("reasons", ())
     if not isinstance(reasons, list | tuple):
         raise InputError(f"the reasons of a leg are a list of codes, not {reasons!r}.")
@@ -131,17 +124,16 @@ def leg_from_json(row: object) -> Leg:
 
 def leg_to_json(leg: Leg) -> dict[str, object]:
     """The JSON object that `leg_from_json` reads back; fields that have their default are left out."""
-    row: dict[str, object] = {}
-    for item in fields(Leg):
-        value = getattr(leg, item.name)
-        if value != item.default:
-            row[item.name] = (
-                decimal_text(value)
-                if isinstance(value, Decimal)
-                else list(value)
-                if isinstance(value, tuple)
-                else value
-            )
+    row: dict[str, object] = {"symbol": leg.symbol, "side": leg.side, "strategy": leg.strategy}
+    for field in ("quantity", "notional", "limit_price"):
+        if getattr(leg, field) is not None:
+            row[field] = decimal_text(getattr(leg, field))
+    if leg.reasons:
+        row["reasons"] = list(leg.reasons)
+    if leg.type != "market":
+        row["type"] = leg.type
+    if leg.time_in_force != "day":
+        row["time_in_force"] = leg.time_in_force
     return row
 
 
@@ -244,7 +236,4 @@ def leg_of(order: Order) -> Leg:
 
 def request_of(order: Order) -> OrderRequest:
     """What is sent to the broker for an order of the book."""
-    return OrderRequest(
-        order.order_id, order.symbol, order.side, order.quantity, order.notional, order.type, order.limit_price,
-        order.time_in_force,
-    )  # fmt: skip
+    return OrderRequest(order.order_id, order.terms)
