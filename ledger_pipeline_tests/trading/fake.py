@@ -127,7 +127,6 @@ class FakeBroker:
     prices: dict[str, Decimal] = field(default_factory=lambda: dict(PRICES))
     holdings: dict[str, Decimal] = field(default_factory=dict)
     environment: str = "exchange"
-    virtual_time: bool = True
     account_id: str = ACCOUNT
     plans: dict[str, Sequence[Step]] = field(default_factory=dict)
     plan: Callable[[port.OrderRequest, Random], Sequence[Step]] = lambda request, rng: (Step(),)
@@ -158,6 +157,10 @@ class FakeBroker:
         self.struck: list[tuple[datetime, Fault]] = []
 
     # The machine's side: what the code under test is given instead of the real clocks.
+
+    @property
+    def virtual_time(self) -> bool:
+        return self.environment == "exchange"
 
     def local_now(self) -> datetime:
         """The local clock, UTC: the broker's plus `skew`."""

@@ -126,7 +126,7 @@ def test_the_reads_meet_everything() -> None:
     assert kinds == {"FILL", "DEPOSITED", "WITHDRAWN", "FEE", "DIVIDEND", "SPLIT", port.UNRECOGNIZED}
     assert any(row.leaves for row in fake.activities() if isinstance(row, port.FillActivity))
     methods = {name for name in vars(port.Broker) if not name.startswith("_")}
-    assert methods - set(READS) == {"submit", "cancel", "close", "wait_for_update"}
+    assert methods - set(READS) == {"submit", "cancel", "close", "wait_for_update", "bars", "corporate_actions"}
 
 
 def test_the_client_is_alpaca_py_as_it_is_installed(reach: Reach) -> None:
