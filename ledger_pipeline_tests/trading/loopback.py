@@ -47,6 +47,7 @@ def connected(fake: FakeBroker) -> Iterator[AlpacaBroker]:
     server.requests.clear()
     broker = connect("exchange", url=server.url, environ={"EXCHANGE_KEY": key, "EXCHANGE_SECRET": SECRET})
     broker.environment = fake.environment
+    broker.virtual_time = fake.virtual_time
     broker.wait_for_update = fake.wait_for_update
     for connection in (broker._trading, broker._data, broker._actions):
         connection.ask = caller.mortal(connection.ask)
