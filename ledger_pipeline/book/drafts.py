@@ -1,7 +1,8 @@
-"""Drafts: the events that the operations of a book append, made from what a caller gives them.
+"""Drafts: the events about orders, fills and trades, whoever appends them: the operations of a book, the executor, and
+the reconciliation with the broker.
 
-A draft is checked for its form here (InputError: a key that is not known, a float for an amount, a time without a
-zone); whether it may come next in the book is decided there.
+What a caller gives is checked for its form here (InputError: a key that is not known, a float for an amount, a time
+without a zone); whether a draft may come next is decided by the book.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from ledger_pipeline.core.events import (
     FillBusted,
     FillCorrected,
     Filled,
-    OrderEnded,
     OrderIntended,
+    Payload,
     TradeChange,
     payload_as,
 )
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.core.orders import OrderTerms
 from ledger_pipeline.core.times import time_text
 
 _INTENT = (
@@ -80,26 +82,77 @@ def intent_draft(order_id: str, details: Mapping[str, Any], now: datetime) -> Ev
             raise InputError(f"order {order_id!r} needs a {name}.")
     if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
         raise InputError(f"order {order_id!r}: attempt is {attempt!r}; it is a whole number from 1.")
-    return Event(
-        payload=OrderIntended(
+    return intent_event(
+        order_id,
+        OrderTerms(
+            details["symbol"],
+            details["side"],
             type=details.get("type", "market"),
-            limit_price=amounts["limit_price"],
-            notional=amounts["notional"],
             time_in_force=details.get("time_in_force", "day"),
-            session=session,
-            attempt=attempt,
-            replaces=details.get("replaces") or None,
-            deadline=deadline,
+            **amounts,
         ),
-        occurred_at=_moment("at", details.get("at") or now),
         strategy=details["strategy"],
-        symbol=details["symbol"],
-        side=details["side"],
-        quantity=amounts["quantity"],
-        order_id=order_id,
+        session=session,
+        at=_moment("at", details.get("at") or now),
+        attempt=attempt,
+        replaces=details.get("replaces") or None,
+        deadline=deadline,
+        reasons=tuple(details.get("reasons", ())),
         correlation_id=details.get("correlation_id"),
         causation_id=details.get("causation_id"),
-        reasons=tuple(details.get("reasons", ())),
+    )
+
+
+def intent_event(
+    order_id: str,
+    terms: OrderTerms,
+    *,
+    strategy: str,
+    session: str,
+    at: datetime,
+    attempt: int = 1,
+    replaces: str | None = None,
+    deadline: datetime | None = None,
+    reasons: tuple[str, ...] = (),
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+) -> Event:
+    """The durable intent of one order: ORDER_INTENDED. session: an ISO date; deadline, aware: the last moment of a
+    submit.
+    """
+    return Event(
+        payload=OrderIntended(
+            type=terms.type,
+            limit_price=terms.limit_price,
+            notional=terms.notional,
+            time_in_force=terms.time_in_force,
+            session=session,
+            attempt=attempt,
+            replaces=replaces,
+            deadline=deadline,
+        ),
+        occurred_at=at,
+        strategy=strategy,
+        symbol=terms.symbol,
+        side=terms.side,
+        quantity=terms.quantity,
+        order_id=order_id,
+        correlation_id=correlation_id,
+        causation_id=causation_id,
+        reasons=reasons,
+    )
+
+
+def order_event(payload: Payload, order: Order, at: datetime, **columns: Any) -> Event:
+    """An event in the life of an order, with what every such event says of it."""
+    return Event(
+        payload=payload,
+        occurred_at=_moment("at", at),
+        strategy=order.strategy,
+        symbol=order.symbol,
+        order_id=order.order_id,
+        correlation_id=order.correlation_id,
+        **columns,
     )
 
 
@@ -117,16 +170,13 @@ def fill_draft(
         None if fill.get(name) is None else amount(name, fill[name]) for name in ("cumulative", "leaves")
     )
     kind = FillCorrected if corrects else Filled
-    return Event(
-        payload=kind(
-            source=fill.get("source") or None,
-            fill=corrects,
-            reason=reason or None,
-            cumulative=cumulative,
-            leaves=leaves,
-        ),
-        occurred_at=_moment("at", fill.get("at") or now),
-        **_owner(order),
+    details = kind(
+        source=fill.get("source") or None, fill=corrects, reason=reason or None, cumulative=cumulative, leaves=leaves
+    )
+    return order_event(
+        details,
+        order,
+        fill.get("at") or now,
         side=order.side,
         quantity=quantity,
         price=price,
@@ -149,10 +199,10 @@ def bust_draft(
     if fill is None:
         raise RefusedError(f"order {order.order_id} is {order.status} and has no fill {fill_id!r} to take back.")
     side = "SELL" if order.side == "BUY" else "BUY"
-    return Event(
-        payload=FillBusted(fill=fill_id, reason=reason or None),
-        occurred_at=_moment("at", at),
-        **_owner(order),
+    return order_event(
+        FillBusted(fill=fill_id, reason=reason or None),
+        order,
+        at,
         side=side,
         quantity=fill.quantity,
         price=fill.price,
@@ -160,11 +210,6 @@ def bust_draft(
         cash_delta=fill_cash(side, fill.quantity, fill.price, -fill.fee) if paid is None else -paid,
         fill_id=bust_id,
     )
-
-
-def closing_draft(ending: OrderEnded, order: Order, at: datetime) -> Event:
-    """The event that ends `order` in this way."""
-    return Event(payload=ending, occurred_at=_moment("at", at), **_owner(order))
 
 
 def trade_draft(trade_id: str, action: str, at: datetime, **details: Any) -> Event:
@@ -188,15 +233,6 @@ def same_fill(order: Order, event: Event) -> bool:
     return any(
         all(getattr(known, name) == getattr(fill, name) for name in same) for known in (*order.fills, *order.busted)
     )
-
-
-def _owner(order: Order) -> dict[str, Any]:
-    return {
-        "strategy": order.strategy,
-        "symbol": order.symbol,
-        "order_id": order.order_id,
-        "correlation_id": order.correlation_id,
-    }
 
 
 def _only(what: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.book.drafts import (
     amount,
     bust_draft,
-    closing_draft,
     fill_draft,
     intent_draft,
     json_safe,
+    order_event,
     same_fill,
     trade_draft,
 )
@@ -161,7 +161,7 @@ class Operations:
             ):
                 return ()
             ending = OrderReplaced(filled_quantity=filled, reason=reason or None, replaced_by=new_order_id)
-            closing = closing_draft(ending, order, now)
+            closing = order_event(ending, order, now)
             return (closing, intent)
 
         return self.append(decide)
@@ -319,7 +319,7 @@ class Operations:
                 return ()
             final = order.filled if stated is None else stated
             payload = ending(filled_quantity=final, reason=reason or None)
-            return (closing_draft(payload, order, at or self._log.clock()),)
+            return (order_event(payload, order, at or self._log.clock()),)
 
         return self.append(decide)
 

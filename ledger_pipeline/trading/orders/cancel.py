@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ledger_pipeline.book.drafts import order_event
 from ledger_pipeline.core.amounts import ZERO, whole_cents
 from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.core.events import Blocked, Event, NoAction, OrderCanceled
@@ -34,7 +35,7 @@ from ledger_pipeline.trading.orders.executor import (
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg, client_order_id, decision_id, intent, leg_of
 from ledger_pipeline.trading.orders.pretrade import Guard, Limits
 from ledger_pipeline.trading.orders.submit import Pace, Sender, no_trade, take_in_order
-from ledger_pipeline.trading.reconciliation.ingest import collect, order_event
+from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import check_account, check_environment
 
 if TYPE_CHECKING:

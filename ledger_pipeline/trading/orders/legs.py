@@ -18,9 +18,10 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
+from ledger_pipeline.book.drafts import intent_event
 from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
-from ledger_pipeline.core.events import UNATTRIBUTED, Event, OrderIntended
+from ledger_pipeline.core.events import UNATTRIBUTED, Event
 from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.core.orders import HasTerms, OrderTerms, check_terms
 from ledger_pipeline.trading.broker import Broker, OrderRequest
@@ -204,25 +205,17 @@ def intent(
     replaces: str | None = None,
 ) -> Event:
     """The durable intent of one order: ORDER_INTENDED. `deadline`, aware, is the last moment of a submit."""
-    return Event(
-        payload=OrderIntended(
-            type=leg.type,
-            limit_price=leg.limit_price,
-            notional=leg.notional,
-            time_in_force=leg.time_in_force,
-            session=session.isoformat(),
-            attempt=attempt,
-            replaces=replaces,
-            deadline=deadline,
-        ),
-        occurred_at=at,
+    return intent_event(
+        order_id,
+        leg.terms,
         strategy=leg.strategy,
-        symbol=leg.symbol,
-        side=leg.side,
-        quantity=leg.quantity,
-        order_id=order_id,
-        correlation_id=decision,
+        session=session.isoformat(),
+        at=at,
+        attempt=attempt,
+        replaces=replaces,
+        deadline=deadline,
         reasons=leg.reasons,
+        correlation_id=decision,
     )
 
 

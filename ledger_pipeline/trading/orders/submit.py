@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ledger_pipeline.book.drafts import order_event
 from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.events import (
@@ -32,7 +33,7 @@ from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refuse
 from ledger_pipeline.trading.crash import crash_point
 from ledger_pipeline.trading.orders.legs import request_of
 from ledger_pipeline.trading.orders.pretrade import Moment, PreTradeChecks, codes
-from ledger_pipeline.trading.reconciliation.ingest import order_event, take_in
+from ledger_pipeline.trading.reconciliation.ingest import take_in
 from ledger_pipeline.trading.reconciliation.readings import News
 from ledger_pipeline.trading.sessions import GRACE
 

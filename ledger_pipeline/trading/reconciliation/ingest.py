@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ledger_pipeline.book.drafts import order_event
 from ledger_pipeline.book.orders import exceeds
 from ledger_pipeline.core.amounts import ZERO, decimal_text, fill_cash, on_grid
 from ledger_pipeline.core.events import (
@@ -31,7 +32,6 @@ from ledger_pipeline.core.events import (
     OrderExpired,
     OrderRejected,
     OrderReplaced,
-    Payload,
 )
 from ledger_pipeline.trading.broker import Activity, Broker, BrokerOrder, CashActivity, FillActivity
 from ledger_pipeline.trading.crash import crash_point
@@ -285,19 +285,6 @@ class _Batch:
             replaced_by=at_broker.replaced_by or None,
         )
         return (order_event(ending, order, _changed(at_broker, self.news.read_at), broker_order_id=at_broker.id),)
-
-
-def order_event(payload: Payload, order: Order, at: datetime, **fields: Any) -> Event:
-    """An event in the life of an order, with what every such event says of it."""
-    return Event(
-        payload=payload,
-        occurred_at=at,
-        strategy=order.strategy,
-        symbol=order.symbol,
-        order_id=order.order_id,
-        correlation_id=order.correlation_id,
-        **fields,
-    )
 
 
 def _changed(at_broker: BrokerOrder, read_at: datetime) -> datetime:

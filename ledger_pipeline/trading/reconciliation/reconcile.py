@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ledger_pipeline.book.drafts import order_event
 from ledger_pipeline.core.amounts import ZERO, decimal_text
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.core.events import BreakOpened, CashRounding, Event, Opened, OrderExpired, Reconciled, payload_as
@@ -31,7 +32,7 @@ from ledger_pipeline.trading.reconciliation.breaks import (
     unopened,
 )
 from ledger_pipeline.trading.reconciliation.compare import Cash, cash_of, compare, lasting, positions_of
-from ledger_pipeline.trading.reconciliation.ingest import Moved, order_event, take_in
+from ledger_pipeline.trading.reconciliation.ingest import Moved, take_in
 from ledger_pipeline.trading.reconciliation.readings import (
     BEGINNING,
     Reading,
