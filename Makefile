@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test campaign ui bench lint lock clean
+.PHONY: demo test campaign ui bench docs lint lock clean
 
 # uv is used where it is there, since it is faster. setuptools comes first: it builds ta, which ships no wheel, without a
 # build environment that nobody has locked.
@@ -38,7 +38,10 @@ ui: .venv/installed
 bench: .venv/tests
 	$(BIN)/python benchmarks/run.py
 
-lint: .venv/tests
+docs: .venv/tests
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
+lint: .venv/tests docs
 	$(BIN)/ruff check ledger_pipeline ledger_pipeline_tests strategies benchmarks sources
 	$(BIN)/ruff format --check ledger_pipeline ledger_pipeline_tests benchmarks sources
 	$(BIN)/lint-imports
@@ -52,4 +55,4 @@ lock:
 	$(COMPILE) --extra build -c requirements-dev.lock -o requirements.lock
 
 clean:
-	rm -rf data .dagster
+	rm -rf data .dagster site

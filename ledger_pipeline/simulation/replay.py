@@ -65,7 +65,7 @@ def replay(
     if stored.provenance["engine"] != ENGINE_VERSION:
         raise RefusedError(
             f"run {run_id} was made by engine {stored.provenance['engine']}, and this is engine {ENGINE_VERSION}, "
-            "whose rules differ (README, What changed): it stays readable, and is replayed with the version of "
+            "whose rules differ (README.md, What changed): it stays readable, and is replayed with the version of "
             f"ledger_pipeline that made it ({stored.provenance['versions']['ledger_pipeline']})."
         )
     again = run(stored_experiment(stored.provenance, indicators), stored.snapshot, seed=stored.provenance["seed"])

@@ -2,7 +2,7 @@
 
 Three promoted deployments share one account: `dca` with the account's cash and a deposit each month, `sma` in the same
 two symbols, and `equal` in two that pay dividends. `python -m ledger_pipeline_tests.e2e.parity PICTURE.png` trades the
-sessions and draws the picture of the README.
+sessions and draws the picture of the documentation.
 """
 
 from __future__ import annotations

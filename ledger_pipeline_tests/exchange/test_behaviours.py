@@ -1,4 +1,4 @@
-"""Where each behaviour of the exchange comes from, said in the help and in the README alike."""
+"""Where each behaviour of the exchange comes from, said in the help and in the documentation alike."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from ledger_pipeline.exchange.behaviours import ASSUMED, BEHAVIOURS, DOCUMENTED,
 from ledger_pipeline_tests.cli.console import call
 
 
-def test_help_and_readme_tell_every_behaviour_under_its_tag() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.split("## What the local exchange does")[1].split("\n## ")[0]
+def test_help_and_documentation_tell_every_behaviour_under_its_tag() -> None:
+    section = (Path(__file__).parents[2] / "docs/exchange.md").read_text()
     documented, rest = section.split("**Observed")
     observed, assumed = rest.split("**Assumed")
     helped = " ".join(call("exchange", "serve", "--help").output.split())
