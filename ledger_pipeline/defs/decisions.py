@@ -31,6 +31,7 @@ from ledger_pipeline.defs.partitions import (
 from ledger_pipeline.defs.resources import TradingResource
 from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.tables import rows_table
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +41,6 @@ if TYPE_CHECKING:
     from ledger_pipeline.trading.deployment.decision import Decision
     from ledger_pipeline.trading.deployment.deployment import Deployment
 
-# The names of trading.policy.GUARDRAILS, written out: loading the graph reads no policy.
-GUARDRAILS = (
-    "position_limit", "concentration", "daily_spend", "monthly_spend", "large_order", "order_count", "buying_power",
-    "price_collar", "stale_price", "market_closed", "allow_list",
-)  # fmt: skip
 NOT_ASKED = "not asked: nothing is sent, or the limit is off"
 _PAST = "a past session is never decided, and sends no order"
 

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from ledger_pipeline.definitions import defs
-from ledger_pipeline.defs import decisions
-from ledger_pipeline.trading.planning.policy import GUARDRAILS
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 from ledger_pipeline_tests.projects import CHECKOUT, environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)
@@ -99,10 +98,6 @@ def test_the_graph_is_this_one(graph) -> None:
         name, *told = (cell.strip() for cell in line.split("|"))
         expected[name] = tuple(told)
     assert rows == expected
-
-
-def test_the_checks_are_the_guardrails_of_policies() -> None:
-    assert decisions.GUARDRAILS == GUARDRAILS
 
 
 def test_the_graph_is_one(graph) -> None:

@@ -12,7 +12,6 @@ import dagster as dg
 import pytest
 
 from ledger_pipeline.definitions import defs
-from ledger_pipeline.defs.decisions import GUARDRAILS
 from ledger_pipeline.defs.deployments import deployments_follow_files
 from ledger_pipeline.defs.launch import instance
 from ledger_pipeline.defs.live_jobs import ATTEMPTS, alert, attribute_fills, trade_policies, trade_strategies
@@ -20,6 +19,7 @@ from ledger_pipeline.defs.partitions import BOOKS, POLICIES, SESSIONS, STRATEGIE
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
 from ledger_pipeline.trading.deployment.promote import deploy_policy
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 from ledger_pipeline.trading.session_context import read_book
 from ledger_pipeline_tests.defs.records import checks, materialized, metadata, run_job, version
 from ledger_pipeline_tests.trading.deployment.test_alerts import listening

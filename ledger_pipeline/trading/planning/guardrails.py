@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ledger_pipeline.core.amounts import ZERO
 from ledger_pipeline.trading.broker import Account, Broker
 from ledger_pipeline.trading.planning.facts import Facts, cost_of, plus, read_facts, total_of
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 from ledger_pipeline.trading.planning.plan import Plan
 from ledger_pipeline.trading.planning.planner import percent, usd
-from ledger_pipeline.trading.planning.policy import GUARDRAILS, Guardrails
+from ledger_pipeline.trading.planning.policy import Guardrails
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.orders import Order

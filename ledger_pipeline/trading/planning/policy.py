@@ -38,6 +38,7 @@ from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.core.strict_json import load_json
 from ledger_pipeline.files import read_regular
 from ledger_pipeline.trading.orders.legs import SYMBOL
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 
 LARGEST = 1_000_000  # bytes of a policy file
 WEIGHT_TOLERANCE = Fraction("0.0005")
@@ -45,10 +46,6 @@ POSITION_ROOM = Decimal("0.05")  # above the largest target, where a policy sets
 POSITION_LIMIT = Decimal("0.5")
 DAILY_SPEND = Decimal(10_000)
 WARN_ONLY = ("large_order",)
-GUARDRAILS = (
-    "position_limit", "concentration", "daily_spend", "monthly_spend", "large_order", "order_count", "buying_power",
-    "price_collar", "stale_price", "market_closed", "allow_list",
-)  # fmt: skip
 
 
 def _number(value: Any) -> Decimal:

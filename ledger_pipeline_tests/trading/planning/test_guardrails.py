@@ -21,9 +21,10 @@ from ledger_pipeline.trading.orders.executor import BLOCKED, DONE
 from ledger_pipeline.trading.orders.legs import client_order_id
 from ledger_pipeline.trading.planning.facts import Facts, Spent, pending_of, read_facts, spent_of
 from ledger_pipeline.trading.planning.guardrails import CHECKS, Asked, Verdict, check, check_plan, guard, reasons_of
+from ledger_pipeline.trading.planning.names import GUARDRAILS
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount, legs_of
 from ledger_pipeline.trading.planning.planner import plan
-from ledger_pipeline.trading.planning.policy import GUARDRAILS, Guardrails, parse_policy
+from ledger_pipeline.trading.planning.policy import Guardrails, parse_policy
 from ledger_pipeline_tests.events import event_of
 from ledger_pipeline_tests.trading.days import TODAY, TWO, buy, checked, codes, made, posts, sell
 from ledger_pipeline_tests.trading.fake import START, FakeBroker
