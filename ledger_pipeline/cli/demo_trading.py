@@ -50,7 +50,7 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     from ledger_pipeline.defs.resources import TradingResource
     from ledger_pipeline.trading.deployment.deployment import find_deployment
     from ledger_pipeline.trading.deployment.session import plan_session, work_session
-    from ledger_pipeline.trading.orders.submit import Pace
+    from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
     from ledger_pipeline.trading.reconciliation.adopt import adopt
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
     from ledger_pipeline.trading.session_context import open_session, read_book
@@ -81,7 +81,10 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
                     for deployment in deployments:
                         decision = plan_session(project, context, deployment).decision
                         if decision.status == "PLANNED":
-                            work_session(project, context, deployment, decision, pace=Pace(poll=0.02))
+                            work_session(
+                                project, context, deployment, decision,
+                                execution=ExecutionContext(root=project.root, pace=Pace(poll=0.02)),
+                            )  # fmt: skip
                         elif decision.status == "BLOCKED":
                             tell(f"{session} {deployment.name} blocked: {'; '.join(decision.reasons)}")
                     read_reconciliation(trading, context, "closing_reconciliation")

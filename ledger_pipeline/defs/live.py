@@ -268,6 +268,7 @@ def session_orders(
     from ledger_pipeline import progress
     from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.by_hand import guard_by_owner
+    from ledger_pipeline.trading.orders.context import ExecutionContext
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import leg_from_json
     from ledger_pipeline.trading.planning.guardrails import warn_once
@@ -288,8 +289,8 @@ def session_orders(
             session=live.session,
             guards=(guard_by_owner(trading.project, live.broker, legs, warn_once(tell)),),
             timeout=config.timeout,
-            root=trading.root,
             on_progress=tell,
+            context=ExecutionContext(root=trading.root),
         )
         path = trading.account_path(live.book.name, live.session.isoformat(), f"orders_{config.policy}.json")
         keep(path, done.to_json())

@@ -25,6 +25,7 @@ from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
 from ledger_pipeline.defs.partitions import BOOKS, SESSIONS, account_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import execute
 from ledger_pipeline.trading.orders.legs import leg_from_json
 from ledger_pipeline.trading.session_context import open_session, read_book, session_file
@@ -395,7 +396,14 @@ def waiting_order(project: Project, served: Served) -> None:
     served.admin.settings(matching="manual")
     with open_session(project) as context:
         assert reconcile(context.book, context.broker).clean
-        execute([leg_from_json(BUY)], context.book, context.broker, policy="manual", timeout=0.2, root=project.root)
+        execute(
+            [leg_from_json(BUY)],
+            context.book,
+            context.broker,
+            policy="manual",
+            timeout=0.2,
+            context=ExecutionContext(root=project.root),
+        )
     assert posts(served) == 1
 
 

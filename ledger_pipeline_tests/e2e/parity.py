@@ -26,7 +26,7 @@ from ledger_pipeline.simulation.run import experiment_grid
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
@@ -130,7 +130,13 @@ def trade(project: Project, served: Served, sessions: int, tell: Callable[[str],
             for deployment in deployments:
                 made = plan_session(project, context, deployment).decision
                 if made.status == "PLANNED":
-                    done = work_session(project, context, deployment, made, pace=Pace(poll=0.02))
+                    done = work_session(
+                        project,
+                        context,
+                        deployment,
+                        made,
+                        execution=ExecutionContext(root=project.root, pace=Pace(poll=0.02)),
+                    )
                     assert done.status in ("DONE", "NO_ACTION"), done
                 else:
                     assert made.status == "NO_ACTION", made.reasons

@@ -24,13 +24,14 @@ from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.alpaca.http import Limits
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
-from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.exchange.server import Served
 from ledger_pipeline_tests.faults.checker import check, snapshot
+from ledger_pipeline_tests.trading.contexts import in_context
 
 POLICY, NAME = "core", "bench"
 TODAY = date(2026, 1, 5)  # the session of the exchange's noon
@@ -80,7 +81,9 @@ class Bench:
     def execute(self, legs: Sequence[Leg], **options: Any) -> Execution:
         """Execute in this process, at the pace of a test."""
         given = {"policy": POLICY, "root": self.root, "environment": {}, "timeout": LONGEST, "pace": PACE} | options
-        return execute(legs, given.pop("book", None) or self.book(), given.pop("broker", self.broker), **given)
+        return execute(
+            legs, given.pop("book", None) or self.book(), given.pop("broker", self.broker), **in_context(**given)
+        )
 
     def reconcile(self) -> Reconciliation:
         """Reconcile now, over an undisturbed connection."""

@@ -17,14 +17,15 @@ from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.connect import EXCHANGE_URL, connect
 from ledger_pipeline.trading.crash import VARIABLE
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg
-from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
 from ledger_pipeline_tests.exchange.server import NOON, Served, exchange
 from ledger_pipeline_tests.faults.checker import check, events_of, snapshot
 from ledger_pipeline_tests.faults.worker import FAULT_AT, POLICY, Job, Workers
+from ledger_pipeline_tests.trading.contexts import in_context
 
 LEGS = [
     {"symbol": "BND", "side": "SELL", "strategy": "UNATTRIBUTED", "quantity": "2.5", "notional": None},
@@ -97,7 +98,7 @@ class Stage:
         legs = [Leg(**{**leg, "reasons": tuple(leg.get("reasons", ("DCA",)))}) for leg in self.legs]
         given = {"policy": POLICY, "root": self.root, "environment": {}, "pace": PACE, "timeout": 20} | options
         with self.bench() as (book, broker):
-            return execute(legs, book, broker, **given)
+            return execute(legs, book, broker, **in_context(**given))
 
     def reconcile(self) -> Reconciliation:
         """Reconcile in this process."""

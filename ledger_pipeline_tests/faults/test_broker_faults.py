@@ -20,10 +20,11 @@ from ledger_pipeline.trading.alpaca.http import Budget
 from ledger_pipeline.trading.broker import NOT_CANCELABLE
 from ledger_pipeline.trading.orders import submit
 from ledger_pipeline.trading.orders.cancel import cancel
-from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.bench import IMPATIENT, PACE, TODAY, Bench, buy, order_id, sat_down, sell, settled
+from ledger_pipeline_tests.trading.contexts import in_context
 
 D = Decimal
 ORDERS, LOOKUP = "/v2/orders", "/v2/orders:by_client_order_id"
@@ -173,7 +174,7 @@ def test_a_cancel_gets_through_while_orders_and_activities_are_refused_for_their
         verb="GET", path=f"{ORDERS}.*|/v2/account/activities", times=6, headers={"Retry-After": "0.5"}, **TOO_MANY
     )
     book = bench.book()
-    order = cancel(book, bench.broker, VTI, pace=PACE, timeout=10)
+    order = cancel(book, bench.broker, VTI, **in_context(pace=PACE, timeout=10))
     assert order.status == "CANCELED"
     deletes = [row for row in admin.record("request", after=bench.served.since) if row["key"].startswith("DELETE")]
     last_refused = [row for row in admin.record("request", after=bench.served.since) if "activities" in row["key"]][-1]
@@ -520,7 +521,7 @@ def test_a_cancel_that_comes_after_the_fill_counts_it_once(bench: Bench) -> None
     bench.execute([buy("VTI", quantity="3")], timeout=0.2)
     admin.order(VTI, "fill", qty="1", price="250")
     admin.fault("fill_first", "DELETE", "/v2/orders/.*")
-    order = cancel(bench.book(), bench.broker, VTI, pace=PACE, timeout=10)
+    order = cancel(bench.book(), bench.broker, VTI, **in_context(pace=PACE, timeout=10))
     assert (order.status, order.filled) == ("FILLED", 3)
     assert len(bench.events("FILLED")) == 2 and bench.events("ORDER_CANCELED") == []
     (at_broker,) = bench.broker.orders()
@@ -535,7 +536,7 @@ def test_a_cancel_whose_answer_is_lost_is_asked_again(bench: Bench, when: str) -
     bench.execute([buy("VTI", quantity="3")], timeout=0.2)
     admin.order(VTI, "fill", qty="1", price="250")
     admin.fault("reset", "DELETE", "/v2/orders/.*", when=when)
-    order = cancel(bench.book(), bench.broker, VTI, pace=PACE, timeout=10)
+    order = cancel(bench.book(), bench.broker, VTI, **in_context(pace=PACE, timeout=10))
     assert (order.status, order.filled) == ("CANCELED", 1)
     bench.check()
 

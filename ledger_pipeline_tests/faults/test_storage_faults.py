@@ -20,6 +20,7 @@ from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.book.log import local
 from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.trading.orders import halts
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.book.log import s3
@@ -326,7 +327,13 @@ def test_the_files_about_a_session_decide_nothing(traded, served):
     served.admin.cash("9000")
     with open_session(traded) as one:
         assert not reconcile(one.book, one.broker).clean
-        assert execute([VTI], one.book, one.broker, policy="core", root=traded.root).status == "BLOCKED"
+        assert (
+            execute([VTI], one.book, one.broker, policy="core", context=ExecutionContext(root=traded.root)).status
+            == "BLOCKED"
+        )
         shutil.rmtree(traded.data, ignore_errors=True)
-        assert execute([VTI], one.book, one.broker, policy="core", root=traded.root).status == "BLOCKED"
+        assert (
+            execute([VTI], one.book, one.broker, policy="core", context=ExecutionContext(root=traded.root)).status
+            == "BLOCKED"
+        )
     assert served.sent() == []

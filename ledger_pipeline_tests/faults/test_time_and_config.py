@@ -27,6 +27,7 @@ from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.orders import executor, halts, submit
 from ledger_pipeline.trading.orders.cancel import cancel
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt
@@ -48,6 +49,7 @@ from ledger_pipeline_tests.faults.bench import (
     settled,
 )
 from ledger_pipeline_tests.trading import wire
+from ledger_pipeline_tests.trading.contexts import in_context
 
 VTI, VXUS = buy("VTI", "676.00"), buy("VXUS", "324.00")
 LEGS = [VTI, VXUS]
@@ -118,7 +120,7 @@ def test_a_paper_book_does_not_open_for_another_target(served, tmp_path):
             [event_of(kind="NO_ACTION", occurred_at=paper.clock().now)]
         )
         with broker_of(served) as broker, pytest.raises(IntegrityError, match="paper environment"):
-            execute(LEGS, open_book(place), broker, policy=POLICY, root=tmp_path)
+            execute(LEGS, open_book(place), broker, policy=POLICY, context=ExecutionContext(root=tmp_path))
         for environment, account in (("live", paper.account().id), ("paper", "another")):
             with pytest.raises(RefusedError, match="belongs to"):
                 open_book(place, account=account, environment=environment)
@@ -163,7 +165,7 @@ class Paper:
         start = self.broker.clock().now
         book = open_book(self.root / "books" / NAME)
         options = {"policy": POLICY, "root": self.root, "environment": {}, "pace": PACE, "timeout": 5}
-        return execute(LEGS, book, self.broker, now=lambda: start + self.offset, **options)
+        return execute(LEGS, book, self.broker, **in_context(now=lambda: start + self.offset, **options))
 
     def posts(self) -> list[str]:
         """The client_order_ids of the submits that arrived."""

@@ -41,9 +41,9 @@ def work(root: Path, book_url: str, rows: Sequence[Mapping[str, Any]], timeout: 
     from ledger_pipeline.book.book import open_book
     from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.connect import connect
+    from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import Leg
-    from ledger_pipeline.trading.orders.submit import Pace
     from ledger_pipeline.trading.reconciliation.adopt import adopt
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 
@@ -60,7 +60,13 @@ def work(root: Path, book_url: str, rows: Sequence[Mapping[str, Any]], timeout: 
             if not found.clean:
                 return 7, told | {"breaks": [item.break_id for item in found.breaks]}
             done = execute(
-                legs, book, broker, policy=POLICY, root=root, timeout=timeout, pace=pace, on_progress=_progress()
+                legs,
+                book,
+                broker,
+                policy=POLICY,
+                timeout=timeout,
+                on_progress=_progress(),
+                context=ExecutionContext(root=root, pace=pace),
             )
             return (3 if done.status == "BLOCKED" else 0), told | {"status": done.status, "notes": list(done.notes)}
     except LedgerPipelineError as error:

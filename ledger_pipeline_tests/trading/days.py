@@ -22,6 +22,7 @@ from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import Reconciliation, reconcile
+from ledger_pipeline_tests.trading.contexts import in_context
 from ledger_pipeline_tests.trading.fake import FakeBroker
 from ledger_pipeline_tests.trading.loopback import connected
 
@@ -101,7 +102,7 @@ class Day:
             "now": self.broker.local_now, "monotonic": self.broker.monotonic,
         } | options  # fmt: skip
         with connected(self.broker) as broker:
-            return execute(legs, book or self.book(), broker, **given)
+            return execute(legs, book or self.book(), broker, **in_context(**given))
 
     def events(self, *kinds: str) -> list[Event]:
         """The events of the book, of some kinds or all."""

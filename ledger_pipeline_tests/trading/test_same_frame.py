@@ -9,9 +9,10 @@ import pytest
 import ledger_pipeline as lp
 from ledger_pipeline.ledger import folds
 from ledger_pipeline.ledger.schema import EVENT_SCHEMA
-from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline_tests.exchange.server import exchange
 from ledger_pipeline_tests.small import bars
+from ledger_pipeline_tests.trading.contexts import in_context
 
 SYMBOLS = ("VTI", "VXUS")
 SESSIONS = pd.date_range("2026-01-05", periods=8, freq="B")
@@ -96,7 +97,11 @@ def trade(tmp_path, served, monkeypatch) -> lp.Book:
             assert lp.reconcile(book, broker).clean
             legs = legs_of(PLAN.get(number - 1, {}), book.state)
             done = lp.execute(
-                legs, book, broker, policy="core", root=tmp_path / "root", environment={}, pace=Pace(poll=0.05)
+                legs,
+                book,
+                broker,
+                policy="core",
+                **in_context(root=tmp_path / "root", environment={}, pace=Pace(poll=0.05)),
             )
             assert done.status in ("DONE", "NO_ACTION"), done
             served.admin.until("close")

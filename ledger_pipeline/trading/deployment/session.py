@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import BlockedError, IntegrityError, RefusedError
@@ -30,6 +29,7 @@ from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, 
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.orders import halts
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
 from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
 from ledger_pipeline.trading.orders.legs import Leg
@@ -51,7 +51,6 @@ from ledger_pipeline.trading.session_context import SessionContext
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
-    from ledger_pipeline.trading.orders.submit import Pace
 
 _CODE = re.compile(r"[A-Z][A-Z_]+: ")
 
@@ -357,9 +356,7 @@ def work_session(
     *,
     timeout: float = TIMEOUT,
     on_progress: Callable[[str], None] | None = None,
-    pace: Pace | None = None,
-    root: Path | str | None = None,
-    environment: Mapping[str, str] | None = None,
+    execution: ExecutionContext | None = None,
 ) -> Execution:
     """Send the legs of a decision, each once, and follow them until their fills add up or time is up.
 
@@ -377,8 +374,7 @@ def work_session(
         decision.legs, context.book, context.broker, policy=decision.key.policy, session=decision.key.session,
         decided=decision.event(),
         guards=(guard(limits, context.broker, decision.prices, warn_once(tell)),), timeout=timeout,
-        on_progress=on_progress, pace=pace,
-        root=root if root is not None else project.root, environment=environment,
+        on_progress=on_progress, context=execution or ExecutionContext(root=project.root),
     )  # fmt: skip
     log = get_logger("deployment").bind(decision=done.decision, book=context.book.name)
     level = logging.INFO if done.status == "DONE" else logging.WARNING

@@ -10,11 +10,9 @@ Cancels are possible while trading is halted; a replacement is a submit and is n
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ledger_pipeline.book.drafts import order_event
@@ -22,6 +20,7 @@ from ledger_pipeline.core.amounts import ZERO, whole_cents
 from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.core.events import Blocked, Event, NoAction, OrderCanceled
 from ledger_pipeline.trading.broker import NOT_FOUND, REQUESTED, Broker
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import (
     BLOCKED,
     DONE,
@@ -33,8 +32,8 @@ from ledger_pipeline.trading.orders.executor import (
     work,
 )
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg, client_order_id, decision_id, intent, leg_of
-from ledger_pipeline.trading.orders.pretrade import Guard, Limits
-from ledger_pipeline.trading.orders.submit import Pace, Sender, no_trade, take_in_order
+from ledger_pipeline.trading.orders.pretrade import Guard
+from ledger_pipeline.trading.orders.submit import Sender, no_trade, take_in_order
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import check_account, check_environment
 
@@ -52,9 +51,7 @@ def cancel(
     order_id: str,
     *,
     timeout: float = 60.0,
-    pace: Pace | None = None,
-    now: Callable[[], datetime] | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    context: ExecutionContext | None = None,
 ) -> Order:
     """Cancel an order and wait, `timeout` seconds at most, until it has ended and its fills add up; the order as the
     book then has it. One that was never sent is ended in the book; one that has ended is returned as it is.
@@ -68,7 +65,7 @@ def cancel(
     check_environment(book.state, broker)
     check_account(book.state, broker.account())
     session = date.fromisoformat(book.state.orders[order_id].session)
-    sender = opened_sender(book, broker, session, pace=pace, now=now, monotonic=monotonic)
+    sender = opened_sender(book, broker, session, context)
     return _cancel(sender, order_id, timeout)
 
 
@@ -127,12 +124,7 @@ def replace(
     guards: Sequence[Guard] = (),
     timeout: float = TIMEOUT,
     on_progress: Callable[[str], None] | None = None,
-    limits: Limits | None = None,
-    pace: Pace | None = None,
-    root: Path | str | None = None,
-    environment: Mapping[str, str] | None = None,
-    now: Callable[[], datetime] | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    context: ExecutionContext | None = None,
 ) -> Execution:
     """Cancel an order and go on with what is then missing: `quantity` or `notional`, the whole amount now wanted of it
     (as before when left out), less what was filled, at `limit_price` (as before when left out) in the same session.
@@ -145,10 +137,7 @@ def replace(
     policy, session, next_id = _next_attempt(book, order)
     leg = _wanted(order, quantity, notional, limit_price)
     check_environment(book.state, broker)
-    sender = opened_sender(
-        book, broker, session, limits=limits, pace=pace, root=root, environment=environment, now=now,
-        monotonic=monotonic,
-    )  # fmt: skip
+    sender = opened_sender(book, broker, session, context)
     if next_id not in book.state.orders:
         stopped = _end_and_intend(sender, order, leg, policy, session, next_id, timeout)
         if stopped is not None:

@@ -13,11 +13,9 @@ then is the rule `buys_after_failed_sells`.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import BrokerError, InputError, RefusedError
@@ -25,6 +23,7 @@ from ledger_pipeline.core.events import Blocked, Event, NoAction
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
+from ledger_pipeline.trading.orders.context import ExecutionContext
 from ledger_pipeline.trading.orders.funds import fund_reasons
 from ledger_pipeline.trading.orders.legs import (
     Leg,
@@ -37,8 +36,8 @@ from ledger_pipeline.trading.orders.legs import (
     leg_of,
     numbered,
 )
-from ledger_pipeline.trading.orders.pretrade import Guard, Limits, PreTradeChecks, guard_reasons
-from ledger_pipeline.trading.orders.submit import Pace, Sender, append_once, give_up, no_trade, send, settle, utc_now
+from ledger_pipeline.trading.orders.pretrade import Guard, PreTradeChecks, guard_reasons
+from ledger_pipeline.trading.orders.submit import Sender, append_once, give_up, no_trade, send, settle, utc_now
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import bind, check_account, check_environment
 from ledger_pipeline.trading.sessions import read_hours, session_date
@@ -88,21 +87,14 @@ def execute(
     guards: Sequence[Guard] = (),
     timeout: float = TIMEOUT,
     on_progress: Callable[[str], None] | None = None,
-    limits: Limits | None = None,
-    pace: Pace | None = None,
     buys_after_failed_sells: str = COVERED,
-    root: Path | str | None = None,
-    environment: Mapping[str, str] | None = None,
-    now: Callable[[], datetime] | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
+    context: ExecutionContext | None = None,
 ) -> Execution:
     """Work the legs that `policy` decided for `session` (a date in New York; today by the broker's clock when left
     out) until all orders are settled, nothing more may be sent, or `timeout` seconds have passed.
 
     decided: the event that says why, appended in one commit with the intents. guards: each is asked (order, state,
-    account) before its submit and returns reasons to block. on_progress is told sentences. root and environment say
-    where the kill switch is looked for, `now` and `monotonic` are this machine's clocks; the local exchange has a clock
-    of its own, which stands in for `now`.
+    account) before its submit and returns reasons to block. on_progress is told sentences.
 
     Raises InputError for a leg that no broker would take, RefusedError when this decision was made with other legs,
     IntegrityError for the broker of another account or environment, BrokerError when the broker cannot be read at the
@@ -116,9 +108,7 @@ def execute(
     check_environment(book.state, broker)
     check_account(book.state, broker.account())
     day = session or session_date(broker.clock())
-    sender = opened_sender(
-        book, broker, day, limits=limits, pace=pace, root=root, environment=environment, now=now, monotonic=monotonic
-    )
+    sender = opened_sender(book, broker, day, context)
     if not orders_of(book.state, policy, day):
         stopped = _begin(sender, legs, policy, day, decided)
         if stopped is not None:
@@ -127,23 +117,13 @@ def execute(
     return work(sender, policy, day, tuple(guards), timeout, on_progress, buys_after_failed_sells)
 
 
-def opened_sender(
-    book: Book,
-    broker: Broker,
-    session: date,
-    *,
-    limits: Limits | None = None,
-    pace: Pace | None = None,
-    root: Path | str | None = None,
-    environment: Mapping[str, str] | None = None,
-    now: Callable[[], datetime] | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Sender:
+def opened_sender(book: Book, broker: Broker, session: date, context: ExecutionContext | None) -> Sender:
     """What works the orders of one session, with its hours read. BrokerError when they cannot be."""
-    allowed = limits or Limits()
-    hours = read_hours(broker, session, allowed.calendar)
-    checks = PreTradeChecks(broker, hours, allowed, now or local_clock(broker), root, environment)
-    return Sender(book, broker, checks, pace or Pace(), checks.now, monotonic)
+    given = context or ExecutionContext()
+    hours = read_hours(broker, session, given.limits.calendar)
+    now = given.now or local_clock(broker)
+    checks = PreTradeChecks(broker, hours, given.limits, now, given.root, given.environment)
+    return Sender(book, broker, checks, given.pace, now, given.monotonic)
 
 
 def local_clock(broker: Broker) -> Callable[[], datetime]:

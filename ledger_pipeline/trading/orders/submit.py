@@ -31,6 +31,7 @@ from ledger_pipeline.core.events import (
 )
 from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
 from ledger_pipeline.trading.crash import crash_point
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline.trading.orders.legs import request_of
 from ledger_pipeline.trading.orders.pretrade import Moment, PreTradeChecks, codes
 from ledger_pipeline.trading.reconciliation.ingest import take_in
@@ -50,22 +51,6 @@ FRESH = 1.0  # seconds that a reading of clock and account serves several orders
 def utc_now() -> datetime:
     """This machine's time, UTC."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How long things may take, in seconds. poll, poll_longest: between two readings, doubled while nothing happens,
-    since the broker counts requests. lookups, lookup_every: how many explicit answers that an order is not there, that
-    far apart, before the same id is sent again. submit_within: from the pre-trade checks to the POST; later it is not
-    made. sells_within: how long buys wait for the sells.
-    """
-
-    poll: float = 1.0
-    poll_longest: float = 15.0
-    lookups: int = 3
-    lookup_every: float = 2.0
-    submit_within: float = 5.0
-    sells_within: float = 120.0
 
 
 @dataclass

@@ -17,12 +17,13 @@ from ledger_pipeline.trading.deployment.decision import Key, history, key_of, re
 from ledger_pipeline.trading.deployment.deployment import find_deployment
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import Planned, plan_session, work_session
+from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
 from ledger_pipeline.trading.orders.executor import Execution
-from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline.trading.session_context import open_session, read_book
 from ledger_pipeline_tests.cli.console import call
 from ledger_pipeline_tests.projects import COMMAND, environment
+from ledger_pipeline_tests.trading.contexts import in_context
 
 CORE = {
     "version": 1, "name": "Core DCA", "drift": {"kind": "band", "maxAbsPct": 0.03},
@@ -52,7 +53,9 @@ def session(project: Project, name: str = "core", **options) -> tuple[Planned, E
         found = plan_session(project, context, deployment, **options)
         if found.decision.status != "PLANNED" or options.get("dry_run"):
             return found, None
-        return found, work_session(project, context, deployment, found.decision, pace=FAST)
+        return found, work_session(
+            project, context, deployment, found.decision, execution=ExecutionContext(root=project.root, pace=FAST)
+        )
 
 
 def kinds(project: Project) -> list[str]:
@@ -174,7 +177,9 @@ def test_orders_sent_by_hand_under_its_name_use_the_period_up(core, served) -> N
     with open_session(core) as context:
         assert reconcile(context.book, context.broker).clean
         legs = [Leg("VTI", "BUY", "core", notional="100.00")]
-        execute(legs, context.book, context.broker, policy="core", root=core.root, environment={}, pace=FAST)
+        execute(
+            legs, context.book, context.broker, policy="core", **in_context(root=core.root, environment={}, pace=FAST)
+        )
     with pytest.raises(RefusedError, match="sent by hand under core.2026-01-05"):
         session(core)
     assert session(core, again="on purpose")[1].status == "DONE"

@@ -23,7 +23,7 @@ from ledger_pipeline.trading.deployment.deployment import find_deployment, write
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.orders.submit import Pace
+from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
@@ -77,7 +77,13 @@ class Studio:
             deployment = find_deployment(self.project, name)
             made = plan_session(self.project, context, deployment, **options).decision
             if made.status == "PLANNED" and not options.get("dry_run"):
-                return made, work_session(self.project, context, deployment, made, pace=Pace(poll=0.02))
+                return made, work_session(
+                    self.project,
+                    context,
+                    deployment,
+                    made,
+                    execution=ExecutionContext(root=self.project.root, pace=Pace(poll=0.02)),
+                )
             return made, None
 
     def positions(self) -> dict[tuple[str, str], Decimal]:

@@ -15,6 +15,7 @@ from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, 
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.cancel import cancel, replace
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN, Execution
+from ledger_pipeline_tests.trading.contexts import in_context
 from ledger_pipeline_tests.trading.days import Day, Failing, buy, checked, codes, kinds, made, order_id, sell
 from ledger_pipeline_tests.trading.fake import Crash, Fault, Step
 from ledger_pipeline_tests.trading.loopback import connected
@@ -33,14 +34,14 @@ def resting(tmp_path: Path, leg: Any = None, **broker: Any) -> Day:
 def cancels(day: Day, order: str | None = None, **options: Any) -> Order:
     clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic}
     with connected(day.broker) as broker:
-        return cancel(day.book(), broker, order or order_id("VTI"), **clocks, **options)
+        return cancel(day.book(), broker, order or order_id("VTI"), **in_context(**clocks, **options))
 
 
 def replaces(day: Day, order: str | None = None, **options: Any) -> Execution:
     clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic}
     place = {"root": day.root, "environment": day.environment}
     with connected(day.broker) as broker:
-        return replace(day.book(), broker, order or order_id("VTI"), **place, **clocks, **options)
+        return replace(day.book(), broker, order or order_id("VTI"), **in_context(**place, **clocks, **options))
 
 
 def bought(day: Day) -> Decimal:

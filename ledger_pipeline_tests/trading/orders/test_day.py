@@ -23,6 +23,7 @@ from ledger_pipeline.core.errors import BlockedError, BrokerError, LedgerPipelin
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.cancel import cancel, replace
 from ledger_pipeline.trading.orders.legs import Leg
+from ledger_pipeline_tests.trading.contexts import in_context
 from ledger_pipeline_tests.trading.days import Day, buy, checked, close, intents_seen, sell
 from ledger_pipeline_tests.trading.fake import START, Crash, FakeBroker, random_faults, random_plan
 from ledger_pipeline_tests.trading.loopback import connected
@@ -122,9 +123,11 @@ def _change_mind(day: Day, rng: Random) -> None:
         clocks = {"now": day.broker.local_now, "monotonic": day.broker.monotonic, "timeout": 20}
         with connected(day.broker) as broker:
             if rng.random() < 0.5:
-                cancel(book, broker, order.order_id, **clocks)
+                cancel(book, broker, order.order_id, **in_context(**clocks))
             else:
-                replace(book, broker, order.order_id, root=day.root, environment=day.environment, **clocks)
+                replace(
+                    book, broker, order.order_id, **in_context(root=day.root, environment=day.environment, **clocks)
+                )
     except (*OUR_FAULTS, LedgerPipelineError):
         pass
 

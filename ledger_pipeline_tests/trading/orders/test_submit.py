@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ledger_pipeline.trading.orders.context import Pace
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
-from ledger_pipeline.trading.orders.submit import Pace
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.trading.days import (
