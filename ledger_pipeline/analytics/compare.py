@@ -9,7 +9,12 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from ledger_pipeline.analytics.comparison import ComparedRun, comparison_table, differences_sentence, input_differences
+from ledger_pipeline.analytics.comparison_tables import (
+    ComparedRun,
+    comparison_table,
+    differences_sentence,
+    input_differences,
+)
 from ledger_pipeline.core.errors import InputError
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.analytics.comparison import MONTHS, ComparedRun, check_labels, monthly_returns
+from ledger_pipeline.analytics.comparison_tables import MONTHS, ComparedRun, check_labels, monthly_returns
 from ledger_pipeline.analytics.returns import check_equity, drawdown, wealth_index
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.analytics import plots
-from ledger_pipeline.analytics.comparison import (
+from ledger_pipeline.analytics.comparison_tables import (
     ABSENT,
     ALL_FORMULAS,
     MONTHS,

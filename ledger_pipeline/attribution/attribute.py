@@ -31,7 +31,7 @@ import pyarrow as pa
 from ledger_pipeline.attribution import tables
 from ledger_pipeline.attribution.entries import TradeEntry, changes, codes, joined, named, table_of
 from ledger_pipeline.attribution.exact import CENT, apportion, share, units
-from ledger_pipeline.attribution.lots import Lot, Lots, Owners
+from ledger_pipeline.attribution.exact_lots import Lot, Lots, Owners
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.core.events import UNATTRIBUTED
 

@@ -29,7 +29,7 @@ from ledger_pipeline.core.events import (
     payload_as,
 )
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.core.orders import OrderTerms
+from ledger_pipeline.core.order_terms import OrderTerms
 from ledger_pipeline.core.times import time_text
 
 _INTENT = (

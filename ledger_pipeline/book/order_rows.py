@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from ledger_pipeline.book.orders import Fill, Order, gross_of
 from ledger_pipeline.core.amounts import EXACT, ZERO, decimal_text
 from ledger_pipeline.core.errors import IntegrityError
-from ledger_pipeline.core.orders import OrderTerms
+from ledger_pipeline.core.order_terms import OrderTerms
 from ledger_pipeline.core.times import time_text
 
 _FIELDS = 27

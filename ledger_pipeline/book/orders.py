@@ -43,7 +43,7 @@ from ledger_pipeline.core.events import (
     event_to_json,
 )
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.core.orders import HasTerms, OrderTerms
+from ledger_pipeline.core.order_terms import HasTerms, OrderTerms
 
 NOTIONAL_SLIPPAGE = Decimal("0.01")  # of an order in dollars: how far a market order may be filled away from its price
 

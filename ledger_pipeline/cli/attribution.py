@@ -29,7 +29,7 @@ class Choices:
 
     def attribution(self, project: Project, book: str | None) -> Attribution:
         """The attribution of a book."""
-        from ledger_pipeline.attribution.views import attribution_at
+        from ledger_pipeline.attribution.series import attribution_at
         from ledger_pipeline.trading.session_context import read_book
 
         try:
@@ -68,7 +68,7 @@ def _prices(project: Project, attribution: Attribution, where: Where, given: tup
     """
     from decimal import Decimal, InvalidOperation
 
-    from ledger_pipeline.attribution.views import symbols_of
+    from ledger_pipeline.attribution.series import symbols_of
 
     prices = {}
     for text in given:
@@ -158,7 +158,7 @@ def _performance(
     as_json: bool,
 ) -> None:
     from ledger_pipeline.attribution.performance import performance as summaries
-    from ledger_pipeline.attribution.views import performance_rows
+    from ledger_pipeline.attribution.series import performance_rows
 
     attribution = how.attribution(project, where.book)
     rows = performance_rows(summaries(attribution, _prices(project, attribution, where, prices), by=by))
@@ -210,7 +210,7 @@ def trades(
     """
     from ledger_pipeline.attribution.entries import trade_entries
     from ledger_pipeline.attribution.query import query_trades
-    from ledger_pipeline.attribution.views import table_rows
+    from ledger_pipeline.attribution.series import table_rows
     from ledger_pipeline.trading.session_context import read_book
 
     rows = query_trades(
@@ -261,7 +261,7 @@ def lots_(
     as_json: bool,
 ) -> None:
     """Show the lots of each strategy. Example: ledger-pipeline attribution lots --all --lots HIFO"""
-    from ledger_pipeline.attribution.views import table_rows
+    from ledger_pipeline.attribution.series import table_rows
 
     rows = table_rows(how.attribution(project, book).lots)
     _show([row for row in rows if everything or row["open_quantity"] != "0"], as_json, _LOT, "no lots")
@@ -286,8 +286,8 @@ def report(
 
     Example: ledger-pipeline attribution report VTI
     """
-    from ledger_pipeline.attribution.report import attribution_report
-    from ledger_pipeline.attribution.views import performance_rows
+    from ledger_pipeline.attribution.series import performance_rows
+    from ledger_pipeline.attribution.symbol_report import attribution_report
 
     of_book = how.attribution(project, where.book)
     summary = attribution_report(of_book, symbol, price=_prices(project, of_book, where, prices).get(symbol))
@@ -320,7 +320,7 @@ def check(
 
     Example: ledger-pipeline attribution check
     """
-    from ledger_pipeline.attribution.report import differences
+    from ledger_pipeline.attribution.symbol_report import differences
 
     of_book = how.attribution(project, where.book)
     positions, account = None, None

@@ -29,7 +29,7 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
     Example: ledger-pipeline book adopt --broker paper --book paper-1 --by "Ada Byron" --reason "first use"
     """
     from ledger_pipeline.trading.reconciliation.adopt import adopt as adopt_account
-    from ledger_pipeline.trading.views import book_row
+    from ledger_pipeline.trading.rows import book_row
 
     with where.open_session(project) as context:
         adopt_account(context.book, context.broker, by=by, reason=reason)
@@ -44,8 +44,8 @@ def adopt(project: Project, by: str, reason: str, where: Where, as_json: bool) -
 @click.pass_obj
 def show(project: Project, book: str | None, count: int, as_json: bool) -> None:
     """Show a book: whose it is, what it holds, breaks, halts, last events. Example: ledger-pipeline book show"""
+    from ledger_pipeline.trading.rows import book_row, event_row
     from ledger_pipeline.trading.session_context import read_book
-    from ledger_pipeline.trading.views import book_row, event_row
 
     opened = read_book(project, book)
     summary = book_row(opened)
@@ -241,7 +241,7 @@ def _writable(project: Project, book: str | None) -> Any:
 
 
 def _appended(events: Any, as_json: bool) -> None:
-    from ledger_pipeline.trading.views import event_row
+    from ledger_pipeline.trading.rows import event_row
 
     rows = [event_row(event) for event in events]
 

@@ -46,7 +46,7 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
     }
 
     def render() -> None:
-        from ledger_pipeline.analytics.comparison import format_metric, metric_title
+        from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
 
         click.echo(comparison.sentence)
         rows = [

@@ -153,7 +153,7 @@ def replay(project: Project, decision: str, book: str | None, as_json: bool) -> 
     Example: ledger-pipeline dca replay core.2026-01-05
     """
     from ledger_pipeline.core.strict_json import load_json
-    from ledger_pipeline.trading.deployment.replay import replay as decide_again
+    from ledger_pipeline.trading.deployment.decision_replay import replay as decide_again
 
     if Path(decision).is_file():
         try:

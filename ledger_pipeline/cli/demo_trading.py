@@ -44,13 +44,13 @@ def trade_month(project: Project, runs: dict[str, str], tell: Callable[[str], No
     Returns what came of it: orders, events, performance by strategy, and whether book and broker agreed each time.
     """
     from ledger_pipeline.attribution.performance import performance
-    from ledger_pipeline.attribution.views import attribution_at, performance_rows
+    from ledger_pipeline.attribution.series import attribution_at, performance_rows
     from ledger_pipeline.defs.live import read_account, read_reconciliation
     from ledger_pipeline.defs.live_launch import record_sessions, trade_deployment
     from ledger_pipeline.defs.resources import TradingResource
     from ledger_pipeline.trading.deployment.deployment import find_deployment
-    from ledger_pipeline.trading.deployment.session import plan_session, work_session
-    from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
+    from ledger_pipeline.trading.deployment.session_work import plan_session, work_session
+    from ledger_pipeline.trading.orders.execution_context import ExecutionContext, Pace
     from ledger_pipeline.trading.reconciliation.adopt import adopt
     from ledger_pipeline.trading.reconciliation.reconcile import reconcile
     from ledger_pipeline.trading.session_context import open_session, read_book

@@ -31,8 +31,8 @@ def orders(context: click.Context, book: str | None, only_open: bool, as_json: b
     """
     if context.invoked_subcommand:
         return
+    from ledger_pipeline.trading.rows import order_row
     from ledger_pipeline.trading.session_context import read_book
-    from ledger_pipeline.trading.views import order_row
 
     state = read_book(context.obj, book).state
     selected = state.unsettled_orders() if only_open else state.orders.values()
@@ -113,7 +113,7 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
     Example: ledger-pipeline orders cancel manual.20260105.VTI.B.1.3f9a
     """
     from ledger_pipeline.trading.orders.cancel import cancel as cancel_order
-    from ledger_pipeline.trading.views import order_row
+    from ledger_pipeline.trading.rows import order_row
 
     with where.open_session(project) as live:
         order = cancel_order(live.book, live.broker, order_id)
@@ -127,8 +127,8 @@ def cancel(project: Project, order_id: str, where: Where, as_json: bool) -> None
 def positions(project: Project, book: str | None, as_json: bool) -> None:
     """Show what each strategy holds by the book. Example: ledger-pipeline positions --json"""
     from ledger_pipeline.core.amounts import decimal_text
+    from ledger_pipeline.trading.rows import position_rows
     from ledger_pipeline.trading.session_context import read_book
-    from ledger_pipeline.trading.views import position_rows
 
     state = read_book(project, book).state
     rows = position_rows(state)

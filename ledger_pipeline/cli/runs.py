@@ -185,7 +185,7 @@ def show(project: Project, run_name: str, as_json: bool) -> None:
     }
 
     def render() -> None:
-        from ledger_pipeline.analytics.comparison import flatten, format_metric, metric_title
+        from ledger_pipeline.analytics.comparison_tables import flatten, format_metric, metric_title
 
         table(["provenance", ""], [[name, text(value)] for name, value in flatten(provenance).items()])
         console().print()

@@ -88,7 +88,7 @@ def _end(*statuses: str | None) -> None:
 def _render(decided: dict[str, Any], ran: dict[str, Any] | None) -> None:
     """A decision for people: the account, the legs, notes and guardrails, and what became of the orders."""
     from ledger_pipeline.trading.deployment.decision import from_json
-    from ledger_pipeline.trading.deployment.views import decision_rows
+    from ledger_pipeline.trading.deployment.plan_rows import decision_rows
     from ledger_pipeline.trading.planning.planner import usd
 
     plan_ = (decided.get("evidence") or {}).get("plan")

@@ -57,7 +57,7 @@ class AttributionConfig(dg.Config):
 
 def _attribution(trading: TradingResource, key: str, config: AttributionConfig) -> "tuple[Book, Attribution]":
     """The book of a partition, and the attribution of all its entries up to the end of the session."""
-    from ledger_pipeline.attribution.views import attribution_at
+    from ledger_pipeline.attribution.series import attribution_at
 
     name, session = live_parts(key)
     book = trading.read_book(name)
@@ -116,7 +116,7 @@ def strategy_lots(
 def lots_content(attribution: "Attribution", path: str) -> Content:
     """The lots, kept as a file, and whether they add up."""
     from ledger_pipeline.attribution.export import export
-    from ledger_pipeline.attribution.report import differences
+    from ledger_pipeline.attribution.symbol_report import differences
 
     export(attribution.lots, path, "parquet")
     wrong, unowned = differences(attribution), attribution.breaks.num_rows
@@ -174,9 +174,9 @@ def report_content(
     which takes longer than all the rest.
     """
     from ledger_pipeline.analytics.plots import grouped_bars, markdown_image
-    from ledger_pipeline.attribution.report import attribution_report as report_of
-    from ledger_pipeline.attribution.report import differences
-    from ledger_pipeline.attribution.views import holdings_series, symbols_of
+    from ledger_pipeline.attribution.series import holdings_series, symbols_of
+    from ledger_pipeline.attribution.symbol_report import attribution_report as report_of
+    from ledger_pipeline.attribution.symbol_report import differences
 
     reports = {
         symbol: report_of(attribution, symbol, price=prices.get(symbol)).to_json() for symbol in symbols_of(attribution)
@@ -224,7 +224,7 @@ def performance_content(
     """The performance by strategy, kept as a file. drawn: with a picture."""
     from ledger_pipeline.analytics.plots import grouped_bars, markdown_image
     from ledger_pipeline.attribution.performance import performance
-    from ledger_pipeline.attribution.views import earned_series, performance_rows
+    from ledger_pipeline.attribution.series import earned_series, performance_rows
 
     rows = performance_rows(performance(attribution, prices))
     keep(path, rows)
@@ -247,7 +247,7 @@ def _account(trading: TradingResource, key: str) -> "tuple[dict[str, Decimal], d
     """Prices and positions as the broker states them now, while the session is on; else the prices of when it was, and
     no positions.
     """
-    from ledger_pipeline.attribution.views import kept_prices
+    from ledger_pipeline.attribution.series import kept_prices
     from ledger_pipeline.core.errors import LedgerPipelineError
 
     name, session = live_parts(key)
@@ -263,6 +263,6 @@ def _account(trading: TradingResource, key: str) -> "tuple[dict[str, Decimal], d
 
 
 def _rows(table: Any) -> list[dict[str, Any]]:
-    from ledger_pipeline.attribution.views import table_rows
+    from ledger_pipeline.attribution.series import table_rows
 
     return table_rows(table)[:_SHOWN]

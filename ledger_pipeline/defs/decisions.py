@@ -122,7 +122,7 @@ def dca_orders(
 def live_snapshot(context: dg.AssetExecutionContext, trading: TradingResource) -> dg.MaterializeResult:
     """The bars up to the last session that is over, checked and sealed: what a promoted strategy decides on."""
     from ledger_pipeline.trading.deployment.decision import Decision
-    from ledger_pipeline.trading.deployment.session import seal_session
+    from ledger_pipeline.trading.deployment.session_work import seal_session
 
     deployment, session = _deployment(context, trading, "strategy"), live_parts(context.partition_key)[1]
     label_run(context, deployment=deployment.name, session=session)
@@ -141,7 +141,7 @@ def sealed_content(trading: TradingResource, deployment: "Deployment", session: 
     """The bars that a strategy decided on in a session that is over. dg.Failure when none were sealed."""
     from ledger_pipeline.core.errors import NotFoundError
     from ledger_pipeline.market.snapshot import open_snapshot
-    from ledger_pipeline.trading.deployment.bars import live_id
+    from ledger_pipeline.trading.deployment.live_bars import live_id
 
     try:
         snapshot = open_snapshot(
@@ -217,7 +217,7 @@ def _book(trading: TradingResource, deployment: "Deployment") -> "Book":
 def _decide(
     context: dg.AssetExecutionContext, config: DecisionConfig, trading: TradingResource, kind: str
 ) -> dg.MaterializeResult:
-    from ledger_pipeline.trading.deployment.session import plan_session
+    from ledger_pipeline.trading.deployment.session_work import plan_session
 
     deployment, session = _deployment(context, trading, kind), live_parts(context.partition_key)[1]
     label_run(context, deployment=deployment.name, session=session)
@@ -262,7 +262,7 @@ def decided_content(trading: TradingResource, deployment: "Deployment", session:
 
 
 def _decision_content(decided: "Decision", path: str, *, settled: bool) -> Content:
-    from ledger_pipeline.trading.deployment.views import decision_rows
+    from ledger_pipeline.trading.deployment.plan_rows import decision_rows
 
     rows = [{"guardrail": v.guardrail, "passed": v.passed, "says": v.sentence} for v in decided.verdicts]
     return Content(
@@ -287,7 +287,7 @@ def _decision_content(decided: "Decision", path: str, *, settled: bool) -> Conte
 def _picture(decided: "Decision") -> dict[str, Any]:
     """The weights of a plan, drawn."""
     from ledger_pipeline.analytics.plots import grouped_bars, markdown_image
-    from ledger_pipeline.trading.deployment.views import weight_series
+    from ledger_pipeline.trading.deployment.plan_rows import weight_series
 
     labels, series = weight_series(decided)
     if not labels:
@@ -323,8 +323,8 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
     from ledger_pipeline import progress
     from ledger_pipeline.core.errors import RefusedError
     from ledger_pipeline.trading.deployment.decision import from_json, record
-    from ledger_pipeline.trading.deployment.session import verified, work_session
-    from ledger_pipeline.trading.views import order_row
+    from ledger_pipeline.trading.deployment.session_work import verified, work_session
+    from ledger_pipeline.trading.rows import order_row
 
     def tell(text: str) -> None:
         context.log.info(text)

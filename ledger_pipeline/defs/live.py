@@ -81,8 +81,8 @@ def context_if_on(
     dg.Failure for a session that has not begun; what `opened` raises when the session may be on.
     """
     from ledger_pipeline.core.errors import LedgerPipelineError
-    from ledger_pipeline.trading.sessions import NEW_YORK
-    from ledger_pipeline.trading.views import is_over
+    from ledger_pipeline.trading.rows import is_over
+    from ledger_pipeline.trading.session_hours import NEW_YORK
 
     day = date.fromisoformat(session)
     with ExitStack() as stack:
@@ -147,7 +147,7 @@ def _known_account(context: dg.AssetExecutionContext, live: "SessionContext") ->
 def read_account(trading: TradingResource, live: "SessionContext") -> Content:
     """The account as the broker states it, kept as a file."""
     from ledger_pipeline.core.times import time_text
-    from ledger_pipeline.trading.views import account_row
+    from ledger_pipeline.trading.rows import account_row
 
     row = account_row(live.broker.account(), live.broker.positions())
     path = trading.account_path(live.book.name, live.session.isoformat(), "broker_account.json")
@@ -268,11 +268,11 @@ def session_orders(
     from ledger_pipeline import progress
     from ledger_pipeline.core.identity import hash_json
     from ledger_pipeline.trading.deployment.by_hand import guard_by_owner
-    from ledger_pipeline.trading.orders.context import ExecutionContext
+    from ledger_pipeline.trading.orders.execution_context import ExecutionContext
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import leg_from_json
     from ledger_pipeline.trading.planning.guardrails import warn_once
-    from ledger_pipeline.trading.views import order_row
+    from ledger_pipeline.trading.rows import order_row
 
     def tell(text: str) -> None:
         context.log.info(text)
@@ -331,7 +331,7 @@ def ledger_content(
     trading: TradingResource, book: "Book", name: str, session: str, broker: str, appended: int
 ) -> Content:
     """The events of a session, kept as a file. broker: who was asked before; appended: what it had done since."""
-    from ledger_pipeline.trading.views import kinds
+    from ledger_pipeline.trading.rows import kinds
 
     path = trading.account_path(name, session, "events.parquet")
     count = book.export(path, "parquet", day=session)
@@ -359,7 +359,7 @@ def open_orders(context: dg.AssetExecutionContext, trading: TradingResource) -> 
 
 def open_orders_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
     """The orders that were not settled, kept as a file."""
-    from ledger_pipeline.trading.views import order_row, state_at
+    from ledger_pipeline.trading.rows import order_row, state_at
 
     rows = [order_row(order) for order in state_at(book, date.fromisoformat(session)).unsettled_orders()]
     return _rows_content(trading.account_path(name, session, "open_orders.json"), rows, rows)
@@ -375,7 +375,7 @@ def live_positions(context: dg.AssetExecutionContext, trading: TradingResource) 
 def positions_content(trading: TradingResource, book: "Book", name: str, session: str) -> Content:
     """Positions by strategy, and the cash, kept as a file."""
     from ledger_pipeline.core.amounts import decimal_text
-    from ledger_pipeline.trading.views import position_rows, state_at
+    from ledger_pipeline.trading.rows import position_rows, state_at
 
     state = state_at(book, date.fromisoformat(session))
     rows, cash = position_rows(state), decimal_text(state.cash)

@@ -102,7 +102,7 @@ def reconcile_around_sessions(
     context: dg.ScheduleEvaluationContext, trading: TradingResource
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """The reconciliations that are due at this tick, if they are."""
-    from ledger_pipeline.trading.sessions import reconciliation_due
+    from ledger_pipeline.trading.session_hours import reconciliation_due
 
     tick = context.scheduled_execution_time
     due, why_not = reconciliation_due("XNYS", tick)

@@ -99,7 +99,7 @@ def record_sessions() -> None:
 def _is_over(book: "Book", session: str) -> bool:
     from datetime import date
 
-    from ledger_pipeline.trading.views import is_over
+    from ledger_pipeline.trading.rows import is_over
 
     return is_over(book, date.fromisoformat(session))
 
@@ -123,7 +123,7 @@ def _asked(content: Content) -> Content:
 
 
 def _of_account(trading: TradingResource, book: "Book", name: str, session: str, drawn: bool) -> dict[str, Content]:
-    from ledger_pipeline.attribution.views import attribution_at, kept_prices
+    from ledger_pipeline.attribution.series import attribution_at, kept_prices
 
     def path(file: str) -> str:
         return trading.account_path(name, session, file)

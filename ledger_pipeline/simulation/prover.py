@@ -190,7 +190,7 @@ class _States:
 
     def __init__(self, ledger: Any, cells: Any) -> None:
         from ledger_pipeline.ledger.folds import of_kind
-        from ledger_pipeline.simulation.orders import decided_orders
+        from ledger_pipeline.simulation.order_table import decided_orders
 
         self.ledger, self.cells = ledger, cells
         self.decided = {int(ledger.micros[row]): int(row) for row in of_kind(ledger, "DECIDED")}

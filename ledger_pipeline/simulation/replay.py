@@ -20,7 +20,7 @@ from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.files import Location
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
-from ledger_pipeline.simulation.orders import decided_orders
+from ledger_pipeline.simulation.order_table import decided_orders
 from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ledger_pipeline.core.orders import HasTerms, OrderTerms
+from ledger_pipeline.core.order_terms import HasTerms, OrderTerms
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.core.errors import BrokerError, NotFoundError, RefusedError
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.connect import connect
-from ledger_pipeline.trading.sessions import session_date
+from ledger_pipeline.trading.session_hours import session_date
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project

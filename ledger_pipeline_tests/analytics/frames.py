@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.analytics.comparison import ComparedRun
+from ledger_pipeline.analytics.comparison_tables import ComparedRun
 from ledger_pipeline.analytics.metrics import metrics
 
 

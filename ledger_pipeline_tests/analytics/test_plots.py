@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from ledger_pipeline.analytics import plots
-from ledger_pipeline.analytics.comparison import ComparedRun, monthly_returns
+from ledger_pipeline.analytics.comparison_tables import ComparedRun, monthly_returns
 from ledger_pipeline.analytics.returns import wealth_index
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline_tests.analytics.frames import compared, equity_frame, equity_of_returns, random_returns

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ledger_pipeline.analytics.comparison import ComparedRun
+from ledger_pipeline.analytics.comparison_tables import ComparedRun
 from ledger_pipeline.analytics.metrics import FORMULAS, metrics
 from ledger_pipeline.analytics.report import TEMPLATE, comparison_report
 from ledger_pipeline.core.errors import InputError

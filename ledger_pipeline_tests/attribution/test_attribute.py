@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from ledger_pipeline.attribution.attribute import attribute
-from ledger_pipeline.attribution.report import differences
+from ledger_pipeline.attribution.symbol_report import differences
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline_tests.attribution.hand import (
     amounts,

@@ -10,7 +10,7 @@ import pytest
 
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.entries import TradeEntry, entries_of, joined, table_of, trade_entries
-from ledger_pipeline.attribution.report import differences
+from ledger_pipeline.attribution.symbol_report import differences
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.ledger.folds import lots, reconstruct
 from ledger_pipeline_tests import small

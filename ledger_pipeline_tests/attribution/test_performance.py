@@ -10,7 +10,7 @@ import pytest
 
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.performance import performance
-from ledger_pipeline.attribution.report import attribution_report, differences
+from ledger_pipeline.attribution.symbol_report import attribution_report, differences
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline_tests.attribution.hand import buy, dividend, sell
 

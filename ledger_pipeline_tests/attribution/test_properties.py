@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger_pipeline.attribution.attribute import UNTAGGED, attribute
 from ledger_pipeline.attribution.entries import joined, table_of
 from ledger_pipeline.attribution.performance import performance
-from ledger_pipeline.attribution.report import differences
+from ledger_pipeline.attribution.symbol_report import differences
 from ledger_pipeline_tests.attribution.hand import bust, buy, dividend, sell, split
 
 SYMBOLS = ("VTI", "BND")

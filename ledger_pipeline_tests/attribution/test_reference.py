@@ -9,7 +9,7 @@ import pytest
 from ledger_pipeline.attribution.attribute import attribute
 from ledger_pipeline.attribution.exact import apportion
 from ledger_pipeline.attribution.performance import performance
-from ledger_pipeline.attribution.report import differences
+from ledger_pipeline.attribution.symbol_report import differences
 from ledger_pipeline_tests.attribution.hand import amounts, buy, held, open_lots, realised, sell
 
 SEED = [buy(1, 60, 100, "A"), buy(2, 40, 100, "B"), sell(3, 50, 110, None)]

@@ -66,7 +66,7 @@ def test_the_book_of_a_deployment_is_the_one_in_its_file(core, monkeypatch) -> N
 
 
 def test_orders_that_were_filled_are_told_when_what_follows_fails(core, served, monkeypatch) -> None:
-    from ledger_pipeline.attribution import views
+    from ledger_pipeline.attribution import series as views
     from ledger_pipeline.core.errors import InputError
 
     def fails(*_: object, **__: object) -> None:

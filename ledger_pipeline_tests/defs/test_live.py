@@ -25,7 +25,7 @@ from ledger_pipeline.defs.live_jobs import poll_fills, reconcile_around_sessions
 from ledger_pipeline.defs.partitions import BOOKS, SESSIONS, account_key
 from ledger_pipeline.defs.resources import resources
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import execute
 from ledger_pipeline.trading.orders.legs import leg_from_json
 from ledger_pipeline.trading.session_context import open_session, read_book, session_file
@@ -216,7 +216,7 @@ def test_a_re_execution_sends_nothing_again(records, traded, served, steps) -> N
 
 
 def test_a_run_that_failed_after_its_orders_is_executed_again_from_there(records, traded, served, monkeypatch) -> None:
-    from ledger_pipeline.trading import views
+    from ledger_pipeline.trading import rows as views
 
     def broken(order):
         raise OSError("the disk is gone")

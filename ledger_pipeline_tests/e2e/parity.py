@@ -25,8 +25,8 @@ from ledger_pipeline.project import Project
 from ledger_pipeline.simulation.run import experiment_grid
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
 from ledger_pipeline.trading.deployment.promote import promote
-from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
+from ledger_pipeline.trading.deployment.session_work import plan_session, work_session
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext, Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile

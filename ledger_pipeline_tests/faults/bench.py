@@ -24,7 +24,7 @@ from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.alpaca.http import Limits
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg, client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt

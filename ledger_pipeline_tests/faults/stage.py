@@ -17,7 +17,7 @@ from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
 from ledger_pipeline.trading.connect import EXCHANGE_URL, connect
 from ledger_pipeline.trading.crash import VARIABLE
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import Leg
 from ledger_pipeline.trading.reconciliation.adopt import adopt

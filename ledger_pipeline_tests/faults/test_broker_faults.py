@@ -20,7 +20,7 @@ from ledger_pipeline.trading.alpaca.http import Budget
 from ledger_pipeline.trading.broker import NOT_CANCELABLE
 from ledger_pipeline.trading.orders import submit
 from ledger_pipeline.trading.orders.cancel import cancel
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.bench import IMPATIENT, PACE, TODAY, Bench, buy, order_id, sat_down, sell, settled

@@ -20,7 +20,7 @@ from ledger_pipeline.book.book import Book, open_book
 from ledger_pipeline.book.log import local
 from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.trading.orders import halts
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline_tests.book.log import s3

@@ -19,7 +19,7 @@ import pytest
 
 from ledger_pipeline.trading.alpaca import broker as alpaca
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline_tests.exchange.server import Served, eventually
 from ledger_pipeline_tests.faults.bench import Bench, buy, order_id, sat_down, settled
 

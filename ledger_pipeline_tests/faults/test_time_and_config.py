@@ -27,7 +27,7 @@ from ledger_pipeline.trading.connect import connect
 from ledger_pipeline.trading.endpoint import Endpoint, Keys
 from ledger_pipeline.trading.orders import executor, halts, submit
 from ledger_pipeline.trading.orders.cancel import cancel
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import Execution, execute
 from ledger_pipeline.trading.orders.legs import client_order_id
 from ledger_pipeline.trading.reconciliation.adopt import adopt

@@ -41,7 +41,7 @@ def work(root: Path, book_url: str, rows: Sequence[Mapping[str, Any]], timeout: 
     from ledger_pipeline.book.book import open_book
     from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.trading.connect import connect
-    from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
+    from ledger_pipeline.trading.orders.execution_context import ExecutionContext, Pace
     from ledger_pipeline.trading.orders.executor import execute
     from ledger_pipeline.trading.orders.legs import Leg
     from ledger_pipeline.trading.reconciliation.adopt import adopt

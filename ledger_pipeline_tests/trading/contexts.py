@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 
 
 def in_context(**given: Any) -> dict[str, Any]:

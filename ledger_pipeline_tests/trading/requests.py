@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger_pipeline.core.orders import OrderTerms
+from ledger_pipeline.core.order_terms import OrderTerms
 from ledger_pipeline.trading.broker import OrderRequest
 
 

@@ -19,7 +19,7 @@ from alpaca.trading import models
 from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.core.orders import OrderTerms
+from ledger_pipeline.core.order_terms import OrderTerms
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
 from ledger_pipeline.trading import broker as port
 from ledger_pipeline.trading.alpaca.broker import AlpacaBroker

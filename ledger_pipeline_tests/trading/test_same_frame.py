@@ -9,7 +9,7 @@ import pytest
 import ledger_pipeline as lp
 from ledger_pipeline.ledger import folds
 from ledger_pipeline.ledger.schema import EVENT_SCHEMA
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline_tests.exchange.server import exchange
 from ledger_pipeline_tests.small import bars
 from ledger_pipeline_tests.trading.contexts import in_context

@@ -32,7 +32,7 @@ from alpaca.trading.stream import TradingStream
 from ledger_pipeline.core.amounts import exponent
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.core.identity import check_broker_symbol
-from ledger_pipeline.core.orders import check_terms
+from ledger_pipeline.core.order_terms import check_terms
 from ledger_pipeline.core.times import time_text
 from ledger_pipeline.market.sources.alpaca import fetch_actions, fetch_bars
 from ledger_pipeline.trading.alpaca import parsing

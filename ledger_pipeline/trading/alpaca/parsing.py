@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from ledger_pipeline.core.amounts import decimal_text, exponent
 from ledger_pipeline.core.errors import BrokerError
-from ledger_pipeline.core.orders import OrderTerms
+from ledger_pipeline.core.order_terms import OrderTerms
 from ledger_pipeline.trading.broker import (
     STATUSES,
     UNRECOGNIZED,

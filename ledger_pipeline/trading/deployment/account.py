@@ -16,7 +16,7 @@ from ledger_pipeline.core.errors import BlockedError, RefusedError
 from ledger_pipeline.core.times import time_text
 from ledger_pipeline.trading.deployment.owned import owned
 from ledger_pipeline.trading.planning.plan import Held, PlanAccount
-from ledger_pipeline.trading.sessions import NEW_YORK
+from ledger_pipeline.trading.session_hours import NEW_YORK
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ledger_pipeline.trading.broker import Account, Broker
 from ledger_pipeline.trading.deployment.deployment import deployment_names, find_deployment
-from ledger_pipeline.trading.deployment.session import limits_of
+from ledger_pipeline.trading.deployment.session_work import limits_of
 from ledger_pipeline.trading.planning.guardrails import Verdict, guard
 from ledger_pipeline.trading.planning.policy import Guardrails
 

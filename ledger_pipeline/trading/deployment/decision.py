@@ -28,8 +28,8 @@ from ledger_pipeline.trading.orders.legs import Leg, decision_id, leg_from_json,
 from ledger_pipeline.trading.orders.pretrade import codes
 from ledger_pipeline.trading.planning.guardrails import Verdict
 from ledger_pipeline.trading.planning.policy import Schedule
-from ledger_pipeline.trading.sessions import NEW_YORK
-from ledger_pipeline.trading.views import order_row
+from ledger_pipeline.trading.rows import order_row
+from ledger_pipeline.trading.session_hours import NEW_YORK
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

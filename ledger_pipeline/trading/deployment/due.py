@@ -16,7 +16,7 @@ from ledger_pipeline.core.events import Event
 from ledger_pipeline.trading.deployment.decision import decided_events, document_of, orders_by_decision, used
 from ledger_pipeline.trading.deployment.deployment import Deployment, schedule_of
 from ledger_pipeline.trading.planning.schedule import due_session
-from ledger_pipeline.trading.sessions import NEW_YORK, exchange_hours
+from ledger_pipeline.trading.session_hours import NEW_YORK, exchange_hours
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

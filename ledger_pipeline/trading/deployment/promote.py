@@ -15,7 +15,6 @@ from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.trading.deployment.bars import require_followable
 from ledger_pipeline.trading.deployment.deployment import (
     Deployment,
     Lineage,
@@ -27,6 +26,7 @@ from ledger_pipeline.trading.deployment.deployment import (
     read_deployment,
     write_deployment,
 )
+from ledger_pipeline.trading.deployment.live_bars import require_followable
 from ledger_pipeline.trading.deployment.strategy import differences
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.reconciliation.override import named

@@ -20,7 +20,7 @@ from ledger_pipeline.core.amounts import ZERO, whole_cents
 from ledger_pipeline.core.errors import BrokerError, InputError, NotFoundError, RefusedError
 from ledger_pipeline.core.events import Blocked, Event, NoAction, OrderCanceled
 from ledger_pipeline.trading.broker import NOT_FOUND, REQUESTED, Broker
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import (
     BLOCKED,
     DONE,

@@ -23,7 +23,7 @@ from ledger_pipeline.core.events import Blocked, Event, NoAction
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.trading.broker import Broker
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.funds import fund_reasons
 from ledger_pipeline.trading.orders.legs import (
     Leg,
@@ -40,8 +40,8 @@ from ledger_pipeline.trading.orders.pretrade import Guard, PreTradeChecks, guard
 from ledger_pipeline.trading.orders.submit import Sender, append_once, give_up, no_trade, send, settle, utc_now
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.readings import bind, check_account, check_environment
-from ledger_pipeline.trading.sessions import read_hours, session_date
-from ledger_pipeline.trading.views import order_row
+from ledger_pipeline.trading.rows import order_row
+from ledger_pipeline.trading.session_hours import read_hours, session_date
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

@@ -23,7 +23,7 @@ from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.events import UNATTRIBUTED, Event
 from ledger_pipeline.core.identity import check_id, hash_json
-from ledger_pipeline.core.orders import HasTerms, OrderTerms, check_terms
+from ledger_pipeline.core.order_terms import HasTerms, OrderTerms, check_terms
 from ledger_pipeline.trading.broker import Broker, OrderRequest
 
 if TYPE_CHECKING:

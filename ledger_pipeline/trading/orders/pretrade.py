@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ledger_pipeline.core.errors import BrokerError
 from ledger_pipeline.trading.broker import Account, Broker, BrokerClock
 from ledger_pipeline.trading.orders import halts
-from ledger_pipeline.trading.sessions import Hours, clock_reasons, window_reasons
+from ledger_pipeline.trading.session_hours import Hours, clock_reasons, window_reasons
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.orders import Order

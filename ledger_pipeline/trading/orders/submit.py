@@ -31,12 +31,12 @@ from ledger_pipeline.core.events import (
 )
 from ledger_pipeline.trading.broker import Accepted, Broker, BrokerOrder, Refused, SubmitOutcome, Unknown
 from ledger_pipeline.trading.crash import crash_point
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.orders.legs import request_of
 from ledger_pipeline.trading.orders.pretrade import Moment, PreTradeChecks, codes
 from ledger_pipeline.trading.reconciliation.ingest import take_in
 from ledger_pipeline.trading.reconciliation.readings import News
-from ledger_pipeline.trading.sessions import GRACE
+from ledger_pipeline.trading.session_hours import GRACE
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

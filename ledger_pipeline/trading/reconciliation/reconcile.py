@@ -31,7 +31,7 @@ from ledger_pipeline.trading.reconciliation.breaks import (
     break_opened,
     unopened,
 )
-from ledger_pipeline.trading.reconciliation.compare import Cash, cash_of, compare, lasting, positions_of
+from ledger_pipeline.trading.reconciliation.differences import Cash, cash_of, compare, lasting, positions_of
 from ledger_pipeline.trading.reconciliation.ingest import Moved, take_in
 from ledger_pipeline.trading.reconciliation.readings import (
     BEGINNING,
@@ -42,7 +42,7 @@ from ledger_pipeline.trading.reconciliation.readings import (
     read_stable,
     since,
 )
-from ledger_pipeline.trading.sessions import GRACE, Hours
+from ledger_pipeline.trading.session_hours import GRACE, Hours
 
 if TYPE_CHECKING:
     from ledger_pipeline.book.book import Book

@@ -14,10 +14,10 @@ from ledger_pipeline.project import Project
 from ledger_pipeline.trading.crash import VARIABLE
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.decision import Key, history, key_of, record
+from ledger_pipeline.trading.deployment.decision_replay import replay
 from ledger_pipeline.trading.deployment.deployment import find_deployment
-from ledger_pipeline.trading.deployment.replay import replay
-from ledger_pipeline.trading.deployment.session import Planned, plan_session, work_session
-from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
+from ledger_pipeline.trading.deployment.session_work import Planned, plan_session, work_session
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext, Pace
 from ledger_pipeline.trading.orders.executor import Execution
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile
 from ledger_pipeline.trading.session_context import open_session, read_book

@@ -17,13 +17,13 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.project import Project
-from ledger_pipeline.trading.deployment.bars import live_id, pulse_of
 from ledger_pipeline.trading.deployment.decision import record
+from ledger_pipeline.trading.deployment.decision_replay import replay
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
+from ledger_pipeline.trading.deployment.live_bars import live_id, pulse_of
 from ledger_pipeline.trading.deployment.promote import promote
-from ledger_pipeline.trading.deployment.replay import replay
-from ledger_pipeline.trading.deployment.session import plan_session, work_session
-from ledger_pipeline.trading.orders.context import ExecutionContext, Pace
+from ledger_pipeline.trading.deployment.session_work import plan_session, work_session
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext, Pace
 from ledger_pipeline.trading.planning.policy import Guardrails
 from ledger_pipeline.trading.reconciliation.adopt import adopt
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile

@@ -16,7 +16,7 @@ import pytest
 from ledger_pipeline.core.errors import BrokerError, InputError, IntegrityError, RefusedError
 from ledger_pipeline.core.times import parse_time
 from ledger_pipeline.trading.orders import halts
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, NO_ACTION, OPEN
 from ledger_pipeline.trading.orders.legs import Leg
 from ledger_pipeline_tests.trading.days import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ledger_pipeline.trading.orders.context import Pace
+from ledger_pipeline.trading.orders.execution_context import Pace
 from ledger_pipeline.trading.orders.executor import BLOCKED, DONE, OPEN
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile

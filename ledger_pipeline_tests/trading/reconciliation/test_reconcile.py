@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ledger_pipeline.core.errors import BrokerError, IntegrityError
-from ledger_pipeline.trading.reconciliation.compare import Cash
+from ledger_pipeline.trading.reconciliation.differences import Cash
 from ledger_pipeline.trading.reconciliation.ingest import collect
 from ledger_pipeline.trading.reconciliation.override import override
 from ledger_pipeline.trading.reconciliation.reconcile import reconcile, report

@@ -9,7 +9,7 @@ import pytest
 
 from ledger_pipeline.core.errors import BrokerError, InputError
 from ledger_pipeline.trading.broker import BrokerClock, SessionHours
-from ledger_pipeline.trading.sessions import (
+from ledger_pipeline.trading.session_hours import (
     Hours,
     clock_reasons,
     exchange_hours,

@@ -23,13 +23,13 @@ from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.trading.deployment import decision as decisions
 from ledger_pipeline.trading.deployment.account import plan_account, trades_evidence
-from ledger_pipeline.trading.deployment.bars import LiveBars, live_bars, require_followable
 from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLANNED, Decision, Key, Timeline, key_at
+from ledger_pipeline.trading.deployment.decision_replay import replay
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
+from ledger_pipeline.trading.deployment.live_bars import LiveBars, live_bars, require_followable
 from ledger_pipeline.trading.deployment.owned import owned
-from ledger_pipeline.trading.deployment.replay import replay
 from ledger_pipeline.trading.orders import halts
-from ledger_pipeline.trading.orders.context import ExecutionContext
+from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
 from ledger_pipeline.trading.orders.funds import PRICE_MARGIN
 from ledger_pipeline.trading.orders.legs import Leg

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ledger_pipeline.analytics.comparison import (
+from ledger_pipeline.analytics.comparison_tables import (
     ComparedRun,
     comparison_table,
     differences_sentence,
