@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Run every experiment.")
 @click.option("--snapshot", "snapshot_id", default="demo", show_default=True, help="The snapshot to run on.")
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiments' seed.")
+@click.option("--start", metavar="DATE", help="First session, instead of the experiments'; indicators are warm.")
+@click.option("--end", metavar="DATE", help="Last session, instead of the experiments'.")
 @click.option(
     "--risk-free",
     metavar="RATE",
@@ -41,6 +43,8 @@ def run(
     everything: bool,
     snapshot_id: str,
     seed: int | None,
+    start: str | None,
+    end: str | None,
     risk_free: str | None,
     again: bool,
     cuts: int,
@@ -55,6 +59,7 @@ def run(
     from ledger_pipeline.simulation.evaluation import measured_by
     from ledger_pipeline.simulation.run import identify
     from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.strategy.experiment import with_period
 
     catalogue = Catalogue(project.strategies)
     names = list(catalogue.experiment_names() if everything else dict.fromkeys(experiments))
@@ -64,6 +69,7 @@ def run(
     items, unloaded = (
         catalogue.experiments() if everything else ({name: catalogue.experiment(name) for name in names}, {})
     )
+    items = {name: with_period(item, start, end) for name, item in items.items()}
     names = list(items)
     failure: LedgerPipelineError | None = None
     warned: Sequence[Warned] = ()
@@ -75,7 +81,9 @@ def run(
                 from ledger_pipeline.defs.launch import run_experiments
 
                 rate = _rate(risk_free)
-                warned = run_experiments(project, snapshot_id, missing, seed=seed, risk_free=rate, cuts=cuts)
+                warned = run_experiments(
+                    project, snapshot_id, missing, seed=seed, risk_free=rate, start=start, end=end, cuts=cuts
+                )
         except LedgerPipelineError as error:
             if len(names) == 1 and not unloaded:
                 raise

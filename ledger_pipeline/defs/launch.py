@@ -160,6 +160,8 @@ def run_experiments(
     *,
     seed: int | None = None,
     risk_free: float | dict[str, str] | None = None,
+    start: str | None = None,
+    end: str | None = None,
     cuts: int = 1,
 ) -> list[Warned]:
     """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run, and return the
@@ -171,12 +173,15 @@ def run_experiments(
     from ledger_pipeline.defs.experiments import follow_files
     from ledger_pipeline.defs.jobs import research_job
     from ledger_pipeline.defs.partitions import EXPERIMENTS, SNAPSHOTS, parts, run_key
-    from ledger_pipeline.defs.runs import RISK_FREE_TAG, SEED_TAG, research_run
+    from ledger_pipeline.defs.runs import END_TAG, RISK_FREE_TAG, SEED_TAG, START_TAG, research_run
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.strategy.catalogue import Catalogue
 
     open_snapshot(snapshot_id, root=project.snapshots)
     catalogue = Catalogue(project.strategies)
+    rate = None if risk_free is None else json.dumps(risk_free)
+    given = {SEED_TAG: None if seed is None else str(seed), RISK_FREE_TAG: rate, START_TAG: start, END_TAG: end}
+    changes = {tag: value for tag, value in given.items() if value is not None}
     failed: dict[str, LedgerPipelineError] = {}
     warned: list[Warned] = []
     with instance(project) as records:
@@ -196,8 +201,7 @@ def run_experiments(
                 research_job,
                 [research_run],
                 tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-                | ({} if seed is None else {SEED_TAG: str(seed)})
-                | ({} if risk_free is None else {RISK_FREE_TAG: json.dumps(risk_free)}),
+                | changes,
                 config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
             )
             errors_of = {parts(key)[1]: error for key, error in _failed_runs(result).items()}

@@ -113,13 +113,15 @@ def work(
     name: str,
     seed: int | None,
     risk_free: float | dict[str, str] | None,
+    period: tuple[str | None, str | None],
     fresh: bool,
 ) -> Work:
-    """Open the snapshot and load the experiment of a partition."""
+    """Open the snapshot and load the experiment of a partition, over this period where one is given."""
     from ledger_pipeline.market.snapshot import open_snapshot
+    from ledger_pipeline.strategy.experiment import with_period
 
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    return Work(project, sealed, catalogue.experiment(name), seed, risk_free, fresh)
+    return Work(project, sealed, with_period(catalogue.experiment(name), *period), seed, risk_free, fresh)
 
 
 @contextmanager

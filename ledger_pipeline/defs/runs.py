@@ -17,6 +17,7 @@ from ledger_pipeline.defs.run_tags import label_run
 from ledger_pipeline.defs.versions import code_version, latest_version, version_tags
 
 SEED_TAG, RISK_FREE_TAG = "ledger_pipeline/seed", "ledger_pipeline/risk_free"
+START_TAG, END_TAG = "ledger_pipeline/start", "ledger_pipeline/end"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
     selected = [name for name in MEMBERS if dg.AssetKey(name) in context.selected_asset_keys]
     checks = {key.name for key in context.selected_asset_check_keys}
     seed, risk_free = context.run.tags.get(SEED_TAG), context.run.tags.get(RISK_FREE_TAG)
-    given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free))
+    period = (context.run.tags.get(START_TAG), context.run.tags.get(END_TAG))
+    given = (None if seed is None else int(seed), None if risk_free is None else json.loads(risk_free), period)
     catalogue = Catalogue(project.project.strategies)
     keys = asked_keys(context, runs)
     label_run(context, snapshot=[parts(key)[0] for key in keys], experiment=[parts(key)[1] for key in keys])

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,8 @@ class Grid:
     """Arrays over T bar times and N instruments, in the order of `symbols`.
 
     times: int64 microseconds UTC, shape (T,); fields: float64 (T, 5, N); present: bool (T, N); split_factor: float64
-    (T, N); actions: sorted by (t, i), then by ex-date and kind; timetable: where decisions are settled, and sessions.
+    (T, N); actions: sorted by (t, i), then by ex-date and kind; timetable: where decisions are settled, and sessions;
+    first: the bar time with which a run over the grid begins: what comes before is known, and trades nothing.
     """
 
     times: np.ndarray
@@ -51,6 +53,7 @@ class Grid:
     split_factor: np.ndarray
     actions: tuple[Action, ...]
     timetable: Timetable | None = None
+    first: int = 0
 
     @functools.cached_property
     def has_splits(self) -> bool:
@@ -67,7 +70,32 @@ class Grid:
             self.split_factor[: t + 1],
             tuple(action for action in self.actions if action.t <= t),
             None if self.timetable is None else self.timetable.until(t),
+            self.first,
         )
+
+    def between(self, start: date | None, end: date | None) -> Grid:
+        """The grid of a run from the session `start` to the session `end`, both included: cut off after the one, and
+        beginning with the other. InputError when there is no bar time in between.
+        """
+        if start is None and end is None:
+            return self
+        assert self.timetable is not None
+        sessions = self.timetable.account_sessions
+        first, after = 0, len(self.times)
+        if start is not None:
+            first = int(np.searchsorted(sessions, int(np.datetime64(start, "us").astype(np.int64))))
+        if end is not None:
+            after = int(np.searchsorted(sessions, int(np.datetime64(end, "us").astype(np.int64)), side="right"))
+        if first >= after:
+            raise InputError(
+                f"there is no bar from {start or 'the beginning'} to {end or 'the end'}: the bars go from "
+                f"{_day(sessions[0])} to {_day(sessions[-1])}."
+            )
+        return replace(self if after == len(self.times) else self.until(after - 1), first=first)
+
+
+def _day(session: np.int64) -> str:
+    return str(session.astype("datetime64[us]").astype("datetime64[D]"))
 
 
 def grid(snapshot: Snapshot, symbols: Sequence[str] | None = None) -> Grid:

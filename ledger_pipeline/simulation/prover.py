@@ -88,12 +88,12 @@ def _prepare(job: Mapping[str, Any]) -> None:
     """Read the snapshot and build its calendars here, so that the next job on it need not."""
     from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.market.snapshot import open_snapshot
-    from ledger_pipeline.simulation.run import universe_grid
+    from ledger_pipeline.simulation.run import period_grid
 
     experiment = job["provenance"]["experiment"]
     try:
         snapshot = open_snapshot(job["snapshot"]["id"], root=job["snapshot"]["root"])
-        universe_grid(snapshot, experiment["universe"], experiment.get("base_currency"))
+        period_grid(snapshot, experiment)
     except LedgerPipelineError:
         return  # told in the answer
 
@@ -118,7 +118,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.currency import rates
     from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
-    from ledger_pipeline.simulation.run import run, simulation_inputs, universe_grid
+    from ledger_pipeline.simulation.run import period_grid, run, simulation_inputs
     from ledger_pipeline.strategy.source import executed_anew
 
     provenance = job["provenance"]
@@ -126,7 +126,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     snapshot = open_snapshot(job["snapshot"]["id"], root=job["snapshot"]["root"])
     ledger = read_ledger(Path(job["ledger"]).read_bytes(), job["ledger"])
     spec = experiment.spec
-    cells = universe_grid(snapshot, spec.universe, spec.base_currency)
+    cells = period_grid(snapshot, provenance["experiment"])
 
     def features(items: Any, _: Any, grid: Any) -> np.ndarray:
         return compute_table(items, grid)
@@ -146,7 +146,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     bars = int(cells.present.sum())
     last = len(cells.times) - 1
     if job["stretch"] is not None and bars > job["stretch"]:
-        last = max(1, int(last * job["stretch"] / bars))
+        last = max(cells.first + 1, int(last * job["stretch"] / bars))
     whole = last == len(cells.times) - 1
     _in_zone(ZONES[1])
     anew = executed_anew(experiment.source)
@@ -159,7 +159,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     else:
         difference_ = compare_beginning(ledger, again.events, int(cells.times[last]))[1]
     difference = f"{difference_}; {BECAUSE}." if difference_ else None
-    return {"decided": len(sampled), "pulses": last + 1, "difference": difference}
+    return {"decided": len(sampled), "pulses": last + 1 - cells.first, "difference": difference}
 
 
 def _apart(work: Any) -> str | None:
@@ -203,7 +203,9 @@ class _States:
     def sample(self, seed: int, count: int) -> list[int]:
         """Pulses to decide afresh: half of them at random, half where something was decided."""
         rng = np.random.default_rng(seed)
-        every = np.flatnonzero((self.cells.times <= self.last) & self.cells.present.any(axis=1))
+        shown = self.cells.times <= self.last
+        shown[: self.cells.first] = False
+        every = np.flatnonzero(shown & self.cells.present.any(axis=1))
         deciding = np.searchsorted(self.cells.times, sorted(self.decided))
         chosen: set[int] = set()
         for pool, size in ((every, count // 2), (deciding, count - count // 2)):

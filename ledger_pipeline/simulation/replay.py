@@ -92,7 +92,7 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
             },
             **{
                 name: record[name]
-                for name in ("cash_rounding", "risk_free", "borrow", "interest", "base_currency")
+                for name in ("cash_rounding", "risk_free", "borrow", "interest", "base_currency", "start", "end")
                 if name in record
             },
         }
@@ -161,24 +161,24 @@ def truncation_replay(
     Features are computed anew on the cut history. What the cut run orders at its last bar must be what the full
     run orders there.
     """
-    pulses = full.provenance["pulses"]
-    if cuts < 1 or pulses < 3:
+    if cuts < 1 or full.provenance["pulses"] < 3:
         raise InputError("a truncation replay needs at least one cut and a run of at least three pulses.")
     results = []
     times = full.grid.times
-    for cut in _cuts(full, pulses, cuts) if at is None else at:
+    for cut in _cuts(full, cuts) if at is None else at:
         short = run(experiment, full.snapshot, seed=full.provenance["seed"], until=cut)
         results.append(Truncation(cut, *compare_beginning(full.events, short.events, times[cut])))
     return results
 
 
-def _cuts(full: Run, pulses: int, count: int) -> list[int]:
-    """Bars to cut at, each from 1 to pulses - 2: at random by the run's id, and the bars before fills."""
+def _cuts(full: Run, count: int) -> list[int]:
+    """Bars to cut at, neither the first nor the last pulse: at random by the run's id, and the bars before fills."""
+    low, high = full.grid.first + 1, len(full.grid.times) - 2
     rng = np.random.default_rng(int(full.run_id[:15], 16))
     filled = np.searchsorted(full.grid.times, full.events.micros[of_kind(full.events, "FILLED")]) - 1
-    filled = np.unique(filled[(filled >= 1) & (filled <= pulses - 2)])
+    filled = np.unique(filled[(filled >= low) & (filled <= high)])
     before = rng.choice(filled, size=min((count + 1) // 2, len(filled)), replace=False) if len(filled) else filled
-    free = np.setdiff1d(np.arange(1, pulses - 1), before)
+    free = np.setdiff1d(np.arange(low, high + 1), before)
     others = rng.choice(free, size=min(count - len(before), len(free)), replace=False)
     return sorted({int(cut) for cut in (*before, *others)})
 

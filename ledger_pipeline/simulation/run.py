@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import metadata
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.evaluation import evaluation
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs, Simulator
 from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
-from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_risk_free
+from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_period, with_risk_free
 from ledger_pipeline.strategy.source import compile_source
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Run:
     def grid(self) -> Grid:
         """The time x instrument grid of the run's universe."""
         experiment = self.provenance["experiment"]
-        return universe_grid(self.snapshot, experiment["universe"], experiment.get("base_currency"))
+        return period_grid(self.snapshot, experiment)
 
     @functools.cached_property
     def _marks(self) -> np.ndarray:
@@ -141,7 +141,8 @@ class Run:
     @functools.cached_property
     def equity(self) -> pd.DataFrame:
         """One row a pulse."""
-        return folds.equity(self.events, self.grid.times, self.grid.symbols, self._marks, self._fold)
+        first = self.grid.first
+        return folds.equity(self.events, self.grid.times[first:], self.grid.symbols, self._marks[first:], self._fold)
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
@@ -186,6 +187,14 @@ def universe_grid(snapshot: Snapshot, universe: Sequence[str] | None, base_curre
     return experiment_grid(snapshot, universe_of(snapshot, universe, base_currency))
 
 
+def period_grid(snapshot: Snapshot, experiment: Mapping[str, Any]) -> Grid:
+    """The grid of a run: what the experiment trades, from its first to its last session. `experiment` is its document
+    in the provenance.
+    """
+    start, end = (date.fromisoformat(day) if (day := experiment.get(name)) else None for name in ("start", "end"))
+    return universe_grid(snapshot, experiment["universe"], experiment.get("base_currency")).between(start, end)
+
+
 @functools.lru_cache(maxsize=4)
 def _grids(snapshot_hash: str, path: str) -> dict[tuple[str, ...] | None, Grid]:
     return {}
@@ -206,14 +215,17 @@ def run(
     features: Callable[[Sequence[Feature], Snapshot, Grid], np.ndarray] | None = None,
     until: int | None = None,
     risk_free: float | Mapping[str, str] | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     strategy: Callable[..., Any] | None = None,
 ) -> Run:
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
-    `seed` and `risk_free` (an annual rate, or {"series": symbol, "unit": "percent"}) replace the experiment's;
-    `features` may supply values (T, K, N) from a store instead of computing them; `until` cuts the grid at that bar
-    index, for replays; `strategy` decides instead of the compiled source, for proofs. Raises InputError (StrategyError
-    among them), RefusedError, IntegrityError; nothing is written.
+    `seed`, `risk_free` (an annual rate, or {"series": symbol, "unit": "percent"}), `start` and `end` (sessions, both
+    included; indicators and history know what came before) replace the experiment's; `features` may supply values (T,
+    K, N) from a store instead of computing them; `until` cuts the grid at that bar index (of the snapshot's), for
+    replays; `strategy` decides instead of the compiled source, for proofs. Raises InputError (StrategyError among
+    them), RefusedError, IntegrityError; nothing is written.
     """
     if not isinstance(experiment, Experiment) or not isinstance(snapshot, Snapshot):
         raise InputError(
@@ -223,12 +235,14 @@ def run(
     started = time.perf_counter()
     if risk_free is not None:
         experiment = with_risk_free(experiment, risk_free)
+    experiment = with_period(experiment, start, end)
     spec = experiment.spec
-    everything = universe_grid(snapshot, spec.universe, spec.base_currency)
+    everything = universe_grid(snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
     known = everything if until is None else everything.until(until)
-    if len(known.times) < 2:
+    pulses = len(known.times) - known.first
+    if pulses < 2:
         raise InputError(
-            f"snapshot {snapshot.id!r} has {len(known.times)} bar time for this universe; a run needs at least 2."
+            f"snapshot {snapshot.id!r} has {pulses} bar time for this universe and period; a run needs at least 2."
         )
     for name in spec.opening.positions:
         if name not in known.symbols:
@@ -266,7 +280,7 @@ def run(
         **({"warnings": warnings} if warnings else {}),
         "ledger_head": ledger.head,
         "events": len(ledger),
-        "pulses": len(known.times),
+        "pulses": pulses,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "duration_seconds": round(time.perf_counter() - started, 4),
     }
@@ -299,7 +313,10 @@ def simulation_inputs(
         cash=spec.opening.cash,
         positions=spec.opening.positions,
         cost_basis=spec.opening.cost_basis,
-        deposits=schedule(spec.deposits, cells.timetable.account_sessions),
+        deposits={
+            cells.first + t: amount
+            for t, amount in schedule(spec.deposits, cells.timetable.account_sessions[cells.first :]).items()
+        },
         costs=experiment.costs,
         risk=experiment.risk,
         cash_rule=spec.cash_rule,

@@ -146,10 +146,13 @@ class Simulator:
         carried = inputs.borrow is not None or inputs.interest is not None
         days = days_since(grid.timetable.account_sessions) if carried and grid.timetable is not None else None
         funded = inputs.cash > 0 or bool(inputs.positions)
-        for t in range(len(times)):
-            if days is not None and t > 0 and days[t] and not self.bankrupt:
+        if past is not None:
+            for t in range(grid.first):
+                past.add(times[t], grid.fields[t], grid.split_factor[t])
+        for t in range(grid.first, len(times)):
+            if days is not None and t > grid.first and days[t] and not self.bankrupt:
                 self._carry(t, int(days[t]))
-            if t in actions and t > 0:
+            if t in actions and t > grid.first:
                 for action in actions[t]:
                     self._post(action)
             if t in inputs.deposits and not self.bankrupt:
@@ -357,24 +360,24 @@ class Simulator:
         return expected
 
     def _open(self) -> None:
-        inputs = self.inputs
-        self.events.append(KIND["OPENED"], 0, cash_delta=inputs.cash)
+        inputs, first = self.inputs, self.inputs.grid.first
+        self.events.append(KIND["OPENED"], first, cash_delta=inputs.cash)
         self.book[0] = inputs.cash
         for i, symbol in enumerate(inputs.grid.symbols):
             quantity = inputs.positions.get(symbol, 0.0)
             if not abs(quantity) * UNITS < LIMIT:
                 raise InputError(f"the opening holds {quantity!r} of {symbol}, which {TOO_LARGE}.")
             held = int(round(quantity * UNITS))
-            if held and not inputs.grid.present[0, i]:
+            if held and np.isnan(self.marked[first, i]):
                 raise InputError(
                     f"the opening holds {symbol}, which has no bar at the first bar time "
-                    f"({self._time(0)}) and so no value yet; open without it or on a snapshot that begins later."
+                    f"({self._time(first)}) and so no value yet; open without it or on a snapshot that begins later."
                 )
             if held:
                 self.positions[i] = held
                 self.events.append(
                     KIND["OPENED"],
-                    0,
+                    first,
                     symbol=i,
                     side=1 if held > 0 else -1,
                     quantity=abs(held) / UNITS,

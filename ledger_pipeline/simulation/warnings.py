@@ -36,7 +36,7 @@ def input_warnings(
     """
     warnings = []
     for k, name in enumerate(names):
-        if not np.isfinite(features[:, k, :]).any():
+        if not np.isfinite(features[grid.first :, k, :]).any():
             warnings.append(
                 f"the feature {name!r} is missing at every pulse: the {len(grid.times):,} bar times are fewer than its "
                 "warm-up, or it is undefined on these prices"
@@ -110,7 +110,8 @@ def _absent(
     delisted = {action.i: action.t for action in grid.actions if action.kind == "DELIST"}
     for i, symbol in enumerate(grid.symbols):
         rows = np.flatnonzero(grid.present[:, i])
-        for last, following in zip(rows.tolist(), [*rows[1:].tolist(), len(grid.times)], strict=True):
+        rows = rows[max(0, int(np.searchsorted(rows, grid.first, side="right")) - 1) :]
+        for last, following in zip(rows.tolist(), [*rows.tolist(), len(grid.times)][1:], strict=len(rows) > 0):
             after = min(following, delisted[i]) if delisted.get(i, -1) > last else following
             if grid.times[after - 1] - grid.times[last] < LONG_ABSENCE * 86_400_000_000:
                 continue
@@ -118,7 +119,7 @@ def _absent(
             missed = len(sessions(calendars[symbol], pd.Timestamp(int(grid.times[last]), unit="us"), end)) - 1
             quantity = folds.reconstruct(ledger, end).positions.get(symbol) if missed >= LONG_ABSENCE else None
             if quantity:
-                share = quantity * float(marks[after - 1, i]) / float(equity["equity"].iloc[after - 1])
+                share = quantity * float(marks[after - 1, i]) / float(equity["equity"].iloc[after - 1 - grid.first])
                 parts.append(
                     f"{quantity:g} {symbol} were held without a bar for {missed} sessions since "
                     f"{_moment(grid.times[last])[:10]}, {share:.1%} of the equity at the last close: halted or "

@@ -130,8 +130,13 @@ def _currency(value: Any) -> Any:
 RiskFree = Annotated[float | RateSeries, BeforeValidator(_risk_free)]
 
 
+_CHOSEN = {"borrow", "interest", "base_currency", "start", "end"}
+
+
 class ExperimentSpec(_Strict):
-    """The keys of an experiment file. `strategy` and `costs` must be there."""
+    """The keys of an experiment file. `strategy` and `costs` must be there. start, end: the first and the last session
+    that the run trades in; bars before the start are known to indicators and history.
+    """
 
     strategy: str
     params: dict[str, Any] = Field(default_factory=dict)
@@ -146,6 +151,8 @@ class ExperimentSpec(_Strict):
     borrow: Borrow | None = None
     interest: Interest | None = None
     base_currency: Annotated[str, BeforeValidator(_currency)] | None = None
+    start: date | None = None
+    end: date | None = None
     seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
     benchmark: str | None = None
     risk_free: RiskFree = 0.0
@@ -157,8 +164,14 @@ class ExperimentSpec(_Strict):
         experiment that does not use it stays as it was.
         """
         values = {} if self.cash_rounding == "exact" else {"cash_rounding": self.cash_rounding}
-        given = self.model_dump(mode="json", include={"borrow", "interest", "base_currency"}, exclude_none=True)
+        given = self.model_dump(mode="json", include=_CHOSEN, exclude_none=True)
         return values | given
+
+    @model_validator(mode="after")
+    def _in_time(self) -> ExperimentSpec:
+        if self.start and self.end and self.end < self.start:
+            raise ValueError(f"it ends on {self.end}, before it starts on {self.start}")
+        return self
 
     @field_validator("params")
     @classmethod
@@ -295,6 +308,8 @@ def experiment(
     borrow: Mapping[str, float] | None = None,
     interest: Mapping[str, float] | None = None,
     base_currency: str | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     seed: int = 0,
     benchmark: str | None = None,
     risk_free: float | Mapping[str, str] = 0.0,
@@ -324,6 +339,8 @@ def experiment(
         "borrow": borrow,
         "interest": interest,
         "base_currency": base_currency,
+        "start": start,
+        "end": end,
     }
     values = {
         "strategy": called,
@@ -354,6 +371,22 @@ def with_risk_free(experiment: Experiment, risk_free: float | Mapping[str, str])
     except ValueError as error:
         raise InputError(f"risk_free: {error}.") from None
     return replace(experiment, spec=experiment.spec.model_copy(update={"risk_free": given}))
+
+
+def with_period(experiment: Experiment, start: date | str | None, end: date | str | None) -> Experiment:
+    """The experiment from and to other sessions (None: as it is), which is another experiment. InputError for dates
+    that are none.
+    """
+    given = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
+    if not given:
+        return experiment
+    try:
+        spec = ExperimentSpec.model_validate(experiment.spec.model_dump() | given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "the period"
+        raise InputError(f"{where}: {problem['msg'].removeprefix('Value error, ')}.") from None
+    return replace(experiment, spec=spec)
 
 
 def _assembled_anew(
