@@ -56,3 +56,4 @@ lock:
 
 clean:
 	rm -rf data .dagster site
+	find ledger_pipeline -name "*.nb[ci]" -delete

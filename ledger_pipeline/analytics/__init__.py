@@ -1,7 +1,7 @@
 """What runs amount to.
 
 metrics, returns, benchmark   numbers, each with its formula
-compare, comparison           runs side by side
+compare, comparison_tables    runs side by side
 report, plots                 one HTML file, pictures
 sql, results, shards          DuckDB over the results of all runs
 """

@@ -12,6 +12,7 @@ from ledger_pipeline.cli.options import Asked, period_options, person_options, p
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError
 from ledger_pipeline.project import Project
+from ledger_pipeline.trading.endpoint import TARGETS
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.deployment.deployment import Mode
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @person_options
 @click.option("--book", help="The book that it trades: id, path or s3:// URL. [default: local]")
-@click.option("--mode", type=click.Choice(["exchange", "paper", "live"]), help="[default: what the book belongs to]")
+@click.option("--mode", type=click.Choice(TARGETS), help="[default: what the book belongs to]")
 @click.option(
     "--name", help="What the deployment, its orders and its lots are called. [default: the experiment's name]"
 )
@@ -135,7 +136,7 @@ def list_(project: Project, as_json: bool) -> None:
 @deployment.command()
 @click.argument("policy")
 @click.option("--book", help="The book that it trades: id, path or s3:// URL. [default: local]")
-@click.option("--mode", type=click.Choice(["exchange", "paper", "live"]), help="[default: what the book belongs to]")
+@click.option("--mode", type=click.Choice(TARGETS), help="[default: what the book belongs to]")
 @click.option("--name", help="What the deployment, its orders and its lots are called. [default: the policy's name]")
 @click.option("--capital", help="Cash of its own, in dollars. [default: the cash that no other deployment has]")
 @json_option

@@ -16,6 +16,7 @@ import click
 
 from ledger_pipeline.cli.output import json_option
 from ledger_pipeline.project import Project
+from ledger_pipeline.trading.endpoint import TARGETS
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.session_context import SessionContext
@@ -73,7 +74,7 @@ broker_options = bundle(
     click.option(
         "--broker",
         "target",
-        type=click.Choice(["exchange", "paper", "live"]),
+        type=click.Choice(TARGETS),
         help="The broker of a new book; a book knows its own. [default: exchange]",
     ),
 )

@@ -20,8 +20,8 @@ def snapshot() -> None:
 @snapshot.command("import")
 @click.argument("bars", nargs=-1, required=True)
 @click.option("--id", "snapshot_id", required=True, help="The snapshot's name: a-z, 0-9, '-' and '_', at most 63.")
-@click.option("--instruments", help="CSV or Parquet: symbol, name, currency, calendar, asset_class.")
-@click.option("--actions", help="CSV or Parquet: symbol, ex_date, kind (SPLIT or DIVIDEND), value.")
+@click.option("--instruments", help="CSV, Parquet or Excel: symbol, name, currency, calendar, asset_class.")
+@click.option("--actions", help="CSV, Parquet or Excel: symbol, ex_date, kind (SPLIT, DIVIDEND or DELIST), value.")
 @click.option(
     "--calendar", default="XNYS", show_default=True, help="Exchange calendar of instruments that are not listed."
 )

@@ -1,6 +1,6 @@
 """Prices and what they mean: bars, instruments, calendars, corporate actions, sealed snapshots, the grid.
 
-sources/     where bars come from: files of vendors, the broker, generated ones
+sources/     where bars come from: files of vendors, the broker
 bars         the tidy table, and the schemas of a snapshot's three tables
 quality      what looks wrong in it, for a person to judge
 raw          what a source gave, kept until it is sealed

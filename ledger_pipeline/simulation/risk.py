@@ -31,9 +31,11 @@ def apply_risk(
         if name == "max_weight":
             cap = allowed / closes
             targets = np.clip(targets, -cap, cap)
-        else:
+        elif name == "max_gross":
             gross = float(np.abs(targets * closes).sum())
             room = max(allowed - outside, 0.0)
             if gross > room:
                 targets = targets * (room / gross)
+        else:
+            raise AssertionError(f"{name} has no branch here")
     return targets

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ledger_pipeline.core.errors import BlockedError, InputError, LedgerPipelineError
-from ledger_pipeline.trading.endpoint import Endpoint, Keys
+from ledger_pipeline.trading.endpoint import TARGETS, Endpoint, Keys
 
 if TYPE_CHECKING:
     from ledger_pipeline.trading.broker import Account, Broker
@@ -64,11 +64,11 @@ def connect(
     account it is. Only live is asked anything here.
     """
     if target not in KEY_NAMES:
-        raise InputError(f"there is no target {target!r}; choose exchange, paper or live.")
-    if target == "live":
+        raise InputError(f"there is no target {target!r}; choose {', '.join(TARGETS[:-1])} or {TARGETS[-1]}.")
+    if target in LIVE:
         _refuse(live_obstacles(deployment_mode, environ, url))
     broker = ADAPTERS[target](endpoint_of(target, url, environ), keys_of(target, environ), feed)
-    if target == "live":
+    if target in LIVE:
         try:
             _refuse(account_obstacles(broker.account(), environ))
         except LedgerPipelineError:
@@ -84,6 +84,7 @@ def _alpaca(endpoint: Endpoint, keys: Keys, feed: str) -> Broker:
 
 
 ADAPTERS = {"exchange": _alpaca, "paper": _alpaca, "live": _alpaca}  # a broker more is a target with its adapter
+LIVE = frozenset({"live"})  # targets whose money is real: they are gated
 
 
 def endpoint_of(target: str, url: str | None, environ: Mapping[str, str]) -> Endpoint:

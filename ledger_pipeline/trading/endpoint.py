@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+TARGETS = ("exchange", "paper", "live")  # the brokers there are; `connect` has the adapter of each
+
 
 @dataclass(frozen=True)
 class Endpoint:

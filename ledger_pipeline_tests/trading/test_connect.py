@@ -15,6 +15,7 @@ from ledger_pipeline.core.errors import BlockedError, BrokerError, InputError
 from ledger_pipeline.trading import connect
 from ledger_pipeline.trading.alpaca import broker as alpaca
 from ledger_pipeline.trading.broker import Account, Unknown
+from ledger_pipeline.trading.endpoint import TARGETS
 from ledger_pipeline_tests.trading import wire
 from ledger_pipeline_tests.trading.requests import order_request
 from ledger_pipeline_tests.trading.wire import KEY, SECRET, js, serving
@@ -200,3 +201,7 @@ def test_the_sdk_is_loaded_when_a_broker_is_made_and_not_before():
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "False"
+
+
+def test_every_target_has_its_adapter_and_keys() -> None:
+    assert set(connect.ADAPTERS) == set(TARGETS) == set(connect.KEY_NAMES) and connect.LIVE <= set(TARGETS)
