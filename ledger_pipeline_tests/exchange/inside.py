@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger_pipeline.exchange.engine import Exchange
-from ledger_pipeline.exchange.server import Options, found
+from ledger_pipeline.exchange.server import Options, begin_account
 from ledger_pipeline.exchange.state import Store
 
 
@@ -17,7 +17,7 @@ def founded(at: str, **options: Any) -> Exchange:
     store = Store(":memory:")
     cash = Decimal(options.pop("cash", 10_000))
     with store.transaction():
-        found(store, Options(state=Path("unused"), start=datetime.fromisoformat(at), cash=cash, **options))
+        begin_account(store, Options(state=Path("unused"), start=datetime.fromisoformat(at), cash=cash, **options))
         store.keep_foundation()
     return Exchange(store)
 

@@ -423,7 +423,7 @@ def test_keys_that_are_refused_halt_the_account_and_are_in_no_log_and_no_record(
     with pytest.raises(BrokerError, match="keys"):
         bench.reconcile()
     (found,) = [event.payload for event in bench.events("BREAK_OPENED")]
-    assert (found["kind"], found["scope"]) == ("unreadable", "account")
+    assert (found.break_kind, found.scope) == ("unreadable", "account")
     posted = bench.posts()
     admin.clear_faults()
     halted = bench.execute(legs, timeout=0.5)  # until a reconciliation is clean
