@@ -125,6 +125,7 @@ def page(ui) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         opened = browser.new_context(viewport={"width": 1700, "height": 1100}).new_page()
         opened.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)  # a busy machine draws slowly
         yield opened
         browser.close()
 
