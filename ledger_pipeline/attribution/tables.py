@@ -42,7 +42,7 @@ def of(table: pa.Table, fold: _Fold) -> tuple[pa.Table, pa.Table, pa.Table, pa.T
 
 
 def where(table: pa.Table, name: str, names: Sequence[str]) -> pa.Table:
-    """The rows whose `name` is one of `wanted`."""
+    """The rows whose `name` is one of `names`."""
     return table.filter(pc.is_in(table.column(name).cast(pa.string()), pa.array(list(names), pa.string())))
 
 

@@ -36,6 +36,7 @@ from ledger_pipeline.core.events import (
     OrderSubmitted,
     Resumed,
     SubmitUnknown,
+    Switch,
     TradeChange,
     Unrecognized,
 )
@@ -58,6 +59,8 @@ def check_event(state: BookState, event: Event) -> None:
             _check_trade(state, change)
         case Opened() as opening:
             _check_opening(state, opening)
+        case Switch(scope="") | BreakOpened(break_id="") | BreakClosed(break_id=""):
+            raise RefusedError(f"{event.kind} says nothing of what: its scope or break_id is empty.")
         case Resumed(scope=scope) if scope not in state.halts:
             raise RefusedError(f"RESUMED: {scope} is not halted in book {state.book}; there is nothing to resume.")
         case BreakClosed(break_id=name) if name not in state.breaks:

@@ -15,10 +15,10 @@ def load_json(data: bytes) -> Any:
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
+        members = dict(items)
+        if len(members) != len(items):
             raise ValueError("a key is there twice")
-        return found
+        return members
 
     def refuse(text: str) -> Any:
         raise ValueError(f"{text} is no JSON number")

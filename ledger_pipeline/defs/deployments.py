@@ -69,7 +69,7 @@ def deployments_follow_files(context: dg.SensorEvaluationContext, project: Proje
             new[kind].append(name)
         if known.get(name) != summary["hash"]:
             known[name] = summary["hash"]
-            metadata = {"what": summary["what"], "told": dg.MetadataValue.json(summary)}
+            metadata = {"what": summary["what"], "deployment": dg.MetadataValue.json(summary)}
             changed += written(ASSETS[kind], name, summary["hash"], metadata)
     asked = [definition.build_add_request(new[str(definition.name)]) for definition in (policies, strategies)]
     return dg.SensorResult(

@@ -115,7 +115,7 @@ def actions_schema(delisting: bool = False) -> Any:
 
 
 def require_columns(table: str, columns: list[str], required: tuple[str, ...]) -> None:
-    """InputError naming what is missing or not known, when the columns of a table are not exactly `wanted`."""
+    """InputError naming what is missing or not known, when the columns of a table are not exactly those `required`."""
     missing = [name for name in required if name not in columns]
     extra = [name for name in columns if name not in required]
     repeated = sorted({name for name in columns if columns.count(name) > 1})

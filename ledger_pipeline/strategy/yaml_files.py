@@ -44,7 +44,7 @@ for _tag, _pattern, _first in (
 
 
 def read_yaml(path: Path, shape: str) -> tuple[Mapping[str, Any], yaml.Node]:
-    """The mapping in a file, and its tree; InputError naming file and line when it is none. `wanted` says in a sentence
+    """The mapping in a file, and its tree; InputError naming file and line when it is none. `shape` says in a sentence
     what it should be.
     """
     try:

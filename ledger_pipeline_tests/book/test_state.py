@@ -170,6 +170,13 @@ def test_halts_and_breaks() -> None:
     refused(state, switch("RESUMED", 3, scope="symbol:VTI"), "symbol:VTI", "not halted")
     refused(state, switch("BREAK_CLOSED", 3, break_id="position:VTI"), "not open")
     refused(state, switch("BREAK_OPENED", 3, break_id="cash"), "open in book b already")
+    for kind, name in (
+        ("HALTED", "scope"),
+        ("RESUMED", "scope"),
+        ("BREAK_OPENED", "break_id"),
+        ("BREAK_CLOSED", "break_id"),
+    ):
+        refused(state, switch(kind, 3, **{name: ""}), kind, "is empty")
     with pytest.raises(InputError, match="HALTED: it is missing @ payload.scope"):
         payload_of("HALTED", {})
     for one in (switch("RESUMED", 3, scope="global"), switch("BREAK_CLOSED", 4, break_id="cash")):

@@ -8,7 +8,7 @@ to the log, and to a webhook when LEDGER_PIPELINE_WEBHOOK names one (https, or h
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -80,10 +80,10 @@ def _reason(event: Event) -> str:
     return ""
 
 
-def missed_sessions(project: Project, book: Book, session: date, earlier: Iterable[str] = ()) -> list[Alert]:
+def missed_sessions(project: Project, book: Book, session: date, earlier: Collection[str] = ()) -> list[Alert]:
     """Alerts about sessions before `session` in which a deployment of the book was to buy, and neither bought nor
-    decided not to, in that period (MISSED_SESSION) or until now (LATE); `told` are their texts that were told before.
-    Deployments begin with their first decision.
+    decided not to, in that period (MISSED_SESSION) or until now (LATE); `earlier` are the texts of those
+    that were told before. Deployments begin with their first decision.
     """
     missing = []
     for name in scheduled_names(project):
