@@ -71,7 +71,7 @@ def equity_and_drawdown(equity: pd.DataFrame, title: str, currency: str = "") ->
     Deposits and withdrawals are faint ticks at the foot of the equity panel. With no rows the panels say so.
     """
     check_equity(equity)
-    with _style():
+    with style():
         figure, (top, bottom) = _panels(title, height=4.6)
         times = pd.DatetimeIndex(equity["ts"])
         level = pd.Series(equity["equity"].to_numpy(), index=times)
@@ -117,7 +117,7 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
     check_labels([run.label for run in runs])
     columns = 1 if max((len(run.label) for run in runs), default=0) > 40 else min(max(len(runs), 1), 4)
     legend_rows = -(-len(runs) // columns)
-    with _style():
+    with style():
         figure, (top, bottom) = _panels(title, height=5.0 + 0.2 * legend_rows, width=8.6)
         handles = []
         for i, run in enumerate(runs):
@@ -135,7 +135,7 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
         if runs:
             # a leading underscore would hide the entry
             names = [
-                _clip(run.label, 80) if not run.label.startswith("_") else " " + _clip(run.label, 80) for run in runs
+                clip(run.label, 80) if not run.label.startswith("_") else " " + clip(run.label, 80) for run in runs
             ]
             order = _by_row(len(runs), columns)
             figure.legend(
@@ -158,7 +158,7 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
     """
     table = monthly_returns(equity)
     months = table[list(MONTHS)].to_numpy() * 100
-    with _style():
+    with style():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
@@ -166,7 +166,7 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
         figure = Figure(figsize=(8.2, 1.0 + 0.3 * max(len(table), 1)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        axes.set_title(_clip(title, 90), pad=22)
+        axes.set_title(clip(title, 90), pad=22)
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.set_xlim(-0.5, 12.9)
@@ -199,7 +199,7 @@ def monthly_heatmap(equity: pd.DataFrame, title: str) -> Figure:
                         ha="center",
                         va="center",
                         fontsize=8,
-                        color=INK if last else _readable(colours(0.5 + value / limit / 2)),
+                        color=INK if last else readable(colours(0.5 + value / limit / 2)),
                         weight="bold" if last else "normal",
                     )
         return figure
@@ -209,10 +209,10 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
     """Bars beside each other: for each label one of each series, in the order given. Without labels it says so."""
     from matplotlib.figure import Figure
 
-    with _style():
+    with style():
         figure = Figure(figsize=(8.2, 1.4 + 0.22 * max(len(labels), 1) * (len(series) + 1)), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(_clip(title, 90))
+        axes.set_title(clip(title, 90))
         places = np.arange(len(labels), dtype=float)
         height = 0.8 / max(len(series), 1)
         for number, (name, values) in enumerate(series.items()):
@@ -220,7 +220,7 @@ def grouped_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], t
             axes.barh(
                 places + offset, list(values), height=0.92 * height, color=COLOURS[number % len(COLOURS)], label=name
             )
-        axes.set_yticks(places, [_clip(label, 24) for label in labels])
+        axes.set_yticks(places, [clip(label, 24) for label in labels])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(unit)
@@ -245,7 +245,7 @@ def heat_limit(tables: Sequence[pd.DataFrame]) -> float:
 def png(figure: Figure, dpi: int = 120) -> bytes:
     """Return the figure as PNG bytes on white, without a date or a software name in it."""
     buffer = io.BytesIO()
-    with _style():
+    with style():
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -258,7 +258,7 @@ def svg(figure: Figure) -> str:
     loaded from elsewhere.
     """
     buffer = io.StringIO()
-    with _style():
+    with style():
         figure.savefig(
             buffer, format="svg", facecolor="none", edgecolor="none",
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -310,7 +310,8 @@ def _reduced(data: bytes, colours: int) -> bytes:
     return buffer.getvalue()
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """The one style of all pictures, for as long as the context is open."""
     import matplotlib
 
     return matplotlib.rc_context(cast(Any, _RC))
@@ -325,7 +326,7 @@ def _panels(title: str, height: float, width: float = 8.2) -> tuple[Figure, tupl
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    top.set_title(_clip(title, 90), pad=10)
+    top.set_title(clip(title, 90), pad=10)
     bottom.set_ylabel("drawdown, %")
     locator = AutoDateLocator(minticks=4, maxticks=9)
     bottom.xaxis.set_major_locator(locator)
@@ -363,7 +364,7 @@ def _by_row(count: int, columns: int) -> list[int]:
     return [i for column in range(columns) for i in range(column, count, columns)]
 
 
-def _readable(background: tuple[float, ...]) -> str:
+def readable(background: tuple[float, ...]) -> str:
     """PAPER or INK, whichever contrasts more with `background` (relative luminance of WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -391,5 +392,6 @@ def _grouped(value: float, _position: int) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.4g}"
 
 
-def _clip(text: str, length: int) -> str:
+def clip(text: str, length: int) -> str:
+    """A text of at most so many characters; a longer one ends with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"

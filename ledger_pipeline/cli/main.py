@@ -22,6 +22,7 @@ _COMMANDS = {
     "indicators": "ledger_pipeline.cli.indicators:indicators",
     "run": "ledger_pipeline.cli.run:run",
     "runs": "ledger_pipeline.cli.runs:runs",
+    "sweep": "ledger_pipeline.cli.sweeps:sweep",
     "compare": "ledger_pipeline.cli.compare:compare",
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",

@@ -207,20 +207,10 @@ def label(project: Project, run_name: str, label: str, as_json: bool) -> None:
 
     Example: ledger-pipeline runs label 3f2a9c approved
     """
-    stored = run_store(project)
-    run_id = resolve(project, run_name)
-    on = stored.provenance(run_id)["snapshot"]["id"]
-    for other in stored.ids() if label else ():
-        if other != run_id and stored.label(other).get("label") == label:
-            if stored.provenance(other)["snapshot"]["id"] == on:
-                stored.set_label(other, lambda names: {k: v for k, v in names.items() if k != "label"})
-                click.echo(f"note: the label {label!r} moved here from run {other[:10]}.", err=True)
-    _change(
-        project,
-        run_name,
-        as_json,
-        lambda names: {**names, "label": label} if label else {k: v for k, v in names.items() if k != "label"},
-    )
+    for other in run_store(project).give_label(resolve(project, run_name), label) if label else ():
+        click.echo(f"note: the label {label!r} moved here from run {other[:10]}.", err=True)
+    without = (lambda names: names) if label else (lambda names: {k: v for k, v in names.items() if k != "label"})
+    _change(project, run_name, as_json, without)
 
 
 @runs.command()

@@ -35,6 +35,9 @@ from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
     from ledger_pipeline.market.raw import RawSource
+    from ledger_pipeline.simulation.run import Run
+    from ledger_pipeline.strategy.experiment import Experiment
+    from ledger_pipeline.sweeps.sweep import Sweep
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 # What workspace.yaml loads, as Dagster names it: runs of the command line belong to it as those of the UI do.
@@ -248,6 +251,66 @@ def _report(result: ExecutionResult) -> Path:
     materializations = [event.step_materialization_data.materialization for event in succeeded(result).all_events
             if event.is_step_materialization]  # fmt: skip
     return Path(str(materializations[0].metadata["report"].value))
+
+
+def report_sweep(project: Project, sweep: Sweep) -> None:
+    """Materialise a finished sweep and its report: what it came to, and ten of its candidates made anew. IntegrityError
+    when one of them differs.
+    """
+    from ledger_pipeline.defs.partitions import SNAPSHOTS, SWEEPS, add_partitions, sweep_key
+    from ledger_pipeline.defs.sweeps import sweep_asset, sweep_job, sweep_report
+
+    with instance(project) as records:
+        add_partitions(records, SNAPSHOTS, sweep.snapshot.id)
+        add_partitions(records, SWEEPS, sweep.name)
+        config = {"ops": {"sweep": {"config": {"sweep": sweep.sweep_id}}}}
+        key = sweep_key(sweep.snapshot.id, sweep.name)
+        tags = {"snapshot": sweep.snapshot.id, "sweep": sweep.name}
+        run = run_job(
+            records, project, sweep_job, [sweep_asset, sweep_report], partition_key=key, tags=tags, config=config
+        )
+        succeeded(run)
+
+
+def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
+    """Make a candidate a stored run through the graph: its experiment is written as strategies/experiments/<label>.yaml
+    and run, and the promotion is reported as `promoted_run`. RefusedError when the file is there and says another
+    experiment, or when the strategy's file is not what the sweep ran; then nothing is changed.
+    """
+    from ledger_pipeline.defs.partitions import run_key
+    from ledger_pipeline.sweeps.promotion import promote_candidate as promoted
+    from ledger_pipeline.sweeps.promotion import promotion_of, write_experiment
+
+    def store(experiment: Experiment, made: Run) -> None:
+        write_experiment(project.strategies, experiment, f"Candidate of sweep {sweep.name} ({sweep.sweep_id[:10]}).")
+        run_experiments(project, sweep.snapshot.id, [label], seed=made.provenance["seed"])
+
+    made = promoted(sweep, candidate, label=label, by=by, reason=reason, store=store)
+    kept = promotion_of(project.data, made.run_id)
+    assert kept is not None
+    with instance(project) as records:
+        metadata = {
+            "run_id": kept.run_id,
+            "sweep": kept.sweep,
+            "sweep_hash": kept.sweep_hash,
+            "candidate": kept.candidate,
+            "candidates": kept.candidates,
+            "trials": kept.trials,
+            "trials of all strategies": kept.snapshot_trials,
+            "params": dg.MetadataValue.json(kept.params),
+            "rank by metric": dg.MetadataValue.json(kept.ranks),
+            "by": kept.by,
+            "reason": kept.reason,
+        }
+        records.report_runless_asset_event(
+            dg.AssetMaterialization(
+                "promoted_run",
+                partition=str(run_key(sweep.snapshot.id, label)),
+                metadata=metadata,
+                tags={"dagster/data_version": made.events.head},
+            )
+        )
+    return made
 
 
 def compact_results(project: Project) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them; a key a trading session, and with it
+"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them, as for sweeps; a key a trading session, and with it
 a key a deployment for what is decided and sent, a key a book for what the whole account is.
 """
 
@@ -14,6 +14,7 @@ from dagster._core.storage.tags import (
 
 SNAPSHOTS = "snapshots"
 EXPERIMENTS = "experiments"
+SWEEPS = "sweeps"
 SESSIONS = "sessions"
 POLICIES = "policies"
 STRATEGIES = "strategies"
@@ -21,6 +22,7 @@ BOOKS = "books"
 
 snapshots = dg.DynamicPartitionsDefinition(name=SNAPSHOTS)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENTS)
+sweeps = dg.DynamicPartitionsDefinition(name=SWEEPS)  # of files, and of those that were asked for by their values
 trading_sessions = dg.DynamicPartitionsDefinition(name=SESSIONS)  # ISO dates in New York, added as they come
 policies = dg.DynamicPartitionsDefinition(name=POLICIES)  # deployed ones, and those that were traded by their name
 strategies = dg.DynamicPartitionsDefinition(name=STRATEGIES)  # promoted ones
@@ -34,6 +36,7 @@ with warnings.catch_warnings():  # Dagster says at each that the class is in bet
         {"session": dg.DimensionPartitionMapping("session", dg.IdentityPartitionMapping())}
     )
 runs = dg.MultiPartitionsDefinition({"snapshot": snapshots, "experiment": experiments})
+sweep_snapshots = dg.MultiPartitionsDefinition({"snapshot": snapshots, "sweep": sweeps})
 
 
 def run_key(snapshot_id: str, experiment: str) -> dg.MultiPartitionKey:
@@ -47,6 +50,17 @@ def parts(key: str) -> tuple[str, str]:
     """
     experiment, snapshot_id = str(key).split("|")
     return snapshot_id, experiment
+
+
+def sweep_key(snapshot_id: str, sweep: str) -> dg.MultiPartitionKey:
+    """The partition key of a sweep on a snapshot."""
+    return dg.MultiPartitionKey({"snapshot": snapshot_id, "sweep": sweep})
+
+
+def sweep_parts(key: str) -> tuple[str, str]:
+    """(snapshot id, name of the sweep) of a sweep's partition key."""
+    snapshot_id, sweep = str(key).split("|")
+    return snapshot_id, sweep
 
 
 def live_key(deployment: str, session: str) -> dg.MultiPartitionKey:

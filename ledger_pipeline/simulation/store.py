@@ -29,6 +29,7 @@ from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation, evaluation
 from ledger_pipeline.simulation.run import Run, RunIdentity
+from ledger_pipeline.simulation.trials import TrialRegister, trials_of
 from ledger_pipeline.strategy.source import source_hash
 
 DERIVED = ("lots", "trades", "equity")
@@ -76,6 +77,8 @@ class RunStore:
             "strategy.py": run.provenance["strategy_text"].encode(),
             "provenance.json": to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"}),
         }
+        if not self.exists(run.run_id):
+            TrialRegister(self.root).add(trials_of(run.provenance, [run.run_id]))
         if create_directory(self.runs / run.run_id, files):
             return
         stored = self.provenance(run.run_id)
@@ -229,6 +232,21 @@ class RunStore:
         """Mutable names of a run: label, tags, archived, reason."""
         path = self.root / "labels" / f"{check_id('run', run_id)}.json"
         return _read_json(path) if path.exists() else {}
+
+    def give_label(self, run_id: str, label: str) -> list[str]:
+        """Give a run a label, which names one run a snapshot; returns the runs that it was taken from."""
+        on = self.provenance(run_id)["snapshot"]["id"]
+        others = [
+            other
+            for other in self.ids()
+            if other != run_id
+            and self.label(other).get("label") == label
+            and self.provenance(other)["snapshot"]["id"] == on
+        ]
+        for other in others:
+            self.set_label(other, lambda names: {k: v for k, v in names.items() if k != "label"})
+        self.set_label(run_id, lambda names: {**names, "label": label})
+        return others
 
     def set_label(self, run_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
         """Change the mutable names of a run and return them."""

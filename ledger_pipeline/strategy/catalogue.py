@@ -15,6 +15,7 @@ import types
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -31,6 +32,7 @@ from ledger_pipeline.strategy.experiment import (
     key_of,
 )
 from ledger_pipeline.strategy.preflight import preflight
+from ledger_pipeline.strategy.references import UndefinedParam, referring, resolved
 from ledger_pipeline.strategy.source import StrategySource, normalise, source_hash
 from ledger_pipeline.strategy.yaml_files import at, read_yaml, shown
 
@@ -72,7 +74,7 @@ class Catalogue:
         if not path.is_file():
             known = ", ".join(self.experiment_names()) or "none"
             raise NotFoundError(f"there is no experiment {name!r} in {path.parent} (there are: {known}).")
-        spec, tree = read_spec(path)
+        spec, tree, written = read_spec(path)
         try:
             source = self.strategy_path(spec.strategy)
         except (InputError, NotFoundError) as error:
@@ -80,7 +82,7 @@ class Catalogue:
         checked = preflight(source)
         named = {str(feature.get("indicator")) for feature in spec.features.values()}
         try:
-            return assemble(name, checked, spec, self.indicators(named))
+            return assemble(name, checked, spec, self.indicators(named), written)
         except SpecError as error:
             raise InputError(f"{at(path, tree, error.place)}: {error}") from None
         except RefusedError as error:
@@ -146,11 +148,16 @@ def _no_indicator(path: Path) -> InputError:
     )
 
 
-def read_spec(path: Path) -> tuple[ExperimentSpec, yaml.Node]:
-    """The checked content of an experiment file, and its tree; InputError naming file, line and key."""
+def read_spec(path: Path) -> tuple[ExperimentSpec, yaml.Node, dict[str, Any]]:
+    """The checked content of an experiment file, its tree, and its fields that refer to params as they are written;
+    InputError naming file, line and key.
+    """
     values, tree = read_yaml(path, "an experiment is a mapping with at least the keys strategy and costs")
     try:
-        return ExperimentSpec.model_validate(values), tree
+        written = referring(values)
+        return ExperimentSpec.model_validate(dict(values) | resolved(written, values.get("params"))), tree, written
     except ValidationError as error:
         place, message = first_error(error)
         raise InputError(f"{at(path, tree, place)}: {key_of(place)} {message}.") from None
+    except UndefinedParam as error:
+        raise InputError(f"{at(path, tree, error.place)}: {key_of(error.place)}: {error}.") from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,12 +28,13 @@ from pydantic import (
     model_validator,
 )
 
-from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.core.identity import check_symbol, hash_json
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
 from ledger_pipeline.strategy.preflight import Preflight, preflight
-from ledger_pipeline.strategy.source import StrategySource, typed_constants
+from ledger_pipeline.strategy.references import UndefinedParam, is_reference, names_in, referring, resolved
+from ledger_pipeline.strategy.source import StrategySource, source_hash, typed_constants
 from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
 from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features, rebuilt
 
@@ -216,13 +217,16 @@ class SpecError(InputError):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment. `hash` identifies it; `name` only names it."""
+    """A checked experiment. `hash` identifies it; `name` only names it. referring: the fields that take values from
+    params, as they are written, for the same experiment with other params.
+    """
 
     name: str
     preflight: Preflight = field(repr=False)
     spec: ExperimentSpec
     features: tuple[Feature, ...] = field(repr=False)
     indicators: Mapping[str, UserIndicator] = field(default_factory=dict, repr=False)
+    referring: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def source(self) -> StrategySource:
@@ -282,10 +286,31 @@ class Experiment:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As plain values: a copy in another process is assembled, and classified, anew."""
+        return from_plain, (self.plain,)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All of it as JSON, sources included, from which `from_plain` makes it again wherever its files are."""
         spec = self.spec.model_dump(mode="json", exclude={"features"})
-        spec["features"] = {item.alias: {"indicator": item.indicator.name, **item.params} for item in self.features}
-        sources = {one.indicator.name: one.document for one in self.indicators.values()}
-        return _assembled_anew, (self.name, self.source, spec, sources)
+        spec["features"] = {item.alias: self._written(item) for item in self.features}
+        return {
+            "name": self.name,
+            "source": asdict(self.source),
+            "spec": spec,
+            "indicators": {one.indicator.name: one.document for one in self.indicators.values()},
+            "referring": plain(dict(self.referring)),
+        }
+
+    def _written(self, item: Feature) -> dict[str, Any]:
+        """A feature as it is written, its indicator by name."""
+        given = self.spec.features[item.alias]
+        references = {key: given[key] for key in item.params if is_reference(given.get(key))}
+        return {"indicator": item.indicator.name, **item.params, **references}
+
+    @property
+    def param_names(self) -> frozenset[str]:
+        """The params that features and other fields refer to."""
+        return frozenset([*names_in(self.spec.features), *names_in(self.referring)])
 
     @functools.cached_property
     def hash(self) -> str:
@@ -354,12 +379,15 @@ def experiment(
         **{key: plain(value) for key, value in given.items() if value is not None},
     }
     try:
-        spec = ExperimentSpec.model_validate(values)
+        written = referring(values)
+        spec = ExperimentSpec.model_validate(values | resolved(written, values.get("params")))
     except ValidationError as error:
         place, message = first_error(error)
         raise InputError(f"experiment {label!r}: {key_of(place)} {message}.") from None
+    except UndefinedParam as error:
+        raise InputError(f"experiment {label!r}: {key_of(error.place)}: {error}.") from None
     try:
-        return assemble(label, checked, spec, indicators)
+        return assemble(label, checked, spec, indicators, written)
     except SpecError as error:
         raise SpecError(f"experiment {label!r}: {error}", *error.place) from None
 
@@ -386,21 +414,47 @@ def with_period(experiment: Experiment, start: date | str | None, end: date | st
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "the period"
         raise InputError(f"{where}: {problem['msg'].removeprefix('Value error, ')}.") from None
-    return replace(experiment, spec=spec)
+    return replace(experiment, spec=spec, referring={k: v for k, v in experiment.referring.items() if k not in given})
 
 
-def _assembled_anew(
-    name: str, source: StrategySource, spec: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
-) -> Experiment:
-    own = {indicator: rebuilt(document, indicator) for indicator, document in sources.items()}
-    return assemble(name, preflight(source), ExperimentSpec.model_validate(spec), own)
+def with_params(experiment: Experiment, params: Mapping[str, Any]) -> Experiment:
+    """The experiment with these params among its own, and all that refers to them, which is another experiment.
+    InputError when it would not be sound.
+    """
+    merged = {**experiment.spec.params, **params}
+    own = {one.indicator.name: one.indicator for one in experiment.indicators.values()}
+    try:
+        values = experiment.spec.model_dump() | {"params": merged} | resolved(experiment.referring, merged)
+        spec = ExperimentSpec.model_validate(values)
+    except ValidationError as error:
+        place, message = first_error(error)
+        raise InputError(f"{key_of(place)} {message}.") from None
+    except UndefinedParam as error:
+        raise InputError(f"{key_of(error.place)}: {error}.") from None
+    return assemble(experiment.name, experiment.preflight, spec, own, experiment.referring)
+
+
+def from_plain(document: Mapping[str, Any]) -> Experiment:
+    """The experiment of `Experiment.plain`, its source classified anew. Raises what `assemble` raises, IntegrityError for
+    a source that is not the one of its hash.
+    """
+    source = StrategySource(**document["source"])
+    if source_hash(source.text) != source.hash:
+        raise IntegrityError(f"the stored source of experiment {document['name']!r} is not the one of its hash.")
+    own = {indicator: rebuilt(stored, indicator) for indicator, stored in document["indicators"].items()}
+    spec = ExperimentSpec.model_validate(document["spec"])
+    return assemble(document["name"], preflight(source), spec, own, document["referring"])
 
 
 def assemble(
-    name: str, checked: Preflight, spec: ExperimentSpec, indicators: Mapping[str, Indicator] | None = None
+    name: str,
+    checked: Preflight,
+    spec: ExperimentSpec,
+    indicators: Mapping[str, Indicator] | None = None,
+    referring: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Join a preflighted strategy and a checked spec: resolve parameters in features, and find features that are used
-    but not defined. SpecError, and RefusedError for a tier 3 strategy.
+    but not defined. referring: see Experiment. SpecError, and RefusedError for a tier 3 strategy.
     """
     checked.require()
     clock = next((path for path, value in _texts(spec.params) if value.strip().lower() in ("now", "today")), None)
@@ -427,7 +481,7 @@ def assemble(
         captured, yours = of_features(tuple(features))
     except InputError as error:
         raise SpecError(str(error), "features") from None
-    return Experiment(name, checked, spec, captured, yours)
+    return Experiment(name, checked, spec, captured, yours, dict(referring or {}))
 
 
 def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -441,7 +495,7 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:
     """A parameter of a feature, taken from the params where it says {param: name}."""
-    if not (isinstance(value, Mapping) and set(value) == {"param"}):
+    if not is_reference(value):
         return value
     name = value["param"]
     if not isinstance(name, str) or name not in spec.params:

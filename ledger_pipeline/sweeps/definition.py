@@ -1,0 +1,237 @@
+"""What is swept: an experiment, the grid of its params, and what is kept; read from Python, a file or a plan.
+
+strategies/sweeps/<name>.yaml  experiment, grid, and where, search, keep, start, end, seed, risk_free where they are said
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from ledger_pipeline.core.errors import InputError, LedgerPipelineError, NotFoundError
+from ledger_pipeline.core.identity import check_id, hash_json
+from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.simulation.evaluation import measured_by
+from ledger_pipeline.simulation.run import identify
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.strategy.experiment import Experiment, with_period, with_risk_free
+from ledger_pipeline.strategy.source import StrategySource
+from ledger_pipeline.strategy.yaml_files import at, read_yaml, shown
+from ledger_pipeline.sweeps.axes import Axis, Interval, Point, axes, check_types
+from ledger_pipeline.sweeps.condition import condition
+from ledger_pipeline.sweeps.evaluation import Keep
+from ledger_pipeline.sweeps.search import Search, candidates, search
+
+KEYS = ("experiment", "grid", "where", "search", "keep", "start", "end", "seed", "risk_free", "description")
+LARGE = 20_000  # candidates; more are evaluated only when that is said to be meant
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A checked sweep. experiment: with the period and the risk-free rate of the sweep; written: the keys of a file, by
+    which it can be defined again.
+    """
+
+    name: str
+    experiment: Experiment
+    axes: Mapping[str, Axis]
+    where: str | None
+    search: Search
+    keep: Keep
+    seed: int | None
+    written: Mapping[str, Any]
+
+    @functools.cached_property
+    def points(self) -> list[Point]:
+        """The candidates' values, in the order of their numbers. InputError when there are none."""
+        known = {**self.experiment.spec.params, **dict.fromkeys(self.axes)}
+        return candidates(self.axes, self.search, condition(self.where, known))
+
+    def identity(self, snapshot: Snapshot) -> dict[str, Any]:
+        """All that affects the results, as JSON; the first 20 hex digits of its hash are the sweep's id."""
+        one = identify(self.experiment, snapshot, self.seed)
+        measured = measured_by(self.experiment)
+        spec = self.experiment.spec
+        written = {alias: {**dict(item), "indicator": None} for alias, item in spec.features.items()}
+        return {
+            "snapshot_hash": snapshot.hash,
+            "experiment_hash": self.experiment.hash,
+            "references": {"features": _plain(written), "fields": _plain(self.experiment.referring)},
+            "grid": {name: _written(axis) for name, axis in self.axes.items()},
+            "order": list(self.axes),
+            "where": self.where,
+            "search": self.search.document,
+            "keep": self.keep,
+            "seed": one.seed,
+            "engine": one.engine,
+            "libraries": dict(one.libraries),
+            "benchmark": measured.benchmark,
+            "risk_free": measured.risk_free if isinstance(measured.risk_free, float) else dict(measured.risk_free),
+        }
+
+    def sweep_id(self, snapshot: Snapshot) -> str:
+        """The sweep's name in paths and on the command line."""
+        return hash_json(self.identity(snapshot))[:20]
+
+
+def define(
+    experiment: Experiment,
+    grid: Mapping[str, Any],
+    *,
+    where: str | None = None,
+    search: Any = "all",
+    keep: str = "metrics",
+    start: Any = None,
+    end: Any = None,
+    seed: int | None = None,
+    risk_free: Any = None,
+    name: str | None = None,
+    yes: bool = False,
+) -> Definition:
+    """A sweep of an experiment. yes: it is meant to be larger than LARGE. InputError for what cannot be meant: a param
+    that nothing reads, a value of another type, a condition that is none or that no point meets.
+    """
+    if not isinstance(experiment, Experiment):
+        raise InputError(
+            f"a sweep varies an experiment, not a {type(experiment).__name__}: make one with experiment(...)."
+        )
+    if keep not in get_args(Keep):
+        raise InputError(f"keep is {keep!r}; it is metrics, returns or equity.")
+    varied = axes(grid)
+    _check_read(experiment, varied)
+    check_types(varied, experiment.spec.params)
+    base = with_period(experiment, start, end)
+    if risk_free is not None:
+        base = with_risk_free(base, risk_free)
+    how = _search(search)
+    written = {
+        "experiment": experiment.name, "grid": {name: _written(axis) for name, axis in varied.items()}, "where": where,
+        "search": how.document, "keep": keep, "start": None if start is None else str(start),
+        "end": None if end is None else str(end), "seed": seed, "risk_free": _plain(risk_free),
+    }  # fmt: skip
+    called = check_id("sweep", name or experiment.name)
+    made = Definition(
+        called, base, varied, where, how, cast(Keep, keep), seed, {k: v for k, v in written.items() if v is not None}
+    )
+    size = len(made.points)
+    if size > LARGE and not yes:
+        raise InputError(
+            f"the sweep has {size:,} candidates, more than {LARGE:,}; say --yes (yes=True) if it is meant."
+        )
+    return made
+
+
+def _search(given: Any) -> Search:
+    return given if isinstance(given, Search) else search(given)
+
+
+def read_written(strategies: Path, name: str) -> dict[str, Any]:
+    """The keys of a sweep file. NotFoundError when there is none, InputError naming file, line and key."""
+    path = strategies / "sweeps" / f"{check_id('sweep', name)}.yaml"
+    if not path.is_file():
+        known = ", ".join(sweep_names(strategies)) or "none"
+        raise NotFoundError(
+            f"there is no sweep {name!r} in {path.parent} (there are: {known}); for an experiment, give its values with "
+            "--set."
+        )
+    values, tree = read_yaml(path, "a sweep is a mapping with the keys experiment and grid")
+    unknown = next((key for key in values if key not in KEYS), None)
+    if unknown is not None:
+        raise InputError(f"{at(path, tree, (unknown,))}: {unknown} is not a known key; the keys are {', '.join(KEYS)}.")
+    missing = next((key for key in ("experiment", "grid") if key not in values), None)
+    if missing is not None:
+        raise InputError(f"{shown(path)}: {missing} is missing.")
+    return dict(values)
+
+
+def defined_in(strategies: Path, name: str, *, yes: bool = False) -> Definition:
+    """The sweep of a file. Raises what `read_written` and `from_written` raise, naming the file."""
+    values = read_written(strategies, name)
+    try:
+        return from_written(strategies, name, values, yes=yes)
+    except (InputError, NotFoundError) as error:
+        raise type(error)(f"sweeps/{name}.yaml: {error}") from None
+
+
+def from_written(strategies: Path, name: str, values: Mapping[str, Any], *, yes: bool = False) -> Definition:
+    """The sweep of the keys of a file. Raises what Catalogue.experiment and `define` raise."""
+    given = {key: value for key, value in values.items() if key not in ("experiment", "description")}
+    if not isinstance(values["experiment"], str):
+        raise InputError(f"experiment is {values['experiment']!r}; it is the name of one.")
+    return define(Catalogue(strategies).experiment(values["experiment"]), name=name, yes=yes, **given)
+
+
+def sweep_names(strategies: Path) -> list[str]:
+    """Names of the sweep files, sorted."""
+    return sorted(path.stem for path in (strategies / "sweeps").glob("*.yaml"))
+
+
+def definitions(strategies: Path) -> tuple[dict[str, Definition], dict[str, LedgerPipelineError]]:
+    """All sweep files that load, by name, and the errors of those that do not."""
+    loaded: dict[str, Definition] = {}
+    failed: dict[str, LedgerPipelineError] = {}
+    for name in sweep_names(strategies):
+        try:
+            loaded[name] = defined_in(strategies, name, yes=True)
+        except LedgerPipelineError as error:
+            failed[name] = error
+    return loaded, failed
+
+
+def _check_read(experiment: Experiment, varied: Mapping[str, Axis]) -> None:
+    """InputError for an axis that neither the strategy nor a field of the experiment reads."""
+    known = _params_in(experiment.source)
+    for name in varied:
+        if known is not None and name not in known and name not in experiment.param_names:
+            readable = ", ".join(sorted({*known, *experiment.param_names})) or "none"
+            raise InputError(
+                f"grid: neither the strategy nor a field of the experiment reads the param {name!r} (read are: "
+                f"{readable}); a field takes one with {{param: {name}}}."
+            )
+
+
+def _params_in(source: StrategySource) -> set[str] | None:
+    """The texts that a strategy may ask its params for; None when it uses them in a way that does not show which."""
+    tree = ast.parse(source.text)
+    function = next(node for node in tree.body if getattr(node, "name", None) == source.function_name)
+    arguments = function.args.posonlyargs + function.args.args  # type: ignore[attr-defined]
+    params = arguments[1].arg if len(arguments) > 1 else "params"
+    uses = sum(isinstance(node, ast.Name) and node.id == params for node in ast.walk(function))
+    asked = []
+    for node in ast.walk(function):
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == params:
+                asked.append(key)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[ast.Constant(value=str(key)), *_]
+            ) if name == params:
+                asked.append(key)
+            case ast.Compare(
+                left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=name)]
+            ) if name == params:
+                asked.append(key)
+    return set(asked) if uses == len(asked) else None
+
+
+def _written(axis: Axis) -> Any:
+    return {"from": axis.low, "to": axis.high} if isinstance(axis, Interval) else list(axis)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON; dates as texts."""
+    from datetime import date
+
+    from ledger_pipeline.strategy.terms import plain
+
+    def texts(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: texts(one) for key, one in item.items()}
+        if isinstance(item, list):
+            return [texts(one) for one in item]
+        return item.isoformat() if isinstance(item, date) else item
+
+    return texts(plain(value))

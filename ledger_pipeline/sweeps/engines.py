@@ -1,0 +1,170 @@
+"""Where the shards of a sweep are evaluated: in this process, in processes of this machine, or on a Dask cluster.
+
+An engine is given calls of Worker's methods and makes each once, in any order. What a call does is kept by the call
+itself, so an engine may lose a worker and make the call again; the results are the same on every engine.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ledger_pipeline.core.errors import InputError, StorageError
+from ledger_pipeline.sweeps.worker import Job, Stopped, Worker
+
+_LOSSES = 3  # times in a row that workers are lost without anything being finished, before it is given up
+
+
+@dataclass(frozen=True)
+class Call:
+    """A method of Worker and its arguments; `size`: how many candidates it finishes."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    size: int = 0
+
+
+Finished = Callable[[Call], None]
+
+
+class Engine(Protocol):
+    """See the module."""
+
+    def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
+        """Make every call, telling `finished` of each. Raises what a call raises, and StorageError when the engine has
+        no workers left; what was finished before is kept.
+        """
+        ...
+
+
+def engine(given: str, workers: int | None = None) -> Engine:
+    """The engine of a name: serial, processes (as many as there are cores, or `workers`), or dask://host:port."""
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 1024):
+        raise InputError(f"workers is {workers!r}; give a number from 1 to 1024.")
+    if given == "serial":
+        return Serial()
+    if given == "processes":
+        return Processes(workers or len(os.sched_getaffinity(0)))
+    if isinstance(given, str) and given.startswith("dask://"):
+        from ledger_pipeline.sweeps.dask_engine import Dask
+
+        return Dask(given.removeprefix("dask://"))
+    raise InputError(f"engine is {given!r}; it is serial, processes or dask://host:port.")
+
+
+class Serial:
+    """Everything in this process, one call after the other."""
+
+    def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
+        """See Engine."""
+        worker = Worker(job)
+        for call in calls:
+            getattr(worker, call.method)(*call.arguments)
+            finished(call)
+
+
+class Processes:
+    """Worker processes of this machine. They ignore Ctrl-C, which is for the process that asks, and end with it."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
+        """See Engine. Workers that are killed are replaced, and what they were doing is done again."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["ledger_pipeline.sweeps.worker"])
+        left, losses = list(calls), 0
+        while left:
+            done = len(left)
+            stop = context.Event()
+            with _no_main_module():
+                pool = ProcessPoolExecutor(min(self.workers, len(left)), context, _begin, (job, stop, os.getpid()))
+            try:
+                self._drain(pool, left, finished)
+            except BrokenProcessPool:
+                losses = losses + 1 if done == len(left) else 0
+                if losses >= _LOSSES:
+                    raise StorageError(
+                        f"the workers of the sweep were killed {_LOSSES} times without finishing anything (is there "
+                        f"memory for {self.workers}?). What is finished is kept; run it again with fewer --workers."
+                    ) from None
+            finally:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _drain(self, pool: ProcessPoolExecutor, left: list[Call], finished: Finished) -> None:
+        """Have the calls in `left` made, taking each out that is; a few at a time, so that a stop is a stop."""
+        waiting: dict[Future[None], Call] = {}
+        queue = list(reversed(left))
+        while queue or waiting:
+            while queue and len(waiting) < self.workers + 1:
+                call = queue.pop()
+                with _no_main_module():
+                    waiting[pool.submit(_make, call.method, call.arguments)] = call
+            ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                future.result()
+                call = waiting.pop(future)
+                left.remove(call)
+                finished(call)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Start workers without the caller's main module: a script that sweeps at its top level is not run again by them,
+    and nothing of it is needed, since experiments go by their captured text.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
+
+
+_worker: Worker | None = None
+
+
+def _begin(job: Job, stop: Any, parent: int) -> None:
+    """Make the worker of this process; end it when the process that asks is gone."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while _is_alive(parent):
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _worker = Worker(job, stop.is_set)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _make(method: str, arguments: tuple[Any, ...]) -> None:
+    assert _worker is not None
+    try:
+        getattr(_worker, method)(*arguments)
+    except Stopped:
+        return None

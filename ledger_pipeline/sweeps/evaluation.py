@@ -1,0 +1,152 @@
+"""One candidate of a sweep: exactly the run that the experiment with these params would be, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
+from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.features.store import FeatureStore
+from ledger_pipeline.features.table import Feature
+from ledger_pipeline.market.grid import Grid
+from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.simulation.run import Run, run
+from ledger_pipeline.strategy.experiment import Experiment, with_params
+from ledger_pipeline.sweeps.axes import Point
+
+Keep = Literal["metrics", "returns", "equity"]
+OK, NO_TRADES, FAILED = "ok", "no_trades", "failed"
+_FEATURE_BYTES = 256 << 20  # of feature values that a process keeps at hand
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a candidate came to. number: its place in the sweep; point: its values of the grid; run_id: that of the run
+    it is, None where the experiment itself is not sound; series: float64, a return or an equity a pulse, where they are
+    kept.
+    """
+
+    number: int
+    point: Point
+    run_id: str | None
+    status: str
+    error: str | None = None
+    ledger_head: str | None = None
+    metrics: dict[str, Any] | None = None
+    series: np.ndarray | None = None
+
+    @property
+    def metrics_hash(self) -> str | None:
+        """SHA-256 (hex) of the metrics."""
+        return None if self.metrics is None else hash_json(self.metrics)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that evaluates candidates of one sweep in any process: the experiment that they are variants of, where its
+    snapshot is and what it must be, and where features are kept.
+    """
+
+    experiment: Experiment
+    snapshot_id: str
+    snapshot_root: str
+    snapshot_hash: str
+    root: str
+    seed: int
+    keep: Keep
+
+    def snapshot(self) -> Snapshot:
+        """The snapshot, verified. IntegrityError when it is not the one that the sweep began with."""
+        return require_same(open_snapshot(self.snapshot_id, root=self.snapshot_root), self.snapshot_hash)
+
+
+def require_same(snapshot: Snapshot, expected: str) -> Snapshot:
+    """The snapshot; IntegrityError when its hash is another."""
+    if snapshot.hash != expected:
+        raise IntegrityError(
+            f"snapshot {snapshot.id!r} was {expected[:16]} when the sweep began and is {snapshot.hash[:16]} now: it was "
+            "sealed anew. What is finished is kept; begin another sweep."
+        )
+    return snapshot
+
+
+def evaluate(
+    task: Task, snapshot: Snapshot, features: FeatureCache, first: int, points: Sequence[Point]
+) -> list[Result]:
+    """The results of some candidates, which have the numbers from `first` on. What is wrong with one is its result;
+    StorageError, and IntegrityError about the snapshot, are not.
+    """
+    return [_evaluated(task, snapshot, features, first + k, point) for k, point in enumerate(points)]
+
+
+def candidate_run(task: Task, snapshot: Snapshot, features: FeatureCache | None, point: Point) -> Run:
+    """The run of a candidate, made now. Raises what `run` raises."""
+    return run(
+        with_params(task.experiment, point), snapshot, seed=task.seed, features=features.load if features else None
+    )
+
+
+def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: int, point: Point) -> Result:
+    from ledger_pipeline.simulation.run import identify
+
+    run_id = None
+    try:
+        run_id = identify(with_params(task.experiment, point), snapshot, task.seed).run_id
+        made = candidate_run(task, snapshot, features, point)
+        metrics = made.metrics
+    except (InputError, RefusedError, IntegrityError) as error:
+        if isinstance(error, IntegrityError):
+            task.snapshot()  # not a fault of the candidate when the snapshot itself changed
+        return Result(number, point, run_id, FAILED, str(error))
+    except LedgerPipelineError:
+        raise
+    except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
+        return Result(number, point, run_id, FAILED, f"{type(error).__name__}: {error}")
+    return Result(
+        number, point, made.run_id, OK if len(made.fills) else NO_TRADES, None, made.events.head, metrics,
+        _series(made, task.keep),
+    )  # fmt: skip
+
+
+def _series(made: Run, keep: Keep) -> np.ndarray | None:
+    if keep == "metrics":
+        return None
+    if keep == "equity":
+        return made.equity["equity"].to_numpy(np.float64)
+    from ledger_pipeline.analytics.returns import time_weighted_returns
+
+    values = time_weighted_returns(made.equity).to_numpy(np.float64)
+    return np.concatenate([np.full(len(made.equity) - 1 - len(values), np.nan), values])  # before the first money
+
+
+class FeatureCache:
+    """Feature values of one snapshot, from the store of features, with those that were used last at hand."""
+
+    def __init__(self, root: str) -> None:
+        self.store = FeatureStore(root)
+        self._kept: OrderedDict[tuple[str, Any], np.ndarray] = OrderedDict()
+        self._bytes = 0
+
+    def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
+        """float64 (T, K, N), see FeatureStore.load."""
+        table = np.empty((len(cells.times), len(items), len(cells.symbols)))
+        for k, item in enumerate(items):
+            table[:, k, :] = self._values(item, snapshot, cells)
+        return table
+
+    def _values(self, item: Feature, snapshot: Snapshot, cells: Grid) -> np.ndarray:
+        key = (item.fingerprint, (cells.symbols, len(cells.times), int(cells.times[0])))
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        values = self.store.load([item], snapshot, cells)[:, 0, :]
+        self._kept[key] = values
+        self._bytes += values.nbytes
+        while self._bytes > _FEATURE_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return values

@@ -1,0 +1,150 @@
+"""A candidate that becomes a stored run, with what it was chosen from: the sweep, its rank, the number of trials.
+
+<data root>/promotions/<run id>.json  what a person decided: it changes no hash, and a deployment of the run carries it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
+from ledger_pipeline.core.identity import check_id, check_text
+from ledger_pipeline.files import Location, location, write_file, write_json
+from ledger_pipeline.simulation.proof import prove
+from ledger_pipeline.simulation.run import Run
+from ledger_pipeline.simulation.store import RunStore
+from ledger_pipeline.simulation.trials import TrialRegister
+from ledger_pipeline.strategy.catalogue import Catalogue
+from ledger_pipeline.strategy.experiment import Experiment
+from ledger_pipeline.strategy.terms import plain
+
+if TYPE_CHECKING:
+    from ledger_pipeline.sweeps.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a run was chosen from, and by whom. candidate: its number in the sweep; ranks: by each metric, 1 for the
+    highest value; trials: distinct candidates of the strategy on the snapshot that had been evaluated by then;
+    snapshot_trials: those of all strategies on it.
+    """
+
+    run_id: str
+    sweep: str
+    sweep_name: str
+    sweep_hash: str
+    candidate: int
+    candidates: int
+    params: dict[str, Any]
+    ranks: dict[str, int]
+    trials: int
+    snapshot_trials: int
+    label: str
+    by: str
+    reason: str
+    at: str
+
+
+def promotion_of(root: Location, run_id: str) -> Promotion | None:
+    """What a run was chosen from; None for a run that was not promoted from a sweep. IntegrityError."""
+    path = location(root) / "promotions" / f"{check_id('run', run_id)}.json"
+    if not path.exists():
+        return None
+    try:
+        return Promotion(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        raise IntegrityError(f"{path} is not readable; promote the candidate again.") from None
+
+
+def write_experiment(strategies: Path, experiment: Experiment, description: str) -> Path:
+    """Write an experiment as a file of its name, so that it is run and deployed as one of the user's, and return the
+    path. RefusedError, with nothing changed, when there is another experiment of that name, or when the strategy's file
+    is not what the experiment's source is.
+    """
+    path = strategies / "experiments" / f"{check_id('experiment', experiment.name)}.yaml"
+    spec = experiment.plain["spec"]
+    left_out = {"seed": 0, "risk_free": 0.0, "cash_rule": "require", "cash_rounding": "exact"}
+    values = {
+        name: value
+        for name, value in spec.items()
+        if name != "description" and value not in (None, {}, ()) and not (name in left_out and value == left_out[name])
+    }
+    values |= plain(dict(experiment.referring))
+    text = yaml.safe_dump({"description": description, **values}, sort_keys=False, allow_unicode=True, width=120)
+    before = path.read_bytes() if path.exists() else None
+    if before is None:
+        write_file(location(path), text.encode())
+    try:
+        same = Catalogue(strategies).experiment(experiment.name).hash == experiment.hash
+    except LedgerPipelineError:
+        same = False
+    if not same:
+        if before is None:
+            path.unlink()
+            raise RefusedError(
+                f"the candidate is not promoted: strategy {experiment.spec.strategy!r} in {strategies} is not what the "
+                "sweep ran; run the sweep again."
+            )
+        raise RefusedError(f"{path} is there already and says another experiment; choose another --label.")
+    return path
+
+
+def promote_candidate(
+    sweep: Sweep,
+    candidate: str | int,
+    *,
+    label: str,
+    by: str,
+    reason: str,
+    store: Callable[[Experiment, Run], None] | None = None,
+) -> Run:
+    """See Sweep.promote. store: keeps the run in another way than in the store of runs, such as through the graph; it is
+    called once the run was made anew and equals what the sweep recorded.
+    """
+    check_id("label", label)
+    by, reason = check_text("name", by).strip(), check_text("reason", reason).strip()
+    if not by or not reason:
+        raise InputError("a promotion needs the name of who decides (by) and a reason.")
+    row = sweep.row(candidate)
+    number = int(row["number"])
+    if row["status"] == "failed":
+        raise RefusedError(f"candidate {number} failed and is not promoted: {row['error']}")
+    made = sweep.run(number)
+    named = replace(sweep.experiment(number), name=label)
+    made = replace(made, provenance=made.provenance | {"experiment": made.provenance["experiment"] | {"name": label}})
+    if store is not None:
+        store(named, made)
+    else:
+        proof = prove([made])[0]
+        if proof.difference is not None:
+            raise RefusedError(f"candidate {number} is not promoted, since it cannot be reproduced: {proof.difference}")
+        RunStore(sweep.root).write(made)
+    kept = RunStore(sweep.root)
+    if kept.provenance(made.run_id)["ledger_head"] != made.events.head:
+        raise IntegrityError(f"run {made.run_id} is stored with another ledger than candidate {number}.")
+    kept.give_label(made.run_id, label)
+    promotion = Promotion(
+        run_id=made.run_id,
+        sweep=sweep.sweep_id,
+        sweep_name=sweep.name,
+        sweep_hash=sweep.hash,
+        candidate=number,
+        candidates=sweep.counts["candidates"],
+        params={name: row[name] for name in sweep.axes},
+        ranks=sweep.ranks(number),
+        trials=sweep.trials,
+        snapshot_trials=TrialRegister(sweep.root).count(snapshot_hash=sweep.snapshot.hash),
+        label=label,
+        by=by,
+        reason=reason,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_json(location(sweep.root) / "promotions" / f"{made.run_id}.json", plain(asdict(promotion)))
+    return made

@@ -1,0 +1,94 @@
+"""A sweep as one file that anyone can open and keep: what was varied, what came out, and how many trials there were.
+
+Self-contained HTML without scripts. Candidates stand in the order of the grid and none is marked as best; the pictures
+show whether a high value stands alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ledger_pipeline.analytics import plots
+from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
+from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.sweeps.sweep import Sweep
+
+METRICS = ("sharpe", "total_return", "max_drawdown", "trades")
+ROWS = 500  # candidates that are listed
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+def sweep_report(sweep: Sweep, metric: str = "sharpe") -> str:
+    """The report as HTML; pictures are of `metric`. InputError for a metric that there is not."""
+    import jinja2
+
+    frame = sweep.candidates
+    shown = [name for name in METRICS if name in frame.columns]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    figures = [(f"Where {metric_title(metric)} is high", plots.svg(picture(sweep, metric)))]
+    figures.append((f"{metric_title(metric)} over all candidates", plots.svg(sweep.distribution(metric))))
+    if len(sweep.axes) > 2:
+        figures.append(("All params", plots.svg(sweep.parallel(metric))))
+    rows = [
+        [row["number"], (row["id"] or "")[:10], *(str(row[name]) for name in sweep.axes), row["status"]]
+        + [_text(name, row[name]) for name in shown]
+        for row in frame.head(ROWS).to_dict("records")
+    ]
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=f"Sweep {sweep.name} on {sweep.snapshot.id}",
+        facts=_facts(sweep),
+        figures=figures,
+        header=["number", "candidate", *sweep.axes, "status", *map(metric_title, shown)],
+        rows=rows,
+        left_out=len(frame) - len(rows),
+        failed=frame[frame["status"] == "failed"].head(20)[["number", "error"]].values.tolist(),
+    )
+
+
+def picture(sweep: Sweep, metric: str) -> Any:
+    """The one picture of a sweep: a heat map of its first two params where it has two, a slice where it has one. With
+    more it is the mean over the others.
+    """
+    if len(sweep.axes) >= 2:
+        return sweep.heatmap(sweep.axes[0], sweep.axes[1], metric)
+    return sweep.slices(metric, 0)
+
+
+def save_report(sweep: Sweep, root: Location) -> Path:
+    """Write the report to <root>/reports/sweep-<name>-<snapshot>.html and return its path."""
+    path = location(root) / "reports" / f"sweep-{sweep.name}-{sweep.snapshot.id}.html"
+    write_file(path, sweep_report(sweep).encode())
+    return Path(str(path))
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str]]:
+    identity, counts = sweep.plan["identity"], sweep.counts
+    grid = [(f"param {name}", _values(values)) for name, values in identity["grid"].items()]
+    return [
+        ("experiment", f"{sweep.plan['experiment']['name']} ({identity['experiment_hash'][:16]})"),
+        ("snapshot", f"{sweep.snapshot.id} ({identity['snapshot_hash'][:16]})"),
+        *grid,
+        ("condition", identity["where"] or "none"),
+        ("search", str(identity["search"])),
+        (
+            "candidates",
+            f"{counts['candidates']:,}, {counts['no_trades']:,} without a trade, {counts['failed']:,} failed",
+        ),
+        ("trials", f"{sweep.trials:,} distinct candidates of this strategy on this snapshot, ever"),
+        ("sweep", sweep.sweep_id),
+        ("sweep_hash", sweep.hash),
+    ]
+
+
+def _values(values: Any) -> str:
+    return f"{values['from']} to {values['to']}" if isinstance(values, dict) else ", ".join(map(str, values[:40]))
+
+
+def _text(name: str, value: Any) -> str:
+    missing = value is None or (isinstance(value, float) and not np.isfinite(value))
+    return format_metric(name, None if missing else value)

@@ -1,0 +1,486 @@
+"""Sweeps as people use them: run one, look at its candidates, make one of them a stored run."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
+from ledger_pipeline.files import Location, location
+from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.simulation.run import Run, library_versions, universe_grid
+from ledger_pipeline.simulation.trials import TrialRegister
+from ledger_pipeline.strategy.experiment import Experiment, from_plain, with_params
+from ledger_pipeline.strategy.terms import read_json
+from ledger_pipeline.sweeps.axes import Point
+from ledger_pipeline.sweeps.definition import Definition, define
+from ledger_pipeline.sweeps.engines import Call
+from ledger_pipeline.sweeps.engines import engine as named_engine
+from ledger_pipeline.sweeps.evaluation import (
+    FAILED,
+    NO_TRADES,
+    OK,
+    FeatureCache,
+    Keep,
+    Task,
+    candidate_run,
+    require_same,
+)
+from ledger_pipeline.sweeps.promotion import promote_candidate
+from ledger_pipeline.sweeps.sweep_store import Shard, SweepStore, rows_digest, shards_of
+from ledger_pipeline.sweeps.worker import Job
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TARGET = 8.0  # CPU seconds that a shard should take
+LARGEST_SHARD = 5_000  # candidates
+STATUSES = (OK, NO_TRADES, FAILED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is: candidates that are done and those there are, how many a second, and the seconds left (None
+    before that can be said).
+    """
+
+    done: int
+    total: int
+    rate: float
+    left: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A finished sweep. `candidates` has one row a candidate, in the order of the grid whatever the engine."""
+
+    sweep_id: str
+    snapshot: Snapshot
+    root: str
+    plan: Mapping[str, Any] = field(repr=False)
+    result: Mapping[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sweep {self.sweep_id[:10]}: {self.name} on {self.snapshot.id}, {self.counts['candidates']:,} candidates>"
+        )
+
+    @property
+    def name(self) -> str:
+        """The sweep's name, which may be that of others too."""
+        return str(self.plan["name"])
+
+    @property
+    def keep(self) -> str:
+        """What was kept: metrics, returns or equity."""
+        return str(self.plan["identity"]["keep"])
+
+    @functools.cached_property
+    def base(self) -> Experiment:
+        """The experiment that the candidates are variants of, as it was when the sweep began, whatever its files say
+        now. IntegrityError when it is not the one of the plan.
+        """
+        base = from_plain(self.plan["experiment"])
+        if base.hash != self.plan["identity"]["experiment_hash"]:
+            raise IntegrityError(
+                f"the experiment of sweep {self.sweep_id} is not what it was when the sweep began: a package that it "
+                "names, or the plan, was changed."
+            )
+        return base
+
+    @property
+    def hash(self) -> str:
+        """sweep_hash: SHA-256 (hex) over params, run id, status, error, ledger head and metrics of every candidate."""
+        return str(self.result["sweep_hash"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many candidates there are, and how many of each status."""
+        return {"candidates": int(self.result["candidates"]), **{name: int(self.result[name]) for name in STATUSES}}
+
+    @property
+    def axes(self) -> list[str]:
+        """The names of the params that the grid varies."""
+        return list(self.plan["identity"]["order"])
+
+    @functools.cached_property
+    def candidates(self) -> pd.DataFrame:
+        """One row a candidate, in the order of their numbers: number, id (of the run that it is), the params of the
+        grid, status (ok, no_trades, failed), the metrics, error. A metric that is not defined is NaN.
+        """
+        rows = []
+        for table in self._tables():
+            for row in table.to_pylist():
+                metrics = read_json(row["metrics"]) if row["metrics"] else {}
+                params = {name: value for name, value in read_json(row["params"]).items()}
+                rows.append(
+                    {"number": row["number"], "id": row["run_id"]}
+                    | {name: params[name] for name in self.axes}
+                    | {"status": row["status"]}
+                    | {name: value for name, value in metrics.items() if name not in params}
+                    | {"error": row["error"]}
+                )
+        frame = pd.DataFrame(rows)
+        for name in self.metric_names(frame):
+            frame[name] = pd.to_numeric(frame[name]).astype(np.float64)
+        return frame[[*(name for name in frame.columns if name != "error"), "error"]]
+
+    def metric_names(self, frame: pd.DataFrame | None = None) -> list[str]:
+        """The metrics by which candidates can be compared."""
+        frame = self.candidates if frame is None else frame
+        given = {"number", "id", "status", "error", *self.axes}
+        numbers = (name for name in frame.columns if name not in given)
+        return [name for name in numbers if all(isinstance(one, int | float) or one is None for one in frame[name])]
+
+    def top(self, by: str, number: int = 10, *, ascending: bool = False) -> pd.DataFrame:
+        """The candidates with the highest (`ascending`: the lowest) values of a metric, with their `rank`; equal values
+        have equal ranks, and those without a value come last. InputError for a metric that there is not.
+        """
+        frame = self.candidates
+        values = self._metric(by)
+        ranks = values.rank(method="min", ascending=ascending)
+        order = np.lexsort((frame["number"], ranks.fillna(np.inf)))
+        return frame.assign(rank=ranks)[["rank", *frame.columns]].iloc[order[:number]]
+
+    def row(self, candidate: str | int) -> pd.Series:
+        """The row of a candidate by its id (or an unambiguous beginning of 4 characters or more), or its number."""
+        frame = self.candidates
+        if isinstance(candidate, int) and not isinstance(candidate, bool):
+            rows = frame[frame["number"] == candidate]
+        else:
+            text = str(candidate)
+            rows = frame[frame["id"].fillna("").str.startswith(text)] if len(text) >= 4 else frame.iloc[:0]
+            if not len(rows) and text.isdigit():
+                rows = frame[frame["number"] == int(text)]
+        if len(rows) != 1:
+            raise NotFoundError(
+                f"sweep {self.sweep_id[:10]} has {'several candidates' if len(rows) else 'no candidate'} {candidate!r}; "
+                f"give an id of `sweep top`, or a number from 0 to {len(frame) - 1}."
+            )
+        return rows.iloc[0]
+
+    def experiment(self, candidate: str | int) -> Experiment:
+        """The experiment of a candidate."""
+        return with_params(self.base, self._point(self.row(candidate)))
+
+    def run(self, candidate: str | int) -> Run:
+        """The whole run of a candidate, made anew and compared with what the sweep recorded. IntegrityError when ledger
+        or metrics differ; InputError, RefusedError for a candidate that failed.
+        """
+        row = self.row(candidate)
+        made = candidate_run(self._task(), self.snapshot, FeatureCache(self.root), self._point(row))
+        recorded = self._recorded(int(row["number"]))
+        from ledger_pipeline.core.identity import hash_json
+
+        for what, now in (("ledger_head", made.events.head), ("metrics_hash", hash_json(made.metrics))):
+            if recorded[what] != now:
+                raise IntegrityError(
+                    f"candidate {row['id'][:10]} of sweep {self.sweep_id[:10]} is recorded with {what} "
+                    f"{str(recorded[what])[:16]}, and gives {now[:16]} now; what decides is not only ctx and params."
+                )
+        return made
+
+    def promote(self, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
+        """Make a candidate a stored run under the name `label`, with what it was chosen from: sweep, number, rank by each
+        metric, number of trials. Raises what `run` raises, RefusedError when it cannot be reproduced.
+        """
+        return promote_candidate(self, candidate, label=label, by=by, reason=reason)
+
+    def ranks(self, candidate: str | int) -> dict[str, int]:
+        """The rank of a candidate by each metric, 1 for the highest value; none where it has no value."""
+        number = int(self.row(candidate)["number"])
+        ranks = {name: self._metric(name).rank(method="min", ascending=False)[number] for name in self.metric_names()}
+        return {name: int(rank) for name, rank in ranks.items() if np.isfinite(rank)}
+
+    @property
+    def trials(self) -> int:
+        """How many distinct candidates of this strategy were ever evaluated on this snapshot, in this sweep and
+        elsewhere.
+        """
+        return TrialRegister(self.root).count(strategy=self.base.spec.strategy, snapshot_hash=self.snapshot.hash)
+
+    @functools.cached_property
+    def series(self) -> pd.DataFrame:
+        """What was kept of every candidate over time (returns or equity): one column a candidate, by id; NaN where a
+        candidate has no value. InputError when only metrics were kept.
+        """
+        if self.keep == "metrics":
+            raise InputError("this sweep kept metrics only; run it with keep='returns' or keep='equity'.")
+        columns = {}
+        first = 1 if self.keep == "returns" else 0
+        for table in self._tables(series=True):
+            for row in table.to_pylist():
+                if row.get("series") is not None:
+                    times = self._times(read_json(row["params"]))[first:]
+                    columns[row["run_id"]] = pd.Series(row["series"], index=times, dtype=np.float64)
+        return pd.DataFrame(columns)
+
+    @property
+    def returns(self) -> pd.DataFrame:
+        """The time-weighted returns of every candidate; InputError when they were not kept."""
+        if self.keep == "equity":
+            raise InputError("this sweep kept equity; see `series`, or run it with keep='returns'.")
+        return self.series
+
+    def heatmap(self, x: str, y: str, metric: str, *, chosen: str | int | None = None) -> Figure:
+        """A metric over two params; the mean over the others, where there are more."""
+        from ledger_pipeline.sweeps.pictures import heatmap
+
+        return heatmap(self, x, y, metric, chosen)
+
+    def parallel(self, metric: str, *, chosen: str | int | None = None) -> Figure:
+        """All params and a metric in parallel coordinates, a line a candidate."""
+        from ledger_pipeline.sweeps.pictures import parallel
+
+        return parallel(self, metric, chosen)
+
+    def slices(self, metric: str, candidate: str | int) -> Figure:
+        """A metric along each param, the others as in a candidate: a peak that stands alone looks it."""
+        from ledger_pipeline.sweeps.pictures import slices
+
+        return slices(self, metric, candidate)
+
+    def distribution(self, metric: str, *, chosen: str | int | None = None) -> Figure:
+        """How a metric is distributed over all candidates, with the chosen one marked."""
+        from ledger_pipeline.sweeps.pictures import distribution
+
+        return distribution(self, metric, chosen)
+
+    def neighbours(self, candidate: str | int) -> pd.DataFrame:
+        """The candidates that differ from one by one step of one param."""
+        row, frame = self.row(candidate), self.candidates
+        near = []
+        for name in self.axes:
+            values = list(dict.fromkeys(frame[name]))
+            place = values.index(row[name])
+            others = [other for other in self.axes if other != name]
+            same = (frame[others] == row[others]).all(axis=1)
+            near += [frame[same & (frame[name] == values[k])] for k in (place - 1, place + 1) if 0 <= k < len(values)]
+        return pd.concat(near) if near else frame.iloc[:0]
+
+    def _metric(self, name: str) -> pd.Series:
+        names = self.metric_names()
+        if name not in names:
+            raise InputError(f"there is no metric {name!r} in this sweep; there are {', '.join(names)}.")
+        return self.candidates[name]
+
+    def _point(self, row: pd.Series) -> Point:
+        return read_json(self._recorded(int(row["number"]))["params"])
+
+    def _recorded(self, number: int) -> dict[str, Any]:
+        shard = self._shards[number // int(self.plan["shard_size"])]
+        table = SweepStore(self.root).read(self.sweep_id, shard)
+        return table.slice(number - shard.first, 1).to_pylist()[0]
+
+    @functools.cached_property
+    def _shards(self) -> list[Shard]:
+        return shards_of(int(self.plan["candidates"]), int(self.plan["shard_size"]))
+
+    def _tables(self, series: bool = False) -> list[Any]:
+        store = SweepStore(self.root)
+        tables = [store.read(self.sweep_id, shard, series=series) for shard in self._shards]
+        if rows_digest(tables) != self.hash:
+            raise IntegrityError(
+                f"the shards of sweep {self.sweep_id} are not those of its result; run the sweep again."
+            )
+        return tables
+
+    def _task(self) -> Task:
+        seed = int(self.plan["identity"]["seed"])
+        return _task(self.base, self.snapshot, self.root, seed, cast(Keep, self.keep))
+
+    def _times(self, point: Point) -> pd.DatetimeIndex:
+        spec = with_params(self.base, point).spec
+        return _times(self.snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
+
+
+@functools.lru_cache(maxsize=64)
+def _times_of(
+    snapshot_hash: str,
+    path: str,
+    universe: tuple[str, ...] | None,
+    base: str | None,
+    start: date | None,
+    end: date | None,
+) -> pd.DatetimeIndex:
+    snapshot = open_snapshot(path.rsplit("/", 1)[1], root=path.rsplit("/", 1)[0])
+    cells = universe_grid(snapshot, universe, base).between(start, end)
+    return pd.to_datetime(cells.times[cells.first :], unit="us", utc=True)
+
+
+def _times(
+    snapshot: Snapshot, universe: tuple[str, ...] | None, base: str | None, start: date | None, end: date | None
+) -> pd.DatetimeIndex:
+    return _times_of(snapshot.hash, str(snapshot.path), universe, base, start, end)
+
+
+def _task(experiment: Experiment, snapshot: Snapshot, root: str, seed: int | None, keep: Keep) -> Task:
+    seed = experiment.spec.seed if seed is None else seed
+    return Task(experiment, snapshot.id, str(snapshot.path.parent), snapshot.hash, root, seed, keep)
+
+
+def sweep(
+    experiment: Experiment,
+    snapshot: Snapshot,
+    *,
+    grid: Mapping[str, Any],
+    where: str | None = None,
+    search: Any = "all",
+    keep: Keep = "metrics",
+    start: date | str | None = None,
+    end: date | str | None = None,
+    seed: int | None = None,
+    risk_free: float | Mapping[str, str] | None = None,
+    engine: str = "processes",
+    workers: int | None = None,
+    root: Location = "data",
+    name: str | None = None,
+    yes: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Sweep:
+    """Evaluate variants of an experiment on a snapshot and keep what they came to under `root`.
+
+    grid: values by the name of a param: a list, a range, or {from, to, step}; where: a condition such as "fast < slow";
+    search: "all", {"random": 500, "seed": 7} or {"sobol": 512}; keep: metrics, returns or equity; engine: serial,
+    processes or dask://host:port. What is there from an earlier start is not evaluated again. A candidate that fails is
+    a row with its error. Raises InputError for what cannot be meant, StorageError; then what is finished is kept.
+    """
+    if not isinstance(snapshot, Snapshot):
+        raise InputError(f"sweep takes a snapshot, not {type(snapshot).__name__}: open one with open_snapshot(...).")
+    definition = define(
+        experiment, grid, where=where, search=search, keep=keep, start=start, end=end, seed=seed, risk_free=risk_free,
+        name=name, yes=yes,
+    )  # fmt: skip
+    return run_sweep(definition, snapshot, root=root, engine=engine, workers=workers, progress=progress)
+
+
+def run_sweep(
+    definition: Definition,
+    snapshot: Snapshot,
+    *,
+    root: Location = "data",
+    engine: str = "processes",
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Sweep:
+    """Evaluate the candidates of a definition that have no results yet; see `sweep`."""
+    place = str(location(root))
+    runs_on = named_engine(engine, workers)
+    sweep_id = definition.sweep_id(snapshot)
+    store, points = SweepStore(place), definition.points
+    task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep)
+    if store.result(sweep_id) is not None:
+        return open_sweep(sweep_id, place, snapshot.path.parent)
+    began = time.monotonic()
+    plan = _plan(store, sweep_id, definition, snapshot, points, task)
+    shards = shards_of(len(points), int(plan["shard_size"]))
+    missing = store.missing(sweep_id, shards)
+    done = len(points) - sum(shard.last - shard.first for shard in missing)
+    before = done
+    if missing:
+
+        def finished(call: Call) -> None:
+            nonlocal done
+            done += call.size
+            rate = (done - before) / max(time.monotonic() - began, 1e-9)
+            if progress is not None:
+                progress(Progress(done, len(points), rate, (len(points) - done) / rate if rate else None))
+
+        job = Job(sweep_id, task)
+        features = [Call("prepare", (point,)) for point in _feature_points(definition.experiment, points)]
+        runs_on.run(job, features, finished)
+        calls = [
+            Call("shard", (shard, points[shard.first : shard.last]), shard.last - shard.first) for shard in missing
+        ]
+        runs_on.run(job, calls, finished)
+    require_same(open_snapshot(snapshot.id, root=snapshot.path.parent), snapshot.hash)
+    tables = [store.read(sweep_id, shard) for shard in shards]
+    statuses = [status for table in tables for status in table["status"].to_pylist()]
+    store.finish(
+        sweep_id,
+        {
+            "candidates": len(points),
+            **{name: statuses.count(name) for name in STATUSES},
+            "sweep_hash": rows_digest(tables),
+            "engine": engine,
+            "seconds": round(time.monotonic() - began, 2),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    return open_sweep(sweep_id, place, snapshot.path.parent)
+
+
+def open_sweep(sweep: str, root: Location = "data", snapshots: Location = "snapshots") -> Sweep:
+    """A finished sweep by its id, a beginning of it, or its name (then the newest). NotFoundError when it is not there,
+    InputError when it is not finished, IntegrityError when its snapshot is another now.
+    """
+    store = SweepStore(root)
+    sweep_id = store.resolve(sweep)
+    plan, result = store.plan(sweep_id), store.result(sweep_id)
+    if result is None:
+        raise InputError(f"sweep {sweep_id[:10]} is not finished; run it again to go on.")
+    snapshot = require_same(open_snapshot(plan["snapshot"]["id"], root=snapshots), plan["identity"]["snapshot_hash"])
+    return Sweep(sweep_id, snapshot, str(location(root)), plan, result)
+
+
+def _feature_points(experiment: Experiment, points: list[Point]) -> list[Point]:
+    """Points that have all distinct features between them."""
+    from ledger_pipeline.core.identity import canonical_json
+    from ledger_pipeline.strategy.references import names_in
+
+    read = {*names_in(experiment.spec.features), *names_in(experiment.referring.get("universe"))}
+    distinct: dict[bytes, Point] = {}
+    for name in sorted(read):
+        for point in points:
+            if name in point:
+                distinct.setdefault(canonical_json([name, point[name]]), point)
+    several = any(len(set(names_in(item))) > 1 for item in experiment.spec.features.values())
+    if several or "universe" in experiment.referring:  # a feature of two params has a value for each pair of theirs
+        for point in points:
+            distinct.setdefault(canonical_json({name: point[name] for name in sorted(read & set(point))}), point)
+    return list({id(point): point for point in distinct.values()}.values())
+
+
+def _plan(
+    store: SweepStore, sweep_id: str, definition: Definition, snapshot: Snapshot, points: list[Point], task: Task
+) -> dict[str, Any]:
+    """The plan that is kept, made first where there is none: how many candidates are a shard, by what one costs."""
+    if (store.path(sweep_id) / "plan.json").exists():
+        return store.plan(sweep_id)
+    cost = _cost(task, snapshot, points)
+    size = int(np.clip(TARGET / max(cost, 1e-6), 1, LARGEST_SHARD))
+    return store.begin(
+        sweep_id,
+        {
+            "sweep_id": sweep_id,
+            "name": definition.name,
+            "identity": definition.identity(snapshot),
+            "definition": dict(definition.written),
+            "experiment": definition.experiment.plain,
+            "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
+            "candidates": len(points),
+            "shard_size": min(size, max(1, -(-len(points) // 8))),
+            "seconds_a_candidate": round(cost, 6),
+            "libraries": library_versions(),
+            "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+        },
+    )
+
+
+def _cost(task: Task, snapshot: Snapshot, points: list[Point]) -> float:
+    """CPU seconds of one candidate, its features at hand."""
+    from ledger_pipeline.sweeps.evaluation import evaluate
+
+    features = FeatureCache(task.root)
+    for _ in range(2):  # what is compiled and loaded at first use does not count
+        began = time.process_time()
+        evaluate(task, snapshot, features, 0, points[:1])
+        cost = time.process_time() - began
+    return cost

@@ -1,0 +1,90 @@
+"""What a process does for a sweep: features first, then shards of candidates, each kept when it is done.
+
+A worker holds the snapshot and the features that it used last, so a shard costs its candidates and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger_pipeline.core.errors import InputError, RefusedError
+from ledger_pipeline.simulation.run import experiment_grid, universe_grid
+from ledger_pipeline.simulation.trials import TrialRegister, Trials
+from ledger_pipeline.strategy.experiment import with_params
+from ledger_pipeline.sweeps.axes import Point
+from ledger_pipeline.sweeps.evaluation import FeatureCache, Task, evaluate
+from ledger_pipeline.sweeps.sweep_store import Shard, SweepStore
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sweep as a worker is told of it."""
+
+    sweep_id: str
+    task: Task
+
+
+class Stopped(Exception):
+    """The sweep was stopped while a shard was being evaluated."""
+
+
+class Worker:
+    """One process at work on a job. stopped: asked between candidates."""
+
+    def __init__(self, job: Job, stopped: Callable[[], bool] = lambda: False) -> None:
+        self.job, self.stopped = job, stopped
+        self.snapshot = job.task.snapshot()
+        self.features = FeatureCache(job.task.root)
+        self.store, self.register = SweepStore(job.task.root), TrialRegister(job.task.root)
+
+    def prepare(self, point: Point) -> int:
+        """Compute the features of a point and check them for look-ahead, where that has not been done. What is wrong
+        with them is told by the candidates that use them.
+        """
+        task = self.job.task
+        try:
+            experiment = with_params(task.experiment, point)
+            spec = experiment.spec
+            cells = universe_grid(self.snapshot, spec.universe, spec.base_currency)
+            self.features.store.ensure(
+                experiment.features, self.snapshot, cells, lambda: experiment_grid(self.snapshot, None)
+            )
+        except (InputError, RefusedError):
+            pass
+        return 0
+
+    def shard(self, shard: Shard, points: Sequence[Point]) -> int:
+        """Evaluate the candidates of a shard, enter them as trials and keep their results. Returns how many there are;
+        nothing is done for a shard that is there already.
+        """
+        if self.store.has(self.job.sweep_id, shard):
+            return len(points)
+        task = self.job.task
+        results = []
+        snapshot = task.snapshot()  # its files are looked at again, cheaply
+        for k, point in enumerate(points):
+            if self.stopped():
+                raise Stopped
+            results += evaluate(task, self.snapshot, self.features, shard.first + k, [point])
+        del snapshot
+        spec = task.experiment.spec
+        self.register.add(
+            Trials(
+                experiment=task.experiment.name,
+                strategy=spec.strategy,
+                snapshot_id=self.snapshot.id,
+                snapshot_hash=self.snapshot.hash,
+                start=_iso(spec.start),
+                end=_iso(spec.end),
+                candidates=tuple(one.run_id for one in results if one.run_id),
+                sweep=self.job.sweep_id,
+            )
+        )
+        self.store.write(self.job.sweep_id, shard, results)
+        return len(points)
+
+
+def _iso(day: Any) -> str | None:
+    return None if day is None else day.isoformat()
