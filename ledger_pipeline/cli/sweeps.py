@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +61,7 @@ def sweep() -> None:
 @click.option("--yes", is_flag=True, help="A sweep of more than 20,000 candidates is meant.")
 @json_option
 @click.pass_obj
-def run(
-    project: Project,
-    name: str,
-    snapshot_id: str,
-    axes: tuple[str, ...],
-    engine: str,
-    workers: int | None,
-    yes: bool,
-    as_json: bool,
-    **given: Any,
-) -> None:
+def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given: Any) -> None:
     """Evaluate the candidates of a sweep and keep what they came to. What is there from an earlier start is not
     evaluated again. With --json, progress is a JSON object a line on stderr.
 
@@ -82,7 +73,8 @@ def run(
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.sweeps.sweep import run_sweep
 
-    definition = _definition(project, name, axes, given, yes)
+    engine, workers = given.pop("engine"), given.pop("workers")
+    definition = _definition(project, name, given)
     snapshot = open_snapshot(snapshot_id, root=project.snapshots)
     with _progress(as_json) as progress:
         made = run_sweep(
@@ -92,20 +84,22 @@ def run(
     _show(made, as_json)
 
 
-def _definition(project: Project, name: str, axes: tuple[str, ...], given: dict[str, Any], yes: bool) -> Definition:
+def _definition(project: Project, name: str, given: dict[str, Any]) -> Definition:
+    """The sweep of a file, with what the command line says instead; or that of an experiment and its values."""
     from ledger_pipeline.sweeps.definition import defined_in, from_written, read_written
 
+    axes, yes = given.pop("axes"), given.pop("yes")
     values = {key: value for key, value in given.items() if value is not None}
     if "search" in values:
         values["search"] = _search(values["search"])
     if axes:
         check_id("experiment", name)
-        return from_written(
-            project.strategies, name, {"experiment": name, "grid": dict(map(_axis, axes)), **values}, yes=yes
-        )
-    if values:
-        return from_written(project.strategies, name, read_written(project.strategies, name) | values, yes=yes)
-    return defined_in(project.strategies, name, yes=yes)
+        values |= {"experiment": name, "grid": dict(map(_axis, axes))}
+    elif values:
+        values = read_written(project.strategies, name) | values
+    else:
+        return defined_in(project.strategies, name, yes=yes)
+    return from_written(project.strategies, name, values, yes=yes)
 
 
 def _axis(text: str) -> tuple[str, Any]:
@@ -145,10 +139,7 @@ def _search(text: str) -> Any:
 def _progress(as_json: bool) -> Iterator[Any]:
     """Something to tell progress to: a bar on a terminal, lines of JSON for scripts, else nothing."""
     if as_json:
-        yield lambda at: click.echo(
-            json.dumps({"done": at.done, "total": at.total, "rate": round(at.rate, 3), "seconds_left": at.left}),
-            err=True,
-        )
+        yield lambda at: click.echo(json.dumps(asdict(at)), err=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -212,8 +203,8 @@ def list_(project: Project, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(project: Project, sweep_name: str, as_json: bool) -> None:
-    """Show a finished sweep: what was varied, how many candidates, how many trials. SWEEP is an id, a beginning of it, or
-    a name.
+    """Show a finished sweep: what was varied, how many candidates, how many trials. SWEEP is an id, a beginning of it,
+    or a name.
 
     Example: ledger-pipeline sweep show crossover
     """
@@ -238,10 +229,11 @@ def top(project: Project, sweep_name: str, by: str, number: int, lowest: bool, a
     def render() -> None:
         shown = list(dict.fromkeys([by, *(name for name in _SHOWN if name in frame.columns)]))
         rows = [
-            [_rank(row["rank"]), row["number"], (row["id"] or "-")[:10], *(row[name] for name in made.axes), row["status"],
-             *(_figure(row[name]) for name in shown)]
+            [_rank(row["rank"]), row["number"], (row["id"] or "-")[:10]]
+            + [row[name] for name in made.axes]
+            + [row["status"], *(_figure(row[name]) for name in shown)]
             for row in frame.to_dict("records")
-        ]  # fmt: skip
+        ]
         table(["rank", "number", "candidate", *made.axes, "status", *shown], rows)
         click.echo(f"{made.counts['candidates']:,} candidates, {made.trials:,} trials of this strategy on the snapshot")
 
@@ -290,8 +282,6 @@ def promote(project: Project, sweep_name: str, candidate: str, label: str, by: s
 
     Example: ledger-pipeline sweep promote crossover 7110fb --label approved --by "Ada Byron" --reason "flat around it"
     """
-    from dataclasses import asdict
-
     from ledger_pipeline.defs.launch import promote_candidate
     from ledger_pipeline.sweeps.promotion import promotion_of
 

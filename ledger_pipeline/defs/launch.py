@@ -289,7 +289,7 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
     kept = promotion_of(project.data, made.run_id)
     assert kept is not None
     with instance(project) as records:
-        metadata = {
+        metadata: dict[str, Any] = {
             "run_id": kept.run_id,
             "sweep": kept.sweep,
             "sweep_hash": kept.sweep_hash,

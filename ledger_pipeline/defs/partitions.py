@@ -1,5 +1,5 @@
-"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them, as for sweeps; a key a trading session, and with it
-a key a deployment for what is decided and sent, a key a book for what the whole account is.
+"""Partitions: a key a snapshot, a key an experiment, a run for every pair of them, as for sweeps; a key a trading
+session, and with it a key a deployment for what is decided and sent, a key a book for what the whole account is.
 """
 
 import warnings

@@ -48,8 +48,8 @@ class SweepConfig(dg.Config):
             "sweep",
             REPLAY,
             sweep_snapshots,
-            "Ten random candidates, made anew as whole runs, give the ledger and the metrics that the sweep recorded, to "
-            "the bit.",
+            "Ten random candidates, made anew as whole runs, give the ledger and the metrics that the sweep recorded, "
+            "to the bit.",
             blocking=True,
         )
     ],
@@ -204,8 +204,8 @@ promoted_run = dg.AssetSpec(
     kinds={"json"},
     owners=["team:research"],
     tags={"layer": "decided"},
-    description="A candidate of a sweep that a person made a stored run, with its rank by each metric and the number of "
-    "trials that it was chosen from.",
+    description="A candidate of a sweep that a person made a stored run, with its rank by each metric and the number "
+    "of trials that it was chosen from.",
 )
 
 

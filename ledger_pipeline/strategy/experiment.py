@@ -435,8 +435,8 @@ def with_params(experiment: Experiment, params: Mapping[str, Any]) -> Experiment
 
 
 def from_plain(document: Mapping[str, Any]) -> Experiment:
-    """The experiment of `Experiment.plain`, its source classified anew. Raises what `assemble` raises, IntegrityError for
-    a source that is not the one of its hash.
+    """The experiment of `Experiment.plain`, its source classified anew. Raises what `assemble` raises, IntegrityError
+    for a source that is not the one of its hash.
     """
     source = StrategySource(**document["source"])
     if source_hash(source.text) != source.hash:

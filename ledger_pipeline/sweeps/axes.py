@@ -130,7 +130,8 @@ def check_types(of: Mapping[str, Axis], params: Mapping[str, Any]) -> None:
             if _type(value) != _type(like):
                 whose = "the experiment's" if params.get(name) is not None else "the first"
                 raise InputError(
-                    f"grid: {name} has the value {value!r}, {_type(value)}, and {whose} value is {like!r}, {_type(like)}."
+                    f"grid: {name} has the value {value!r}, {_type(value)}, and {whose} value is {like!r}, "
+                    f"{_type(like)}."
                 )
 
 

@@ -1,6 +1,7 @@
 """The condition of a sweep, such as `fast < slow`: an expression over the params, safe to read from a file.
 
-Allowed are names of params, numbers and texts, + - * / // % **, comparisons, and, or, not, in, and min, max, abs, round.
+Allowed are names of params, numbers and texts, + - * / // % **, comparisons, and, or, not, in, and min, max, abs,
+round.
 """
 
 from __future__ import annotations

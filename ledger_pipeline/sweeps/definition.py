@@ -1,6 +1,6 @@
 """What is swept: an experiment, the grid of its params, and what is kept; read from Python, a file or a plan.
 
-strategies/sweeps/<name>.yaml  experiment, grid, and where, search, keep, start, end, seed, risk_free where they are said
+strategies/sweeps/<name>.yaml  experiment and grid; where, search, keep, start, end, seed, risk_free where they are said
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def read_written(strategies: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sweep_names(strategies)) or "none"
         raise NotFoundError(
-            f"there is no sweep {name!r} in {path.parent} (there are: {known}); for an experiment, give its values with "
-            "--set."
+            f"there is no sweep {name!r} in {path.parent} (there are: {known}); for an experiment, give its values "
+            "with --set."
         )
     values, tree = read_yaml(path, "a sweep is a mapping with the keys experiment and grid")
     unknown = next((key for key in values if key not in KEYS), None)
@@ -201,20 +201,24 @@ def _params_in(source: StrategySource) -> set[str] | None:
     arguments = function.args.posonlyargs + function.args.args  # type: ignore[attr-defined]
     params = arguments[1].arg if len(arguments) > 1 else "params"
     uses = sum(isinstance(node, ast.Name) and node.id == params for node in ast.walk(function))
-    asked = []
-    for node in ast.walk(function):
-        match node:
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == params:
-                asked.append(key)
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[ast.Constant(value=str(key)), *_]
-            ) if name == params:
-                asked.append(key)
-            case ast.Compare(
-                left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name(id=name)]
-            ) if name == params:
-                asked.append(key)
+    asked = [key for node in ast.walk(function) if (key := _asked(node, params)) is not None]
     return set(asked) if uses == len(asked) else None
+
+
+def _asked(node: ast.AST, params: str) -> str | None:
+    """The key that params["key"], params.get("key") or "key" in params asks for."""
+    match node:
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
+            pass
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[ast.Constant(value=str(key)), *_]):
+            pass
+        case ast.Compare(
+            left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()], comparators=[ast.Name() as of]
+        ):
+            name = of.id
+        case _:
+            return None
+    return key if name == params else None
 
 
 def _written(axis: Axis) -> Any:

@@ -69,8 +69,8 @@ def require_same(snapshot: Snapshot, expected: str) -> Snapshot:
     """The snapshot; IntegrityError when its hash is another."""
     if snapshot.hash != expected:
         raise IntegrityError(
-            f"snapshot {snapshot.id!r} was {expected[:16]} when the sweep began and is {snapshot.hash[:16]} now: it was "
-            "sealed anew. What is finished is kept; begin another sweep."
+            f"snapshot {snapshot.id!r} was {expected[:16]} when the sweep began and is {snapshot.hash[:16]} now: it "
+            "was sealed anew. What is finished is kept; begin another sweep."
         )
     return snapshot
 

@@ -60,7 +60,9 @@ def heatmap(sweep: Sweep, x: str, y: str, metric: str, chosen: str | int | None 
 
 
 def parallel(sweep: Sweep, metric: str, chosen: str | int | None = None) -> Figure:
-    """A line a candidate through its params and the metric, coloured by the metric; those without a value are left out."""
+    """A line a candidate through its params and the metric, coloured by the metric; those without a value are left
+    out.
+    """
     frame = _frame(sweep, metric).dropna(subset=[metric])
     shown = frame.iloc[:: max(1, -(-len(frame) // _LINES))].sort_values(metric)
     names = [*sweep.axes, metric]

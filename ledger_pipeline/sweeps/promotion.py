@@ -105,8 +105,8 @@ def promote_candidate(
     reason: str,
     store: Callable[[Experiment, Run], None] | None = None,
 ) -> Run:
-    """See Sweep.promote. store: keeps the run in another way than in the store of runs, such as through the graph; it is
-    called once the run was made anew and equals what the sweep recorded.
+    """See Sweep.promote. store: keeps the run in another way than in the store of runs, such as through the graph; it
+    is called once the run was made anew and equals what the sweep recorded.
     """
     check_id("label", label)
     by, reason = check_text("name", by).strip(), check_text("reason", reason).strip()

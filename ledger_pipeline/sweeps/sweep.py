@@ -161,8 +161,8 @@ class Sweep:
                 rows = frame[frame["number"] == int(text)]
         if len(rows) != 1:
             raise NotFoundError(
-                f"sweep {self.sweep_id[:10]} has {'several candidates' if len(rows) else 'no candidate'} {candidate!r}; "
-                f"give an id of `sweep top`, or a number from 0 to {len(frame) - 1}."
+                f"sweep {self.sweep_id[:10]} has {'several candidates' if len(rows) else 'no candidate'} "
+                f"{candidate!r}; give an id of `sweep top`, or a number from 0 to {len(frame) - 1}."
             )
         return rows.iloc[0]
 
@@ -188,8 +188,8 @@ class Sweep:
         return made
 
     def promote(self, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
-        """Make a candidate a stored run under the name `label`, with what it was chosen from: sweep, number, rank by each
-        metric, number of trials. Raises what `run` raises, RefusedError when it cannot be reproduced.
+        """Make a candidate a stored run under the name `label`, with what it was chosen from: sweep, number, rank by
+        each metric, number of trials. Raises what `run` raises, RefusedError when it cannot be reproduced.
         """
         return promote_candidate(self, candidate, label=label, by=by, reason=reason)
 
@@ -297,28 +297,9 @@ class Sweep:
         return _task(self.base, self.snapshot, self.root, seed, cast(Keep, self.keep))
 
     def _times(self, point: Point) -> pd.DatetimeIndex:
-        spec = with_params(self.base, point).spec
-        return _times(self.snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
-
-
-@functools.lru_cache(maxsize=64)
-def _times_of(
-    snapshot_hash: str,
-    path: str,
-    universe: tuple[str, ...] | None,
-    base: str | None,
-    start: date | None,
-    end: date | None,
-) -> pd.DatetimeIndex:
-    snapshot = open_snapshot(path.rsplit("/", 1)[1], root=path.rsplit("/", 1)[0])
-    cells = universe_grid(snapshot, universe, base).between(start, end)
-    return pd.to_datetime(cells.times[cells.first :], unit="us", utc=True)
-
-
-def _times(
-    snapshot: Snapshot, universe: tuple[str, ...] | None, base: str | None, start: date | None, end: date | None
-) -> pd.DatetimeIndex:
-    return _times_of(snapshot.hash, str(snapshot.path), universe, base, start, end)
+        spec = with_params(self.base, point).spec if self.base.referring else self.base.spec
+        cells = universe_grid(self.snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
+        return pd.to_datetime(cells.times[cells.first :], unit="us", utc=True)
 
 
 def _task(experiment: Experiment, snapshot: Snapshot, root: str, seed: int | None, keep: Keep) -> Task:
