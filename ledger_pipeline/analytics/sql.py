@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
+from ledger_pipeline.analytics.sql_sweeps import sweep_views
 from ledger_pipeline.core.errors import InputError, IntegrityError
 
 MEMORY, TIMEOUT = "2GB", 300.0  # of a query, unless it is asked for otherwise; seconds
@@ -75,6 +76,7 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
             connection.execute(f"CREATE VIEW {view} AS {text}")
     if files.stored:
         connection.execute(_FILLS)
+    sweep_views(connection, data)
     for name in _SNAPSHOT_FILES:
         if any(snapshots.glob(f"{NAMED}/{name}.parquet")):
             connection.execute(
@@ -168,6 +170,8 @@ def _unreadable(error: Exception, data: Path, snapshots: Path) -> IntegrityError
         return None
     reason = str(error).splitlines()[0].rstrip(".")
     for folder, advice in (
+        (data / "sweeps", "run the sweep that it belongs to again"),
+        (data / "trials", "restore the trial register from a backup"),
         (data / "shards", f"delete {data / 'shards'}, the runs in it have files of their own"),
         (data / "runs", "run again what that file belongs to"),
         (snapshots, "restore the snapshot from where it was sealed"),

@@ -283,7 +283,7 @@ def promote(project: Project, sweep_name: str, candidate: str, label: str, by: s
     Example: ledger-pipeline sweep promote crossover 7110fb --label approved --by "Ada Byron" --reason "flat around it"
     """
     from ledger_pipeline.defs.launch import promote_candidate
-    from ledger_pipeline.sweeps.promotion import promotion_of
+    from ledger_pipeline.simulation.promotions import promotion_of
 
     made = _opened(project, sweep_name)
     promoted = promote_candidate(project, made, candidate, label=label, by=by, reason=reason)

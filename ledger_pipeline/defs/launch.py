@@ -278,8 +278,9 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
     experiment, or when the strategy's file is not what the sweep ran; then nothing is changed.
     """
     from ledger_pipeline.defs.partitions import run_key
+    from ledger_pipeline.simulation.promotions import promotion_of
     from ledger_pipeline.sweeps.promotion import promote_candidate as promoted
-    from ledger_pipeline.sweeps.promotion import promotion_of, write_experiment
+    from ledger_pipeline.sweeps.promotion import write_experiment
 
     def store(experiment: Experiment, made: Run) -> None:
         write_experiment(project.strategies, experiment, f"Candidate of sweep {sweep.name} ({sweep.sweep_id[:10]}).")

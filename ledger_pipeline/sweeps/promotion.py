@@ -1,22 +1,19 @@
-"""A candidate that becomes a stored run, with what it was chosen from: the sweep, its rank, the number of trials.
-
-<data root>/promotions/<run id>.json  what a person decided: it changes no hash, and a deployment of the run carries it
-"""
+"""A candidate that becomes a stored run, with what it was chosen from (see simulation.promotions)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
 from ledger_pipeline.core.identity import check_id, check_text
-from ledger_pipeline.files import Location, location, write_file, write_json
+from ledger_pipeline.files import location, write_file
+from ledger_pipeline.simulation.promotions import Promotion, keep_promotion
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.run import Run
 from ledger_pipeline.simulation.store import RunStore
@@ -27,40 +24,6 @@ from ledger_pipeline.strategy.terms import plain
 
 if TYPE_CHECKING:
     from ledger_pipeline.sweeps.sweep import Sweep
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """What a run was chosen from, and by whom. candidate: its number in the sweep; ranks: by each metric, 1 for the
-    highest value; trials: distinct candidates of the strategy on the snapshot that had been evaluated by then;
-    snapshot_trials: those of all strategies on it.
-    """
-
-    run_id: str
-    sweep: str
-    sweep_name: str
-    sweep_hash: str
-    candidate: int
-    candidates: int
-    params: dict[str, Any]
-    ranks: dict[str, int]
-    trials: int
-    snapshot_trials: int
-    label: str
-    by: str
-    reason: str
-    at: str
-
-
-def promotion_of(root: Location, run_id: str) -> Promotion | None:
-    """What a run was chosen from; None for a run that was not promoted from a sweep. IntegrityError."""
-    path = location(root) / "promotions" / f"{check_id('run', run_id)}.json"
-    if not path.exists():
-        return None
-    try:
-        return Promotion(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError):
-        raise IntegrityError(f"{path} is not readable; promote the candidate again.") from None
 
 
 def write_experiment(strategies: Path, experiment: Experiment, description: str) -> Path:
@@ -146,5 +109,5 @@ def promote_candidate(
         reason=reason,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_json(location(sweep.root) / "promotions" / f"{made.run_id}.json", plain(asdict(promotion)))
+    keep_promotion(sweep.root, promotion)
     return made

@@ -51,6 +51,18 @@ class Lineage(_Part):
     hash: str
 
 
+class Chosen(_Part):
+    """The sweep that the promoted run was a candidate of: its id and hash, the candidate's number, how many there were,
+    and how many candidates of the strategy had ever been evaluated on the snapshot.
+    """
+
+    sweep: str
+    sweep_hash: str
+    candidate: int
+    candidates: int
+    trials: int
+
+
 class Promoted(_Part):
     """What was promoted, by hash: anything else under the same name is refused until it is promoted again."""
 
@@ -65,6 +77,7 @@ class Promoted(_Part):
     engine: int
     seed: int
     snapshot: Lineage
+    chosen_from: Chosen | None = None
 
 
 class Deployment(_Part):

@@ -11,11 +11,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import NotFoundError, RefusedError
+from ledger_pipeline.simulation.promotions import promotion_of
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.trading.deployment.deployment import (
+    Chosen,
     Deployment,
     Lineage,
     Promoted,
@@ -92,6 +94,7 @@ def promote(
         engine=provenance["engine"],
         seed=provenance["seed"],
         snapshot=Lineage(**{key: provenance["snapshot"][key] for key in ("id", "hash")}),
+        chosen_from=_chosen_from(project, provenance["run_id"]),
     )
     changed = differences(Catalogue(project.strategies).experiment(experiment["name"]), pinned)
     if changed:
@@ -121,6 +124,14 @@ def promote(
     options = {key: value for key, value in options.items() if value is not None}
     options.setdefault("book", named_book())
     return Deployment(name=called, experiment=experiment["name"], promoted=pinned, **options)
+
+
+def _chosen_from(project: Project, run_id: str) -> Chosen | None:
+    """The sweep that a run was a candidate of, None for any other run. IntegrityError."""
+    kept = promotion_of(project.data, run_id)
+    if kept is None:
+        return None
+    return Chosen(**{name: getattr(kept, name) for name in Chosen.model_fields})
 
 
 def deploy_policy(

@@ -1,0 +1,54 @@
+"""What a stored run was chosen from: the sweep that it was a candidate of, its rank, and the number of trials.
+
+<data root>/promotions/<run id>.json  what a person decided: it changes no hash, and a deployment of the run carries it
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ledger_pipeline.core.errors import IntegrityError
+from ledger_pipeline.core.identity import check_id
+from ledger_pipeline.files import Location, location, write_json
+from ledger_pipeline.strategy.terms import plain
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What a run was chosen from, and by whom. candidate: its number in the sweep; ranks: by each metric, 1 for the
+    highest value; trials: distinct candidates of the strategy on the snapshot that had been evaluated by then;
+    snapshot_trials: those of all strategies on it.
+    """
+
+    run_id: str
+    sweep: str
+    sweep_name: str
+    sweep_hash: str
+    candidate: int
+    candidates: int
+    params: dict[str, Any]
+    ranks: dict[str, int]
+    trials: int
+    snapshot_trials: int
+    label: str
+    by: str
+    reason: str
+    at: str
+
+
+def promotion_of(root: Location, run_id: str) -> Promotion | None:
+    """What a run was chosen from; None for a run that was not promoted from a sweep. IntegrityError."""
+    path = location(root) / "promotions" / f"{check_id('run', run_id)}.json"
+    if not path.exists():
+        return None
+    try:
+        return Promotion(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        raise IntegrityError(f"{path} is not readable; promote the candidate again.") from None
+
+
+def keep_promotion(root: Location, promotion: Promotion) -> None:
+    """Keep what a run was chosen from; a later promotion of the same run takes its place."""
+    write_json(location(root) / "promotions" / f"{promotion.run_id}.json", plain(asdict(promotion)))
