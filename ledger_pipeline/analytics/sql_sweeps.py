@@ -1,5 +1,5 @@
-"""The SQL views of sweeps: `sweeps`, a row a sweep; `candidates`, a row a candidate, its metrics as columns; `trials`, a
-row a candidate that was ever evaluated, from the register.
+"""The SQL views of sweeps: `sweeps`, a row a sweep; `candidates`, a row a candidate, its metrics as columns; `trials`,
+a row a candidate that was ever evaluated, from the register.
 """
 
 from __future__ import annotations

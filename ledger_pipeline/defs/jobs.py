@@ -30,6 +30,12 @@ compare_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("run_comparison"),
     description="The runs that are asked for, compared.",
 )
+sweep_job = dg.define_asset_job(
+    "run_sweep",
+    selection=dg.AssetSelection.assets("sweep", "sweep_report"),
+    description="The candidates of a sweep on a snapshot, and their report.",
+    tags={"dagster/max_runtime": "86400"},
+)
 compact_job = dg.define_asset_job(
     "compact", selection=dg.AssetSelection.assets("result_shards"), description="The results of all runs in shards."
 )

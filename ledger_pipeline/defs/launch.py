@@ -257,8 +257,9 @@ def report_sweep(project: Project, sweep: Sweep) -> None:
     """Materialise a finished sweep and its report: what it came to, and ten of its candidates made anew. IntegrityError
     when one of them differs.
     """
+    from ledger_pipeline.defs.jobs import sweep_job
     from ledger_pipeline.defs.partitions import SNAPSHOTS, SWEEPS, add_partitions, sweep_key
-    from ledger_pipeline.defs.sweeps import sweep_asset, sweep_job, sweep_report
+    from ledger_pipeline.defs.sweeps import sweep_asset, sweep_report
 
     with instance(project) as records:
         add_partitions(records, SNAPSHOTS, sweep.snapshot.id)

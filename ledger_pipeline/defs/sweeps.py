@@ -228,17 +228,7 @@ def sweeps_follow_files(context: dg.SensorEvaluationContext, project: ProjectRes
     )
 
 
-sweep_job = dg.define_asset_job(
-    "sweep",
-    selection=dg.AssetSelection.assets("sweep", "sweep_report"),
-    description="The candidates of a sweep on a snapshot, and their report.",
-    tags={"dagster/max_runtime": "86400"},
-)
-
-
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The assets, the job and the sensor."""
-    return dg.Definitions(
-        assets=[sweep_asset, sweep_report, promoted_run], jobs=[sweep_job], sensors=[sweeps_follow_files]
-    )
+    """The assets and the sensor."""
+    return dg.Definitions(assets=[sweep_asset, sweep_report, promoted_run], sensors=[sweeps_follow_files])

@@ -46,12 +46,12 @@ class Dask:
 
     def _connected(self, distributed: Any) -> Any:
         try:
-            return distributed.Client(f"tcp://{self.address}", timeout=CONNECT, set_as_default=False)
+            return distributed.Client(f"tcp://{self.address}", timeout=CONNECT)
         except (OSError, ValueError, TimeoutError) as error:
             raise InputError(f"there is no Dask scheduler at {self.address}: {error}.") from None
 
     def _require_same_versions(self, client: Any) -> None:
-        own = versions()
+        own = _own_versions()
         for worker, theirs in client.run(versions).items():
             for name, version in own.items():
                 if theirs.get(name) != version:
@@ -95,15 +95,20 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
-_workers: dict[str, Worker] = {}
+def _own_versions() -> dict[str, str]:
+    return versions()
+
+
+_workers: dict[tuple[str, str, str], Worker] = {}
 
 
 def make(job: Job, method: str, arguments: tuple[Any, ...]) -> None:
     """Make a call on a worker of the cluster, which keeps what it needs for the sweep it works on."""
-    if job.sweep_id not in _workers:
+    key = (job.sweep_id, job.task.root, job.task.snapshot_root)  # the same sweep may be kept in two places
+    if key not in _workers:
         _workers.clear()
-        _workers[job.sweep_id] = Worker(job)
-    getattr(_workers[job.sweep_id], method)(*arguments)
+        _workers[key] = Worker(job)
+    getattr(_workers[key], method)(*arguments)
 
 
 def _distributed() -> Any:

@@ -15,7 +15,7 @@ from ledger_pipeline.trading.planning.names import GUARDRAILS
 from ledger_pipeline_tests.projects import CHECKOUT, environment
 
 # asset | group | kinds | partitions | what it is made from | its checks ("!": blocks what is downstream)
-RUNS = "experiment x snapshot"
+RUNS, SWEEPS = "experiment x snapshot", "snapshot x sweep"
 LIVE, ACCOUNT = "deployment x session", "book x session"
 GUARDED = ",".join(sorted(f"{name}!" for name in ("decided", *GUARDRAILS)))
 GRAPH = f"""
@@ -30,6 +30,9 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
+sweep             | runs     | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!
+sweep_report      | reports  | html           | {SWEEPS}      | sweep                      |
+promoted_run      | runs     | json           | {RUNS}      | run_ledger,sweep           |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployed_policy   | decide   | json,yaml      | policies    |                            |
@@ -128,6 +131,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     repository = loaded.get_repository_def()
     assert {sensor.name: sensor.default_status.value for sensor in repository.sensor_defs} == {
         "experiments_follow_files": "RUNNING",
+        "sweeps_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
         "derive_results": "RUNNING",
         "poll_fills": "STOPPED",
@@ -144,7 +148,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
     assert {"trade_policy", "trade_strategy", "attribute_session"} <= jobs
-    assert {"import_snapshot", "report", "compare", "compact"} <= jobs
+    assert {"import_snapshot", "report", "compare", "compact", "run_sweep"} <= jobs
     assert set(loaded.resources) == {"project", "trading"}
     assert loaded.executor is dg.in_process_executor
 
