@@ -55,5 +55,6 @@ lock:
 	$(COMPILE) --extra build -c requirements-dev.lock -o requirements.lock
 
 clean:
-	rm -rf data .dagster site
+	[ ! -d data ] || find data -mindepth 1 -maxdepth 1 ! -name trials -exec rm -rf {} +  # what was tried stays counted
+	rm -rf .dagster site
 	find ledger_pipeline -name "*.nb[ci]" -delete

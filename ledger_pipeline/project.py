@@ -1,6 +1,7 @@
 """Where things are: one directory holds what the user writes, what is sealed and what is computed.
 
 <root>/strategies/   what the user writes        <root>/data/      runs, features, reports: can be computed again
+                                               (but for data/trials, the register of what was ever evaluated)
 <root>/snapshots/    sealed snapshots            <root>/.dagster/  Dagster's own records: events, partitions, schedules
 <root>/books/        the live books: what was traded, which nothing can compute again
 
@@ -45,7 +46,7 @@ class Project:
 
     @property
     def data(self) -> Path:
-        """Raw tables, features, runs and reports."""
+        """Raw tables, features, runs, sweeps and reports, and the trial register."""
         return self.root / "data"
 
     @property

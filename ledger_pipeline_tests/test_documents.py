@@ -136,6 +136,21 @@ def test_the_python_of_the_research_tutorial_runs_as_it_is_shown(small: Project)
     assert (small.root / "report.html").exists() and names["run"].metrics is not None
 
 
+def test_the_python_of_the_sweeps_tutorial_runs_as_it_is_shown(small: Project) -> None:
+    (code,) = blocks("docs/tutorials/sweeps.md", "python")
+    for shown, here in (
+        ('"demo"', '"small"'), ('"sma_crossover"', '"fast"'), ('"fast": range(10, 31, 10)', '"window": range(3, 6)'),
+        ('"slow": [100, 200]', '"quantity": [5, 10]'), ("fast < slow", "window < quantity"),
+        ('"fast", "slow"', '"window", "quantity"'),
+    ):  # fmt: skip
+        assert shown in code
+        code = code.replace(shown, here)
+    script = small.root / "tutorial.py"
+    script.write_text(code)
+    names = runpy.run_path(str(script), run_name="__main__")
+    assert len(names["sweep"].candidates) == 5 and names["run"].run_id == names["sweep"].candidates["id"][0]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_notebook_runs_from_the_first_cell_to_the_last(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)

@@ -22,18 +22,20 @@ _EARNED = ("strategy", "realised", "unrealised", "income", "total", "fees", "buy
 @json_option
 @click.pass_obj
 def demo(project: Project, as_json: bool) -> None:
-    """Import the bundled real prices, run every experiment on them and compare the runs; then promote two of the runs,
-    deploy a saver's policy beside them, and trade a month of sessions with all three through the local exchange. All of
-    it as assets of one graph.
+    """Import the bundled real prices, run every experiment on them, compare the runs and sweep one experiment; then
+    promote two of the runs, deploy a saver's policy beside them, and trade a month of sessions with all three through
+    the local exchange. All of it as assets of one graph.
 
     Example: ledger-pipeline demo
     """
-    from ledger_pipeline.defs.launch import import_snapshot, report, run_experiments
+    from ledger_pipeline.defs.launch import import_snapshot, report, report_sweep, run_experiments
     from ledger_pipeline.market.raw import RawSource
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.run import identify
     from ledger_pipeline.simulation.store import RunStore
     from ledger_pipeline.strategy.catalogue import Catalogue
+    from ledger_pipeline.sweeps.definition import defined_in
+    from ledger_pipeline.sweeps.sweep import run_sweep
 
     started = time.perf_counter()
     source = project.root / "sources" / "demo"
@@ -44,7 +46,7 @@ def demo(project: Project, as_json: bool) -> None:
         if not as_json:
             click.echo(text, err=True)
 
-    say("1/4 raw bars -> sealed snapshot")
+    say("1/5 raw bars -> sealed snapshot")
     note = "bokeh_sampledata 2026.1 stocks, public domain (Quandl WIKI); see sources/demo/README.md"
     import_snapshot(
         project,
@@ -53,15 +55,19 @@ def demo(project: Project, as_json: bool) -> None:
     )
     sealed = open_snapshot("demo", root=project.snapshots)
     names = Catalogue(project.strategies).experiment_names()
-    say(f"2/4 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
+    say(f"2/5 features -> run ledgers -> fills, trades, equity, metrics: {len(names)} experiments")
     with progress_bar(not as_json):
         warned = run_experiments(project, "demo", names)
-    say("3/4 comparison report")
+    say("3/5 comparison report")
     path = report(project, "demo")
     store = RunStore(project.data)
     catalogue = Catalogue(project.strategies)
     ids = [identify(catalogue.experiment(name), sealed).run_id for name in names]
-    say("4/4 promoted runs -> a month of sessions through the local exchange -> live ledger -> attribution")
+    sweep = defined_in(project.strategies, "crossover")
+    say(f"4/5 candidates: {len(sweep.points)} pairs of averages")
+    swept = run_sweep(sweep, sealed, root=project.data)
+    report_sweep(project, swept)
+    say("5/5 promoted runs -> a month of sessions through the local exchange -> live ledger -> attribution")
     with progress_bar(not as_json):
         traded = trade_month(project, dict(zip(names, ids, strict=True)), say)
     summary: dict[str, Any] = {
@@ -71,6 +77,7 @@ def demo(project: Project, as_json: bool) -> None:
             for run_id in ids
         ],
         "report": str(path),
+        "sweep": {"sweep_id": swept.sweep_id, "sweep_hash": swept.hash, **swept.counts, "trials": swept.trials},
         "traded": traded,
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -86,6 +93,10 @@ def demo(project: Project, as_json: bool) -> None:
         table(COLUMNS, [run_row(row) for row in summary["runs"]])
         console().print()
         click.echo(f"comparison report: {path}")
+        click.echo(
+            f"sweep {swept.name}: {swept.counts['candidates']} candidates, {swept.trials} trials of its strategy; "
+            f"look at it:  ledger-pipeline sweep top {swept.name} --by sharpe"
+        )
         console().print()
         agreed = "book and broker agreed at every reconciliation" if traded["clean"] else "BOOK AND BROKER DIFFER"
         click.echo(
