@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from ledger_pipeline.strategy.experiment import Experiment
 
 
 @click.group(cls=ErrorHandlingGroup)
@@ -46,13 +49,24 @@ def list_(project: Project, as_json: bool) -> None:
     emit(listing, as_json, lambda: table(["experiment", "strategy", "tier", "hash", "description"], rows))
 
 
+def _interpreted(item: Experiment) -> str | None:
+    """Why an experiment is not compiled, the construct and its line; None when it is."""
+    from ledger_pipeline.simulation.compiled.lowering import NotCompilable, compile_experiment
+
+    try:
+        compile_experiment(item)
+    except NotCompilable as reason:
+        return str(reason)
+    return None
+
+
 @experiment.command()
 @click.argument("names", nargs=-1)
 @json_option
 @click.pass_obj
 def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
-    """Check experiments (all without NAMES) before anything runs: keys, parameters, features, and the strategy's tier
-    with every reason.
+    """Check experiments (all without NAMES) before anything runs: keys, parameters, features, the strategy's tier
+    with every reason, and what of it keeps it from being compiled.
 
     Example: ledger-pipeline experiment check sma_long_flat_20
     """
@@ -74,7 +88,16 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
                         f"the strategy asks for params[{param!r}] (line {line} of its text), which the experiment does "
                         f"not give (it gives: {given})."
                     )
-            rows.append({"experiment": name, "ok": True, "tier": item.tier, "reasons": reasons, "hash": item.hash})
+            rows.append(
+                {
+                    "experiment": name,
+                    "ok": True,
+                    "tier": item.tier,
+                    "reasons": reasons,
+                    "hash": item.hash,
+                    "interpreted": _interpreted(item),
+                }
+            )
         except LedgerPipelineError as error:
             worst = worst or error
             rows.append({"experiment": name, "ok": False, "error": str(error)})
@@ -85,6 +108,8 @@ def check(project: Project, names: tuple[str, ...], as_json: bool) -> None:
                 click.echo(f"{row['experiment']}: ok, tier {row['tier']}, {row['hash'][:16]}")
                 for reason in row["reasons"]:
                     click.echo(f"  {reason}")
+                if row["interpreted"]:
+                    click.echo(f"  runs interpreted: {row['interpreted']}")
             else:
                 click.echo(f"{row['experiment']}: {row['error']}", err=True)
 

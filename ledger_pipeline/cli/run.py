@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     metavar="RATE",
     help="Annual risk-free rate of the metrics, 0.02 for 2 %, or a series of the snapshot in percent, such as TB3M.",
 )
+@click.option(
+    "--compiled",
+    type=click.Choice(["auto", "never", "always"]),
+    default="auto",
+    show_default=True,
+    help="Whether compiled code simulates; it changes no result.",
+)
 @click.option("--again", is_flag=True, help="Make runs again that are stored already.")
 @click.option(
     "--cuts", type=click.IntRange(1, 50), default=1, show_default=True, help="Cuts of the truncation replay check."
@@ -46,6 +53,7 @@ def run(
     start: str | None,
     end: str | None,
     risk_free: str | None,
+    compiled: str,
     again: bool,
     cuts: int,
     as_json: bool,
@@ -82,8 +90,9 @@ def run(
 
                 rate = _rate(risk_free)
                 warned = run_experiments(
-                    project, snapshot_id, missing, seed=seed, risk_free=rate, start=start, end=end, cuts=cuts
-                )
+                    project, snapshot_id, missing, seed=seed, risk_free=rate, start=start, end=end, cuts=cuts,
+                    compiled=compiled,
+                )  # fmt: skip
         except LedgerPipelineError as error:
             if len(names) == 1 and not unloaded:
                 raise

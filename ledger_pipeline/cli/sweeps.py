@@ -58,6 +58,13 @@ def sweep() -> None:
 @click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiment's seed.")
 @click.option("--engine", default="processes", show_default=True, help="serial, processes or dask://host:port.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes. [default: one a core]")
+@click.option(
+    "--compiled",
+    type=click.Choice(["auto", "never", "always"]),
+    default="auto",
+    show_default=True,
+    help="Whether candidates are simulated by compiled code; it changes no result.",
+)
 @click.option("--yes", is_flag=True, help="A sweep of more than 20,000 candidates is meant.")
 @json_option
 @click.pass_obj
@@ -73,13 +80,11 @@ def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.sweeps.sweep import run_sweep
 
-    engine, workers = given.pop("engine"), given.pop("workers")
+    how = {key: given.pop(key) for key in ("engine", "workers", "compiled")}
     definition = _definition(project, name, given)
     snapshot = open_snapshot(snapshot_id, root=project.snapshots)
     with _progress(as_json) as progress:
-        made = run_sweep(
-            definition, snapshot, root=project.data, engine=engine, workers=workers, progress=progress
-        )  # fmt: skip
+        made = run_sweep(definition, snapshot, root=project.data, progress=progress, **how)  # fmt: skip
     report_sweep(project, made)
     _show(made, as_json)
 

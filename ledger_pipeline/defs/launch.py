@@ -166,6 +166,7 @@ def run_experiments(
     start: str | None = None,
     end: str | None = None,
     cuts: int = 1,
+    compiled: str = "auto",
 ) -> list[Warned]:
     """Materialise the runs of these experiments on a snapshot, neighbours together in one Dagster run, and return the
     checks that did not pass.
@@ -205,7 +206,7 @@ def run_experiments(
                 [research_run],
                 tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
                 | changes,
-                config={"ops": {"research_run": {"config": {"truncation_cuts": cuts}}}},
+                config={"ops": {"research_run": {"config": {"truncation_cuts": cuts, "compiled": compiled}}}},
             )
             errors_of = {parts(key)[1]: error for key, error in _failed_runs(result).items()}
             if not errors_of:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ledger_pipeline.features.store import FeatureStore
     from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.project import Project
+    from ledger_pipeline.simulation.compiled.choice import Compiled
     from ledger_pipeline.simulation.proof import Proof
     from ledger_pipeline.simulation.replay import Truncation
     from ledger_pipeline.simulation.run import Run, RunIdentity
@@ -43,6 +44,7 @@ class Work:
     seed: int | None
     risk_free: float | dict[str, str] | None
     fresh: bool  # whether the ledger is to be made now, not read from the store
+    compiled: Compiled
 
     @property
     def identity(self) -> RunIdentity:
@@ -78,6 +80,7 @@ class Work:
                 seed=self.seed,
                 features=self.features.load,
                 risk_free=self.risk_free,
+                compiled=self.compiled,
             )
         measured = measured_by(self.experiment, self.risk_free)
         return self.runs.open(self.identity.run_id, self.project.snapshots, measured)
@@ -115,13 +118,15 @@ def work(
     risk_free: float | dict[str, str] | None,
     period: tuple[str | None, str | None],
     fresh: bool,
+    compiled: str,
 ) -> Work:
     """Open the snapshot and load the experiment of a partition, over this period where one is given."""
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.strategy.experiment import with_period
 
     sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    return Work(project, sealed, with_period(catalogue.experiment(name), *period), seed, risk_free, fresh)
+    experiment = with_period(catalogue.experiment(name), *period)
+    return Work(project, sealed, experiment, seed, risk_free, fresh, cast("Compiled", compiled))
 
 
 @contextmanager

@@ -86,9 +86,12 @@ BATCH = 16  # runs that are kept in memory, proven together and then stored
 
 
 class RunConfig(dg.Config):
-    """How many cuts the truncation replay makes; each costs about one more run."""
+    """truncation_cuts: of the truncation replay; each costs about one more run. compiled: auto, never or always (see
+    simulation.compiled); it changes no result.
+    """
 
     truncation_cuts: int = 1
+    compiled: str = "auto"
 
 
 @dg.multi_asset(
@@ -174,7 +177,8 @@ def research_run(context: dg.AssetExecutionContext, config: RunConfig, project: 
                 snapshot_id, name = parts(key)
                 progress.report(done, len(keys), name)
                 try:
-                    items[key] = work(project.project, catalogue, snapshot_id, name, *given, "run_ledger" in selected)
+                    fresh = "run_ledger" in selected
+                    items[key] = work(project.project, catalogue, snapshot_id, name, *given, fresh, config.compiled)
                     items[key].run  # noqa: B018  made here, so that what is wrong with it stops only this one
                     proofs[key] = prove(items[key]) if PROOF in checks else None
                 except Exception as error:  # whatever became of this partition, the others are made

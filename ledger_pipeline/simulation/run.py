@@ -32,10 +32,11 @@ from ledger_pipeline.market.bars import micros
 from ledger_pipeline.market.grid import CLOSE, Grid, grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.simulation.compiled.choice import Compiled, simulated
 from ledger_pipeline.simulation.currency import Rates, currencies, rates, require_one_currency, universe_of
 from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.evaluation import evaluation
-from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs, Simulator
+from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs
 from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
 from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_period, with_risk_free
 from ledger_pipeline.strategy.source import compile_source
@@ -218,13 +219,16 @@ def run(
     start: date | str | None = None,
     end: date | str | None = None,
     strategy: Callable[..., Any] | None = None,
+    compiled: Compiled = "auto",
+    repeats: int = 1,
 ) -> Run:
     """Run an experiment on a snapshot and check the invariants of its ledger.
 
     `seed`, `risk_free` (an annual rate, or {"series": symbol, "unit": "percent"}), `start` and `end` (sessions, both
     included; indicators and history know what came before) replace the experiment's; `features` may supply values (T,
     K, N) from a store instead of computing them; `until` cuts the grid at that bar index (of the snapshot's), for
-    replays; `strategy` decides instead of the compiled source, for proofs. Raises InputError (StrategyError among
+    replays; `strategy` decides instead of the source, for proofs; `compiled` is auto, never or always (see
+    simulation.compiled), `repeats` how many such runs there will be. Raises InputError (StrategyError among
     them), RefusedError, IntegrityError; nothing is written.
     """
     if not isinstance(experiment, Experiment) or not isinstance(snapshot, Snapshot):
@@ -271,11 +275,14 @@ def run(
     supply = features or (lambda items, _, cells: compute_all(items, cells))
     values = supply(experiment.features, snapshot, known)
     inputs = simulation_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
-    simulator = Simulator(inputs if strategy is None else replace(inputs, strategy=strategy))
-    ledger = simulator.run()
+    if strategy is not None:
+        inputs, compiled = replace(inputs, strategy=strategy), "never"
+    simulation = simulated(inputs, experiment.source, experiment.tier, compiled, repeats)
+    ledger = simulation.ledger
     provenance = describe(experiment, snapshot, identity)
     names = tuple(item.alias for item in experiment.features)
-    warnings = input_warnings(spec, snapshot, known, values, names, simulator.clipped)
+    warnings = input_warnings(spec, snapshot, known, values, names, simulation.clipped)
+    warnings += [simulation.warning] if simulation.warning else []
     provenance |= {
         **({"warnings": warnings} if warnings else {}),
         "ledger_head": ledger.head,

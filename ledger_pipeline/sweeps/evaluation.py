@@ -9,18 +9,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
+from ledger_pipeline.core.errors import (
+    InputError,
+    IntegrityError,
+    LedgerPipelineError,
+    RefusedError,
+    StorageError,
+)
 from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.store import FeatureStore
 from ledger_pipeline.features.table import Feature
+from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.market.grid import Grid
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.simulation.compiled.choice import Compiled, first_difference
 from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.strategy.experiment import Experiment, with_params
 from ledger_pipeline.sweeps.axes import Point
 
 Keep = Literal["metrics", "returns", "equity"]
 OK, NO_TRADES, FAILED = "ok", "no_trades", "failed"
+SAMPLED = 64  # of so many candidates one is made again by the interpreter
 _FEATURE_BYTES = 256 << 20  # of feature values that a process keeps at hand
 
 
@@ -46,10 +55,17 @@ class Result:
         return None if self.metrics is None else hash_json(self.metrics)
 
 
+class DifferentLedger(StorageError):
+    """A sampled candidate is not the same compiled and interpreted: the sweep stops."""
+
+    exit_code = IntegrityError.exit_code
+
+
 @dataclass(frozen=True)
 class Task:
     """All that evaluates candidates of one sweep in any process: the experiment that they are variants of, where its
-    snapshot is and what it must be, and where features are kept.
+    snapshot is and what it must be, where features are kept, and whether they are compiled (see simulation.compiled),
+    which pays the more of them there are.
     """
 
     experiment: Experiment
@@ -59,6 +75,8 @@ class Task:
     root: str
     seed: int
     keep: Keep
+    compiled: Compiled = "auto"
+    candidates: int = 1
 
     def snapshot(self) -> Snapshot:
         """The snapshot, verified. IntegrityError when it is not the one that the sweep began with."""
@@ -86,8 +104,15 @@ def evaluate(
 
 def candidate_run(task: Task, snapshot: Snapshot, features: FeatureCache | None, point: Point) -> Run:
     """The run of a candidate, made now. Raises what `run` raises."""
+    return _run(task, with_params(task.experiment, point), snapshot, features, task.compiled)
+
+
+def _run(
+    task: Task, experiment: Experiment, snapshot: Snapshot, features: FeatureCache | None, compiled: Compiled
+) -> Run:
+    supply = features.load if features else None
     return run(
-        with_params(task.experiment, point), snapshot, seed=task.seed, features=features.load if features else None
+        experiment, snapshot, seed=task.seed, features=supply, compiled=compiled, repeats=max(task.candidates, 1)
     )
 
 
@@ -96,8 +121,9 @@ def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: i
 
     run_id = None
     try:
-        run_id = identify(with_params(task.experiment, point), snapshot, task.seed).run_id
-        made = candidate_run(task, snapshot, features, point)
+        experiment = with_params(task.experiment, point)
+        run_id = identify(experiment, snapshot, task.seed).run_id
+        made = _run(task, experiment, snapshot, features, task.compiled)
         metrics = made.metrics
     except (InputError, RefusedError, IntegrityError) as error:
         if isinstance(error, IntegrityError):
@@ -107,10 +133,24 @@ def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: i
         raise
     except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
         return Result(number, point, run_id, FAILED, f"{type(error).__name__}: {error}")
+    if number % SAMPLED == 0 and task.compiled != "never":
+        _require_same_interpreted(task, experiment, snapshot, features, made, number)
+    status = OK if len(of_kind(made.events, "FILLED")) else NO_TRADES
     return Result(
-        number, point, made.run_id, OK if len(made.fills) else NO_TRADES, None, made.events.head, metrics,
-        _series(made, task.keep),
+        number, point, made.run_id, status, None, made.events.head, metrics, _series(made, task.keep)
     )  # fmt: skip
+
+
+def _require_same_interpreted(
+    task: Task, experiment: Experiment, snapshot: Snapshot, features: FeatureCache, made: Run, number: int
+) -> None:
+    """IntegrityError when the interpreter gives another ledger than was made; nothing of the sweep counts then."""
+    again = _run(task, experiment, snapshot, features, "never")
+    if again.events.head != made.events.head:
+        raise DifferentLedger(
+            f"candidate {number}: {first_difference(made.events, again.events)}. Delete the sweep and run it again "
+            "with --compiled never."
+        )
 
 
 def _series(made: Run, keep: Keep) -> np.ndarray | None:

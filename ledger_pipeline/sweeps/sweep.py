@@ -15,6 +15,7 @@ import pandas as pd
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.simulation.compiled.choice import MODES, Compiled
 from ledger_pipeline.simulation.run import Run, library_versions, universe_grid
 from ledger_pipeline.simulation.trials import TrialRegister
 from ledger_pipeline.strategy.experiment import Experiment, from_plain, with_params
@@ -302,9 +303,18 @@ class Sweep:
         return pd.to_datetime(cells.times[cells.first :], unit="us", utc=True)
 
 
-def _task(experiment: Experiment, snapshot: Snapshot, root: str, seed: int | None, keep: Keep) -> Task:
+def _task(
+    experiment: Experiment,
+    snapshot: Snapshot,
+    root: str,
+    seed: int | None,
+    keep: Keep,
+    compiled: Compiled = "never",
+    candidates: int = 1,
+) -> Task:
     seed = experiment.spec.seed if seed is None else seed
-    return Task(experiment, snapshot.id, str(snapshot.path.parent), snapshot.hash, root, seed, keep)
+    place = str(snapshot.path.parent)
+    return Task(experiment, snapshot.id, place, snapshot.hash, root, seed, keep, compiled, candidates)
 
 
 def sweep(
@@ -321,6 +331,7 @@ def sweep(
     risk_free: float | Mapping[str, str] | None = None,
     engine: str = "processes",
     workers: int | None = None,
+    compiled: Compiled = "auto",
     root: Location = "data",
     name: str | None = None,
     yes: bool = False,
@@ -330,8 +341,9 @@ def sweep(
 
     grid: values by the name of a param: a list, a range, or {from, to, step}; where: a condition such as "fast < slow";
     search: "all", {"random": 500, "seed": 7} or {"sobol": 512}; keep: metrics, returns or equity; engine: serial,
-    processes or dask://host:port. What is there from an earlier start is not evaluated again. A candidate that fails is
-    a row with its error. Raises InputError for what cannot be meant, StorageError; then what is finished is kept.
+    processes or dask://host:port; compiled: auto, never or always, which changes no result. What is there from an
+    earlier start is not evaluated again. A candidate that fails is a row with its error. Raises InputError for what
+    cannot be meant, StorageError; then what is finished is kept.
     """
     if not isinstance(snapshot, Snapshot):
         raise InputError(f"sweep takes a snapshot, not {type(snapshot).__name__}: open one with open_snapshot(...).")
@@ -339,7 +351,9 @@ def sweep(
         experiment, grid, where=where, search=search, keep=keep, start=start, end=end, seed=seed, risk_free=risk_free,
         name=name, yes=yes,
     )  # fmt: skip
-    return run_sweep(definition, snapshot, root=root, engine=engine, workers=workers, progress=progress)
+    return run_sweep(
+        definition, snapshot, root=root, engine=engine, workers=workers, compiled=compiled, progress=progress
+    )
 
 
 def run_sweep(
@@ -349,14 +363,17 @@ def run_sweep(
     root: Location = "data",
     engine: str = "processes",
     workers: int | None = None,
+    compiled: Compiled = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Sweep:
     """Evaluate the candidates of a definition that have no results yet; see `sweep`."""
     place = str(location(root))
     runs_on = named_engine(engine, workers)
+    if compiled not in MODES:
+        raise InputError(f"compiled is {compiled!r}; it is auto, never or always.")
     sweep_id = definition.sweep_id(snapshot)
     store, points = SweepStore(place), definition.points
-    task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep)
+    task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, len(points))
     if store.result(sweep_id) is not None:
         return open_sweep(sweep_id, place, snapshot.path.parent)
     began = time.monotonic()
@@ -462,6 +479,6 @@ def _cost(task: Task, snapshot: Snapshot, points: list[Point]) -> float:
     features = FeatureCache(task.root)
     for _ in range(2):  # what is compiled and loaded at first use does not count
         began = time.process_time()
-        evaluate(task, snapshot, features, 0, points[:1])
+        evaluate(task, snapshot, features, 1, points[:1])  # number 0 would be made by the interpreter, too
         cost = time.process_time() - began
     return cost

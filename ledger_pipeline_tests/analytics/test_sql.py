@@ -18,7 +18,7 @@ from ledger_pipeline_tests import small
 
 TEXT = "def strategy(ctx, params):\n    return ctx.targets([params['n']] * len(ctx.universe))\n"
 FAILING = "def strategy(ctx, params):\n    return ctx.flat()\n"
-VIEWS = {"runs", "metrics", "ledger", "fills", "trades", "lots", "equity", "bars", "instruments", "actions"}
+VIEWS = {"runs", "trials", "metrics", "ledger", "fills", "trades", "lots", "equity", "bars", "instruments", "actions"}
 
 
 def fill(root: Path) -> Path:

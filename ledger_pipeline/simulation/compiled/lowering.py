@@ -1,0 +1,555 @@
+"""From a strategy's source to the same decision over rows of numbers, which numba compiles.
+
+A symbol becomes its place in the universe of the pulse, `ctx.close(symbol)` an item of a row, a target an item of a
+vector, a reason a code. What is not listed here is refused with its line: then the strategy runs interpreted. So this
+part is smaller than tier 1, and only holds what is the same to the bit in Python and compiled:
+
+statements    assignments to names, +=, -=, *=, if, for over the universe, a list of symbols or a range, while, break,
+              continue, pass, return of targets
+numbers       + - * /, comparisons, and, or, not, if-else, abs, len, float, min and max of several, sum of a
+              comprehension; math.sqrt, fabs, isnan, isfinite; params that are numbers
+symbols       as arguments of ctx and targets, in == and != and in, in lists (comprehensions, append)
+ctx           universe, cash, equity, open, high, low, close, volume, feature, position, flat, hold
+targets       one at a time: targets[symbol] = number, invest, because with written codes
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ledger_pipeline.strategy.experiment import Experiment
+from ledger_pipeline.strategy.source import StrategySource
+
+FIELDS = ("open", "high", "low", "close", "volume")
+MATH = ("sqrt", "fabs", "isnan", "isfinite")
+MOST_REASONS = 24
+_LARGEST = 10**9  # of a whole number that is written or a param: products of a few stay exact in 64 bits
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
+_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+_PREFIX = "lp_"  # of the names that are ours
+
+
+def params_of(numbers: Sequence[str], bounds: Sequence[str]) -> list[str]:
+    """What the params are called in lowered code."""
+    return [*(f"{_PREFIX}p_{name}" for name in numbers), *(f"{_PREFIX}w_{name}" for name in bounds)]
+
+
+class NotCompilable(Exception):
+    """What of a source cannot be compiled: the construct, and its line in the source (0: none in particular)."""
+
+    def __init__(self, construct: str, line: int = 0) -> None:
+        super().__init__(f"line {line}: {construct}" if line else construct)
+        self.construct, self.line = construct, line
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A decision over rows. text: the source of `decide`; params: the names of its numbers, in order, all as float64;
+    bounds: of those that bound a range, as whole numbers; reasons: the codes by their number; symbols: the names that
+    are written, by their number; invests: whether it may invest cash.
+    """
+
+    text: str
+    params: tuple[str, ...]
+    bounds: tuple[str, ...]
+    reasons: tuple[str, ...]
+    symbols: tuple[str, ...]
+    invests: bool
+
+
+def lower(source: StrategySource, features: Sequence[str], params: Mapping[str, Any]) -> Lowered:
+    """The lowered decision of a strategy with these features and params. NotCompilable for anything not listed."""
+    if source.captured:
+        raise NotCompilable("values captured from around the function")
+    kinds = tuple(sorted((name, _kind(value)) for name, value in params.items()))
+    return _lowered(source.text, source.function_name, tuple(features), kinds)
+
+
+def compile_experiment(experiment: Experiment) -> Lowered:
+    """The lowered decision of an experiment. NotCompilable, also for what the compiled loop does not simulate."""
+    spec = experiment.spec
+    require_simulated(
+        experiment.tier, spec.cash_rule, bool(spec.borrow or spec.interest), bool(spec.base_currency), experiment.risk
+    )
+    lowered = lower(experiment.source, [item.alias for item in experiment.features], spec.params)
+    if lowered.invests and experiment.risk:
+        raise NotCompilable("invest with risk steps")
+    return lowered
+
+
+def require_simulated(tier: int, cash_rule: str, carried: bool, converted: bool, risk: Sequence[Any]) -> None:
+    """NotCompilable for what the compiled loop does not simulate."""
+    for what, there in (
+        (f"a strategy of tier {tier}", tier != 1),
+        ("cash_rule: scale", cash_rule == "scale"),
+        ("borrow and interest", carried),
+        ("several currencies", converted),
+        ("the risk steps max_weight and max_gross", any(step != "long_only" for step in risk)),
+    ):
+        if there:
+            raise NotCompilable(what)
+
+
+def _kind(value: Any) -> str:
+    """What matters of a param: whether it is a whole number, a fraction, or (its beginning) something else."""
+    if isinstance(value, float):
+        return "fraction"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        return "whole"
+    return repr(value)[:40]
+
+
+@functools.lru_cache(maxsize=256)
+def _lowered(text: str, function_name: str, features: tuple[str, ...], params: tuple[tuple[str, str], ...]) -> Lowered:
+    tree = ast.parse(text)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    if len(functions) != 1 or functions[0].name != function_name:
+        raise NotCompilable("more than one function", functions[-1].lineno if functions else 0)
+    for node in tree.body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        importing = isinstance(node, ast.Import) and all(a.name == "math" and not a.asname for a in node.names)
+        if not (node is functions[0] or docstring or importing):
+            raise NotCompilable(f"`{ast.unparse(node).splitlines()[0]}` beside the function", node.lineno)
+    return _Lowering(functions[0], features, dict(params)).done()
+
+
+class _Lowering:
+    """One function on its way. `symbols_in`: names that hold a symbol; `lists`: names that hold a list of symbols."""
+
+    def __init__(self, function: ast.FunctionDef, features: tuple[str, ...], params: Mapping[str, str]) -> None:
+        self.function, self.features, self.given = function, features, params
+        self.ctx, self.own_params = (argument.arg for argument in function.args.args)
+        self.numbers: list[str] = []
+        self.bounds: list[str] = []
+        self.codes: list[str] = []
+        self.named: list[str] = []
+        self.targets: str | None = None
+        self.invests = False
+        self.symbols_in: set[str] = set()
+        self.lists: set[str] = set()
+        self.stores = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        if self.stores & {self.ctx, self.own_params} or any(name.startswith(_PREFIX) for name in self.stores):
+            raise NotCompilable("an assignment to ctx, params or a name that begins with lp_", function.lineno)
+
+    def done(self) -> Lowered:
+        body = [node for node in self.function.body if not _is_text(node)]
+        _, ends = _definitely_assigned(body, set(), self.stores)
+        if not ends:
+            raise NotCompilable("a path that returns nothing", self.function.lineno)
+        lines = [line for node in body for line in self.statement(node)]
+        names, bounds = tuple(self.numbers), tuple(self.bounds)
+        arguments = [
+            "n",
+            "fields",
+            "features",
+            "held",
+            "expected",
+            "cash",
+            "equity",
+            "named",
+            "vector",
+            "invest",
+            "why",
+        ]
+        header = ", ".join([*(_PREFIX + name for name in arguments), *params_of(names, bounds)])
+        text = f"def decide({header}):\n" + "\n".join("    " + line for line in lines) + "\n"
+        return Lowered(text, names, bounds, tuple(self.codes), tuple(self.named), self.invests)
+
+    def statement(self, node: ast.stmt) -> list[str]:
+        line = node.lineno
+        match node:
+            case ast.Pass():
+                return ["pass"]
+            case ast.Break():
+                return ["break"]
+            case ast.Continue():
+                return ["continue"]
+            case ast.Return(value=value):
+                return self.answer(value, line)
+            case ast.If(test=test, body=body, orelse=other):
+                lines = [f"if {self.truth(test)}:", *self.block(body)]
+                return lines + (["else:", *self.block(other)] if other else [])
+            case ast.While(test=test, body=body, orelse=[]):
+                return [f"while {self.truth(test)}:", *self.block(body)]
+            case ast.For(target=ast.Name(id=name), iter=over, body=body, orelse=[]):
+                return [f"for {name} in {self.iterated(over, name)}:", *self.block(body)]
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                return self.assignment(name, value, line)
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name), slice=symbol)], value=value):
+                if name != self.targets:
+                    raise NotCompilable(f"`{name}[...] = ...`, which is not targets", line)
+                place = self.symbol(symbol)
+                return [f"lp_vector[{place}] = {self.number(value)}", f"lp_invest[{place}] = lp_nan"]
+            case ast.AugAssign(target=ast.Name(id=name), op=op, value=value) if isinstance(op, _ARITHMETIC):
+                self.plain(name, line)
+                return [f"{name} = {name} {_sign(op)} ({self.number(value)})"]
+            case ast.Expr(value=ast.Call() as call):
+                return self.called(call)
+        raise NotCompilable(f"`{ast.unparse(node).splitlines()[0]}`", line)
+
+    def block(self, nodes: list[ast.stmt]) -> list[str]:
+        return ["    " + line for node in nodes if not _is_text(node) for line in self.statement(node)] or ["    pass"]
+
+    def answer(self, value: ast.expr | None, line: int) -> list[str]:
+        """A return: of the targets at hand, or of new ones."""
+        if isinstance(value, ast.Name) and value.id == self.targets:
+            return ["return 0"]
+        made = self.made(value)
+        if made is None:
+            raise NotCompilable("a return of anything but targets, ctx.hold() or ctx.flat()", line)
+        return [made, "return 0"]
+
+    def made(self, value: ast.expr | None) -> str | None:
+        """What fills the targets where `value` makes new ones: ctx.flat() or ctx.hold()."""
+        match value:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="flat" | "hold" as how), args=[], keywords=[]
+            ):
+                if name == self.ctx:
+                    return f"lp_{how}(lp_n, lp_expected, lp_vector, lp_invest, lp_why)"
+        return None
+
+    def assignment(self, name: str, value: ast.expr, line: int) -> list[str]:
+        made = self.made(value)
+        if made is not None:
+            if self.targets not in (None, name) or name in self.symbols_in | self.lists:
+                raise NotCompilable("more than one name for targets", line)
+            self.targets = name
+            return [made]
+        if name == self.targets:
+            raise NotCompilable(f"`{name}` as targets and as something else", line)
+        if (listed := self.symbol_list(value)) is not None:
+            if name in self.symbols_in or (name not in self.lists and self.seen(name, line)):
+                raise NotCompilable(f"`{name}` as a list of symbols and as something else", line)
+            self.lists.add(name)
+            return [f"{name} = {listed}"]
+        self.plain(name, line)
+        return [f"{name} = {self.number(value)}"]
+
+    def seen(self, name: str, line: int) -> bool:
+        """Whether a name was stored above this line."""
+        return any(
+            isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name and node.lineno < line
+            for node in ast.walk(self.function)
+        )
+
+    def plain(self, name: str, line: int) -> None:
+        """Require that a name holds a number."""
+        if name in self.symbols_in or name in self.lists or name == self.targets:
+            raise NotCompilable(f"`{name}` as a number and as something else", line)
+
+    def iterated(self, over: ast.expr, name: str) -> str:
+        """What a loop goes through; its variable is a symbol or a whole number from then on."""
+        if isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range":
+            if name in self.symbols_in:
+                raise NotCompilable(f"`{name}` as a symbol and as a number", over.lineno)
+            return f"range({', '.join(self.whole(argument) for argument in over.args)})"
+        listed = self.symbol_list(over)
+        if listed is None or name in self.lists or name == self.targets:
+            raise NotCompilable(f"a loop over `{ast.unparse(over)}`", over.lineno)
+        others = [
+            n
+            for n in ast.walk(self.function)
+            if (isinstance(n, ast.Assign | ast.AugAssign) and any(_is_name(part, name) for part in _stored(n)))
+            or (isinstance(n, ast.For) and _is_name(n.target, name) and isinstance(n.iter, ast.Call))
+        ]
+        if others:
+            raise NotCompilable(f"an assignment to `{name}`, which is a symbol", others[0].lineno)
+        self.symbols_in.add(name)
+        return listed
+
+    def symbol_list(self, node: ast.expr) -> str | None:
+        """A list of symbols: the universe, a name of one, or a comprehension of symbols; None for anything else."""
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr="universe") if name == self.ctx:
+                return "range(lp_n)"
+            case ast.Name(id=name) if name in self.lists:
+                return name
+            case ast.ListComp(elt=ast.Name(id=kept), generators=[ast.comprehension(target=ast.Name(id=name)) as part]):
+                if kept == name and not part.is_async:
+                    over = self.iterated(part.iter, name)
+                    tests = "".join(f" if {self.truth(test)}" for test in part.ifs)
+                    return f"[{name} for {name} in {over}{tests}]"
+        return None
+
+    def called(self, call: ast.Call) -> list[str]:
+        """A call for what it does: because, invest, append."""
+        if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name) or call.keywords:
+            raise NotCompilable(f"`{ast.unparse(call)}`", call.lineno)
+        name, method = call.func.value.id, call.func.attr
+        if method == "append" and name in self.lists and len(call.args) == 1:
+            return [f"{name}.append({self.symbol(call.args[0])})"]
+        if name == self.targets and method == "because" and len(call.args) >= 2:
+            place = self.symbol(call.args[0])
+            return [
+                line
+                for code in call.args[1:]
+                for line in (f"if lp_because(lp_why, {place}, {self.code(code)}):", "    return 1")
+            ]
+        if name == self.targets and method == "invest" and len(call.args) == 2:
+            self.invests = True
+            amount = self.number(call.args[1])
+            place = self.symbol(call.args[0])
+            return [f"if lp_put(lp_vector, lp_invest, {place}, {amount}):", "    return 1"]
+        raise NotCompilable(f"`{ast.unparse(call)}`", call.lineno)
+
+    def code(self, node: ast.expr) -> str:
+        """A reason code as its number: written, or one of two that are written."""
+        match node:
+            case ast.Constant(value=str(text)) if _REASON.fullmatch(text):
+                if text not in self.codes:
+                    self.codes.append(text)
+                if len(self.codes) > MOST_REASONS:
+                    raise NotCompilable(f"more than {MOST_REASONS} reason codes", node.lineno)
+                return str(self.codes.index(text))
+            case ast.IfExp(test=test, body=body, orelse=other):
+                return f"({self.code(body)} if {self.truth(test)} else {self.code(other)})"
+        raise NotCompilable(f"the reason code `{ast.unparse(node)}`", node.lineno)
+
+    def symbol(self, node: ast.expr, *, compared: bool = False) -> str:
+        """A symbol as its place in the universe; one that is written and not there is an error, or where it is only
+        compared a place that is nowhere.
+        """
+        match node:
+            case ast.Name(id=name) if name in self.symbols_in:
+                return name
+            case ast.Constant(value=str(text)):
+                if text not in self.named:
+                    self.named.append(text)
+                place = f"lp_named[{self.named.index(text)}]"
+                return place if compared else f"lp_there({place})"
+        raise NotCompilable(f"`{ast.unparse(node)}` as a symbol", node.lineno)
+
+    def is_symbol(self, node: ast.expr) -> bool:
+        written = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        return written or (isinstance(node, ast.Name) and node.id in self.symbols_in)
+
+    def truth(self, node: ast.expr) -> str:
+        """A condition: a comparison, or what and, or, not make of conditions."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                word = " and " if isinstance(op, ast.And) else " or "
+                return "(" + word.join(self.truth(value) for value in values) + ")"
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                return f"(not {self.truth(operand)})"
+            case ast.Compare():
+                return self.comparison(node)
+            case ast.Constant(value=bool(value)):
+                return str(value)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr="isnan" | "isfinite")):
+                return self.number(node)
+            case ast.Name(id=name) if name in self.lists:
+                return f"(len({name}) > 0)"
+        if self.symbol_list(node) is not None or self.is_symbol(node):
+            raise NotCompilable(f"`{ast.unparse(node)}` as a condition", node.lineno)
+        return f"(({self.number(node)}) != 0)"
+
+    def comparison(self, node: ast.Compare) -> str:
+        items = [node.left, *node.comparators]
+        parts = [
+            self.compared(left, op, right) for left, op, right in zip(items, node.ops, items[1:], strict=False)
+        ]  # fmt: skip
+        return "(" + " and ".join(parts) + ")"
+
+    def compared(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> str:
+        if isinstance(op, ast.In | ast.NotIn):
+            listed = self.symbol_list(right)
+            if listed is None:
+                raise NotCompilable(f"`in {ast.unparse(right)}`", right.lineno)
+            place = self.symbol(left, compared=True)
+            within = f"(0 <= {place} < lp_n)" if listed == "range(lp_n)" else f"({place} in {listed})"
+            return within if isinstance(op, ast.In) else f"(not {within})"
+        equal = isinstance(op, ast.Eq | ast.NotEq)
+        if self.is_symbol(left) or self.is_symbol(right):
+            if not equal:
+                raise NotCompilable(f"symbols compared by `{_compare_sign(op)}`", left.lineno)
+            return f"({self.symbol(left, compared=True)} {_compare_sign(op)} {self.symbol(right, compared=True)})"
+        if isinstance(left, ast.Name) and isinstance(right, ast.Name) and {left.id, right.id} <= self.lists:
+            if not equal:
+                raise NotCompilable(f"lists compared by `{_compare_sign(op)}`", left.lineno)
+            same = f"lp_same({left.id}, {right.id})"
+            return same if isinstance(op, ast.Eq) else f"(not {same})"
+        if not isinstance(op, ast.Eq | ast.NotEq | ast.Lt | ast.LtE | ast.Gt | ast.GtE):
+            raise NotCompilable(f"`{ast.unparse(left)} {_compare_sign(op)} {ast.unparse(right)}`", left.lineno)
+        return f"({self.number(left)} {_compare_sign(op)} {self.number(right)})"
+
+    def whole(self, node: ast.expr) -> str:
+        """A whole number, for a range."""
+        match node:
+            case ast.Constant(value=int(value)) if not isinstance(value, bool):
+                return self.number(node)
+            case ast.Call(func=ast.Name(id="len")):
+                return self.number(node)
+            case ast.Subscript(slice=ast.Constant(value=str(key))):
+                if self.given.get(key) == "whole" and self.number(node):
+                    if key not in self.bounds:
+                        self.bounds.append(key)
+                    return f"{_PREFIX}w_{key}"
+        raise NotCompilable(f"`{ast.unparse(node)}` as a bound of a range", node.lineno)
+
+    def number(self, node: ast.expr) -> str:
+        """An expression that is a number."""
+        match node:
+            case ast.Constant(value=bool(value)):
+                return str(int(value))
+            case ast.Constant(value=int(value)) if abs(value) <= _LARGEST:
+                return repr(value)
+            case ast.Constant(value=float(value)):
+                return repr(value)
+            case ast.Name(id=name):
+                if name in self.symbols_in or name in self.lists or name in (self.targets, self.ctx, self.own_params):
+                    raise NotCompilable(f"`{name}` as a number", node.lineno)
+                if name not in self.stores:
+                    raise NotCompilable(f"the name `{name}`", node.lineno)
+                return name
+            case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
+                return f"({self.number(left)} {_sign(op)} {self.number(right)})"
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return f"(-{self.number(operand)})"
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.number(operand)
+            case ast.IfExp(test=test, body=body, orelse=other):
+                return f"({self.number(body)} if {self.truth(test)} else {self.number(other)})"
+            case ast.Attribute(value=ast.Name(id=name), attr="cash" | "equity" as what) if name == self.ctx:
+                return f"{_PREFIX}{what}"
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == self.own_params:
+                return self.param(key, node.lineno)
+            case ast.Call(keywords=[]):
+                return self.value_of(node)
+        raise NotCompilable(f"`{ast.unparse(node)}`", getattr(node, "lineno", 0))
+
+    def param(self, key: str, line: int) -> str:
+        kind = self.given.get(key, "missing")
+        if kind not in ("whole", "fraction") or not key.isidentifier():
+            raise NotCompilable(f"the param {key!r}, which is {kind} and no number", line)
+        if key not in self.numbers:
+            self.numbers.append(key)
+        return f"{_PREFIX}p_{key}"
+
+    def value_of(self, call: ast.Call) -> str:
+        line = call.lineno
+        match call.func, call.args:
+            case ast.Attribute(value=ast.Name(id=name), attr=what), [symbol] if name == self.ctx and what in FIELDS:
+                return f"lp_fields[{FIELDS.index(what)}, {self.symbol(symbol)}]"
+            case ast.Attribute(value=ast.Name(id=name), attr="position"), [symbol] if name == self.ctx:
+                return f"lp_held[{self.symbol(symbol)}]"
+            case (
+                ast.Attribute(value=ast.Name(id=name), attr="feature"),
+                [symbol, ast.Constant(value=str(feature))],
+            ) if name == self.ctx:
+                if feature not in self.features:
+                    raise NotCompilable(f"the feature {feature!r}, which is not defined", line)
+                return f"lp_features[{self.features.index(feature)}, {self.symbol(symbol)}]"
+            case ast.Attribute(value=ast.Name(id="math"), attr=what), [argument] if what in MATH:
+                value = self.number(argument)
+                return f"lp_sqrt({value})" if what == "sqrt" else f"math.{what}({value})"
+            case ast.Name(id="abs" | "float" as what), [argument]:
+                return f"{what}({self.number(argument)})"
+            case ast.Name(id="len"), [argument]:
+                listed = self.symbol_list(argument)
+                if listed is not None:
+                    return "lp_n" if listed == "range(lp_n)" else f"len({listed})"
+            case ast.Name(id="min" | "max" as what), [first, *others] if others:
+                value = self.number(first)
+                for other in others:  # as Python does: the first one stays unless another is beyond it
+                    value = f"lp_{what}({value}, {self.number(other)})"
+                return value
+            case ast.Name(id="sum"), [ast.GeneratorExp() | ast.ListComp() as parts]:
+                return self.summed(parts)
+        raise NotCompilable(f"`{ast.unparse(call)}`", line)
+
+    def summed(self, node: ast.GeneratorExp | ast.ListComp) -> str:
+        """The sum of a comprehension over symbols, one after the other from 0 on, as Python adds."""
+        if len(node.generators) != 1 or not isinstance(node.generators[0].target, ast.Name):
+            raise NotCompilable(f"`sum({ast.unparse(node)})`", node.lineno)
+        part = node.generators[0]
+        assert isinstance(part.target, ast.Name)
+        over = self.iterated(part.iter, part.target.id)
+        tests = "".join(f" if {self.truth(test)}" for test in part.ifs)
+        return f"lp_sum([float({self.number(node.elt)}) for {part.target.id} in {over}{tests}])"
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _stored(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _sign(op: ast.operator) -> str:
+    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}[type(op)]
+
+
+def _compare_sign(op: ast.cmpop) -> str:
+    signs = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is"}
+    return signs.get(type(op), "is not")
+
+
+def _definitely_assigned(nodes: Sequence[ast.stmt], known: set[str], local: set[str]) -> tuple[set[str], bool]:
+    """The names that surely have a value after some statements, and whether these surely return. NotCompilable for a
+    name that may be read before it has one: compiled code would not notice.
+    """
+    for node in nodes:
+        match node:
+            case ast.If(test=test, body=body, orelse=other):
+                _require_known(test, known, local)
+                first, first_ends = _definitely_assigned(body, set(known), local)
+                second, second_ends = _definitely_assigned(other, set(known), local)
+                if first_ends and second_ends:
+                    return first & second, True
+                known = second if first_ends else first if second_ends else first & second
+            case ast.For(target=target, iter=over, body=body):
+                _require_known(over, known, local)
+                inside = known | {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+                _definitely_assigned(body, inside, local)
+            case ast.While(test=test, body=body):
+                _require_known(test, known, local)
+                _definitely_assigned(body, set(known), local)
+            case ast.Return():
+                _require_known(node, known, local)
+                return known, True
+            case ast.Break() | ast.Continue():
+                return known | local, False  # nothing after it is reached
+            case ast.AugAssign(target=target):
+                _require_known(node.value, known, local)
+                if isinstance(target, ast.Name) and target.id not in known:
+                    raise NotCompilable(f"`{target.id}`, which may have no value yet", node.lineno)
+            case _:
+                _require_known(node, known, local)
+                known = known | {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and _at_level(n, node)}
+    return known, False
+
+
+def _at_level(name: ast.Name, node: ast.stmt) -> bool:
+    """Whether a name is stored by the statement itself, not inside a comprehension."""
+    inside = {
+        inner
+        for part in ast.walk(node)
+        if isinstance(part, ast.ListComp | ast.GeneratorExp)
+        for inner in ast.walk(part)
+    }
+    return isinstance(name.ctx, ast.Store) and name not in inside
+
+
+def _require_known(node: ast.AST, known: set[str], local: set[str]) -> None:
+    own = {
+        target.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.comprehension)
+        for target in ast.walk(part.target)
+        if isinstance(target, ast.Name)
+    }
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+            if inner.id in local and inner.id not in known and inner.id not in own:
+                raise NotCompilable(f"`{inner.id}`, which may have no value yet", inner.lineno)
