@@ -27,7 +27,7 @@ from workloads import WORKLOADS
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS, RESULTS = HERE / ".envs", HERE / "results"
 OUR_PEER = "ledger_pipeline"
-OURS = ("ours-loop", "ours-vector")
+OURS = ("ours-compiled", "ours-loop", "ours-vector")
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1"
     for library in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "RAYON", "ARROW", "NUMEXPR")
@@ -54,6 +54,7 @@ ENGINES = {
     entry.name: entry
     for entry in (
         Entry("ours-loop", OUR_PEER, compiles=True),
+        Entry("ours-compiled", OUR_PEER, compiles=True),
         Entry("ours-vector", OUR_PEER, compiles=True),
         Entry("vectorbt-numba", "vectorbt", compiles=True),
         Entry("vectorbt-rust", "vectorbt", compiles=True),
@@ -209,7 +210,7 @@ def summary(reports: Reports) -> list[dict[str, Any]]:
 
 # Output ------------------------------------------------------------------
 
-HEADINGS = ("work", "engine", "bars/CPU s", "ours-loop is", "ours-vector is", "CPU s", "wall s", "cold CPU s")
+HEADINGS = ("work", "engine", "bars/CPU s", "ours-compiled is", "ours-loop is", "ours-vector is", "CPU s", "wall s", "cold CPU s")
 HEADINGS += ("peak MB", "equity", "fills", "n")
 
 

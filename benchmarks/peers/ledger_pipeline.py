@@ -44,12 +44,12 @@ def prepare(job: Job, strategy: str):
     return experiment, lp.open_snapshot(snapshot_id, root=snapshots), results
 
 
-def run(state):
+def run(state, compiled: str = "never"):
     experiment, snapshot, results = state
-    done = lp.run(experiment, snapshot, seed=0)
+    done = lp.run(experiment, snapshot, seed=0, compiled=compiled)
     store = lp.RunStore(results)
     store.write_ledger(done)
-    store.add_metrics(done.run_id, done.metrics)
+    store.add_metrics(done, done.metrics)
     return done
 
 
@@ -73,5 +73,6 @@ def seal(name: str, data: str, root: str) -> None:
 
 ENGINES = {
     "ours-loop": Engine(partial(prepare, strategy="sma_loop.py"), run, outcome),
+    "ours-compiled": Engine(partial(prepare, strategy="sma_loop.py"), partial(run, compiled="always"), outcome),
     "ours-vector": Engine(partial(prepare, strategy="sma_vector.py"), run, outcome),
 }

@@ -23,7 +23,7 @@ import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.features.causality import compute_all
+from ledger_pipeline.features.causality import require_causal
 from ledger_pipeline.features.table import Feature, compute_table
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
@@ -272,7 +272,7 @@ def run(
         converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
     if until is not None:  # what is replayed on a shorter history was checked for causality on the whole
         features = features or (lambda items, _, cells: compute_table(items, cells))
-    supply = features or (lambda items, _, cells: compute_all(items, cells))
+    supply = features or _checked_values
     values = supply(experiment.features, snapshot, known)
     inputs = simulation_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
     if strategy is not None:
@@ -295,6 +295,23 @@ def run(
     if until is None:
         invariants.require(result.invariants(), f"run {identity.run_id}")
     return result
+
+
+_CAUSAL: set[tuple[str, tuple[str, ...], int, str]] = set()  # features that were checked on a grid in this process
+
+
+def _checked_values(items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
+    """Values of the features, each checked for look-ahead the first time it is computed over these cells: the same
+    indicator on the same bars looks ahead always or never.
+    """
+    if len(_CAUSAL) > 100_000:
+        _CAUSAL.clear()
+    for item in items:
+        key = (snapshot.hash, cells.symbols, len(cells.times), item.fingerprint)
+        if key not in _CAUSAL:
+            require_causal(item, cells)
+            _CAUSAL.add(key)
+    return compute_table(items, cells)
 
 
 def simulation_inputs(
