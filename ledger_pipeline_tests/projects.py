@@ -109,11 +109,13 @@ def command(
 
 
 def listing(project: Project) -> dict[str, bytes | None]:
-    """Every file and directory of the project with its content, Dagster's records apart."""
+    """Every file and directory of the project with its content, Dagster's records and the trial register apart (what was
+    evaluated is counted, whatever becomes of it).
+    """
     return {
         str(path.relative_to(project.root)): path.read_bytes() if path.is_file() else None
         for path in sorted(project.root.rglob("*"))
-        if ".dagster" not in path.relative_to(project.root).parts and "__pycache__" not in path.parts
+        if not {".dagster", "__pycache__", "trials"} & set(path.relative_to(project.root).parts)
     }
 
 

@@ -167,7 +167,10 @@ def _progress(as_json: bool) -> Iterator[Any]:
 @json_option
 @click.pass_obj
 def list_(project: Project, as_json: bool) -> None:
-    """List the sweeps that were begun and the files that have none. Example: ledger-pipeline sweep list --json"""
+    """List the sweeps that were begun, and the files that have none.
+
+    Example: ledger-pipeline sweep list
+    """
     from ledger_pipeline.sweeps.definition import sweep_names
     from ledger_pipeline.sweeps.sweep_store import SweepStore
 

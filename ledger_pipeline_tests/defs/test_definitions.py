@@ -30,9 +30,9 @@ trades            | results  | parquet        | {RUNS}      | run_ledger        
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
 metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
-sweep             | runs     | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!
-sweep_report      | reports  | html           | {SWEEPS}      | sweep                      |
-promoted_run      | runs     | json           | {RUNS}      | run_ledger,sweep           |
+sweep             | sweeps   | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!
+sweep_report      | sweeps   | html           | {SWEEPS}      | sweep                      |
+promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,sweep           |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployed_policy   | decide   | json,yaml      | policies    |                            |

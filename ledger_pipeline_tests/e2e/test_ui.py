@@ -37,6 +37,7 @@ SHOWN = {
         ("raw_bars", "sealed_snapshot", "experiment", "feature_table", "run_ledger", "fills", "trades", "equity", "metrics",
          "result_shards", "comparison_report"),
     ),
+    "sweeps": (("sweeps",), ("sweep", "sweep_report", "promoted_run")),
     "account": (("account",), ("broker_account", "reconciliation")),
     "decide": (("decide",), ("deployed_policy", "deployed_strategy", "dca_plan", "live_snapshot", "strategy_decision")),
     "order": (("order",), ("dca_orders", "strategy_orders", "session_orders")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import ledger_pipeline as lp
@@ -13,6 +13,31 @@ from ledger_pipeline.simulation.compiled import choice
 from ledger_pipeline.simulation.compiled.lowering import NotCompilable, lower
 from ledger_pipeline.strategy.preflight import preflight
 from ledger_pipeline_tests import small
+
+# A dict by symbol, sorted symbols, the first so many, what the clock says, and numbers that are remembered.
+REMEMBERING = """
+def strategy(ctx, params):
+    week = ctx.now.year * 100 + ctx.now.dayofyear // 1 if False else ctx.now.month * 40 + ctx.now.day
+    if ctx.memory.get("week") == week:
+        return ctx.hold()
+    worth = {symbol: ctx.close(symbol) * (1 + ctx.now.weekday()) for symbol in ctx.universe if ctx.volume(symbol) > 0}
+    known = [symbol for symbol in ctx.universe if worth.get(symbol, -1.0) > 0 and worth[symbol] < 150]
+    best = sorted(known, key=lambda symbol: -worth[symbol])[: params["times"]]
+    sizes = {}
+    for symbol in best:
+        sizes[symbol] = params["share"] * ctx.equity / ctx.close(symbol) / 4
+    if not sizes:
+        return ctx.flat()
+    targets = ctx.hold()
+    targets.remember({"week": week + 2, "sum": sum(sizes.values()) + ctx.memory.get("sum", 0.25)})
+    for symbol in ctx.universe:
+        if symbol in best:
+            targets[symbol] = sizes[symbol] / (abs(sum(sizes.values())) + 1.0) * len(sizes)
+            targets.because(symbol, "BEST")
+        elif symbol != "B":
+            targets[symbol] = 0
+    return targets
+""".replace("ctx.now.year * 100 + ctx.now.dayofyear // 1 if False else ", "")
 
 FEATURES = {"fast": {"indicator": "sma", "window": 2}, "slow": {"indicator": "sma", "window": 4}}
 
@@ -99,7 +124,17 @@ def _made(path):
     return path
 
 
-@pytest.mark.parametrize("name", ["sma_long_flat_20", "sma_crossover", "rsi_mean_reversion"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sma_long_flat_20",
+        "sma_crossover",
+        "rsi_mean_reversion",
+        "equal_weights",
+        "inverse_volatility",
+        "momentum_top_2",
+    ],
+)
 def test_bundled_strategies_are_the_same(name) -> None:
     from ledger_pipeline_tests.projects import CHECKOUT
 
@@ -111,6 +146,9 @@ def test_bundled_strategies_are_the_same(name) -> None:
 
 def _text(item):
     return lower(item.source, [feature.alias for feature in item.features], item.spec.params).text
+
+
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # a market is small, and making it smaller takes minutes
 
 
 @st.composite
@@ -135,7 +173,7 @@ def situations(draw):
         "costs": draw(st.sampled_from([[], [{"spread_bps": 10}, {"fixed_fee": 0.5}], [{"per_share_fee": 0.01}, {"minimum_fee": 1.0}]])),
         "cash_rule": draw(st.sampled_from(["require", "allow_negative"])),
         "cash_rounding": draw(st.sampled_from(["exact", "cents"])),
-        "risk": draw(st.sampled_from([[], ["long_only"]])),
+        "risk": draw(st.sampled_from([[], [], ["long_only"], [{"max_weight": 0.4}], ["long_only", {"max_weight": 0.2}]])),
         "universe": draw(st.sampled_from([None, ["C", "A", "B"]])),
         "deposits": draw(st.sampled_from([(), ({"amount": 50.0, "every": "week"},)])),
         "opening": {"cash": float(draw(st.sampled_from([0, 40, 500])))},
@@ -148,14 +186,14 @@ def situations(draw):
     return listed, splits, dividends, options, params
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, phases=UNSHRUNK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situations())
 def test_whatever_the_market_the_ledger_is_the_same(tmp_path_factory, situation) -> None:
     same_in(tmp_path_factory, situation)
 
 
 @pytest.mark.campaign
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=600, deadline=None, phases=UNSHRUNK, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(situations())
 def test_in_many_markets_the_ledger_is_the_same(tmp_path_factory, situation) -> None:
     same_in(tmp_path_factory, situation)
@@ -166,6 +204,7 @@ def same_in(tmp_path_factory, situation) -> None:
     snapshot = small.seal(tmp_path_factory.mktemp("s"), listed, splits=splits, dividends=dividends)
     params = {name: float(value) if name != "times" else value for name, value in params.items()}
     both(experiment(MANY, **options | {"params": params}), snapshot)
+    both(experiment(REMEMBERING, **options | {"params": params}), snapshot)
     if not options["risk"]:
         both(experiment(INVESTING, **options | {"params": params}), snapshot)
 
@@ -209,7 +248,10 @@ def test_what_raises_says_the_same_compiled(tmp_path, replaced, by, message) -> 
         ("return {'A': 1}", "line 2: a return of anything but targets"),
         ("return ctx.weights({'A': 1.0})", "line 2: a return of anything but targets"),
         ("m = ctx.memory\n    return ctx.flat()", "line 2: `ctx.memory`"),
-        ("x = ctx.now.year\n    return ctx.flat()", "line 2: `ctx.now.year`"),
+        ("x = ctx.memory.get('n')\n    return ctx.flat()", "line 2: `ctx.memory.get('n')`"),
+        ("x = ctx.now.isoformat()\n    return ctx.flat()", "line 2: `ctx.now.isoformat()`"),
+        ("d = {'A': 1}\n    return ctx.flat()", "line 2: `{'A': 1}`"),
+        ("t = ctx.flat()\n    t['A'] = True\n    return t", "line 3: `True`"),
         ("t = ctx.flat()\n    t['A'] = params['text']\n    return t", "line 3: the param 'text'"),
         ("t = ctx.flat()\n    t['A'] = params['missing']\n    return t", "line 3: the param 'missing'"),
         ("t = ctx.flat()\n    t['A'] = 2 ** 3\n    return t", "line 3: `2 ** 3`"),
@@ -222,7 +264,9 @@ def test_what_raises_says_the_same_compiled(tmp_path, replaced, by, message) -> 
         ("t = ctx.flat()\n    for s in ctx.universe:\n        x = 1.0\n    t['A'] = x\n    return t", "line 5: `x`, which may have no value yet"),
         ("for s in ctx.universe:\n        return ctx.flat()", "a path that returns nothing"),
         ("t = ctx.flat()\n    t.because('A', params['text'])\n    return t", "line 3: the reason code"),
-        ("t = ctx.flat()\n    t.remember({'n': 1})\n    return t", "line 3: `t.remember({'n': 1})`"),
+        ("t = ctx.flat()\n    t.remember({'n': 'x'})\n    return t", "line 3: `'x'`"),
+        ("t = ctx.flat()\n    t.remember({})\n    return t", "line 3: `t.remember({})`"),
+        ("t = ctx.flat()\n    t.remember({'n': 1})\n    t.remember({'m': 1})\n    return t", "under names that change"),
         ("t = ctx.flat()\n    t['A'] = ctx.closes.sum()\n    return t", "line 3: `ctx.closes.sum()`"),
         ("t = ctx.flat()\n    for s in sorted(ctx.universe):\n        t[s] = 1\n    return t", "line 3: a loop over `sorted(ctx.universe)`"),
     ],

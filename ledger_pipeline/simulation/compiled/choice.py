@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.ledger.schema import Ledger
@@ -63,6 +64,8 @@ def simulated(
             found = _checked[lowered.text] = difference(inputs, lowered, ledger)
     except Refused:
         return _interpreted(inputs)
+    except NumbaError as error:  # the listed part is meant to compile; what does not is told and runs interpreted
+        found = _checked[lowered.text] = f"it could not be compiled ({str(error).splitlines()[0]}); it runs interpreted"
     if found:
         return replace(_interpreted(inputs), warning=found)
     return Simulated(ledger, simulator.clipped, True)

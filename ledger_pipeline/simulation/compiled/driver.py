@@ -27,6 +27,7 @@ from ledger_pipeline.simulation import costs, kernel
 from ledger_pipeline.simulation.compiled.lowering import Lowered, params_of
 
 DONE, GROW, BANKRUPT, WRONG = range(4)  # why a stretch of bars ended
+MEMORIES = 1 << 30  # from here on a payload is a row of memories
 
 _HEAD = '''"""Compiled by ledger_pipeline.simulation.compiled.driver; may be deleted at any time."""
 
@@ -40,11 +41,13 @@ from ledger_pipeline.simulation.kernel import LIMIT, all_below, plan_orders, set
 
 lp_nan = np.nan
 CODES = {codes}
+MEMORIES = 1 << 30  # from here on a payload is a row of memories
 compiled = numba.njit(cache=True, error_model="python")
 
 
 @compiled
-def lp_flat(n, expected, vector, invest, why):
+def lp_flat(n, expected, vector, invest, why, fresh):
+    fresh[0] = 0
     for u in range(n):
         vector[u] = 0.0
         invest[u] = np.nan
@@ -52,7 +55,8 @@ def lp_flat(n, expected, vector, invest, why):
 
 
 @compiled
-def lp_hold(n, expected, vector, invest, why):
+def lp_hold(n, expected, vector, invest, why, fresh):
+    fresh[0] = 0
     for u in range(n):
         vector[u] = expected[u]
         invest[u] = np.nan
@@ -112,6 +116,57 @@ def lp_sum(values):
 
 
 @compiled
+def lp_sorted(symbols, keys):
+    """Stable, as Python sorts."""
+    for key in keys:
+        if np.isnan(key):  # an order that depends on how it is sorted
+            raise ValueError
+    place = np.argsort(np.array(keys), kind="mergesort")
+    return [symbols[k] for k in place]
+
+
+@compiled
+def lp_dict(n):
+    """Numbers by symbol: values, whether there is one, the symbols in the order in which they came, their number."""
+    return np.zeros((3, n + 1))
+
+
+@compiled
+def lp_dict_set(d, u, value):
+    if d[1, u] == 0.0:
+        size = d.shape[1] - 1
+        d[1, u] = 1.0
+        d[2, int(d[2, size])] = u
+        d[2, size] += 1.0
+    d[0, u] = value
+
+
+@compiled
+def lp_dict_at(d, u):
+    if d[1, u] == 0.0:
+        raise IndexError
+    return d[0, u]
+
+
+@compiled
+def lp_dict_get(d, u, default):
+    return d[0, u] if d[1, u] != 0.0 else default
+
+
+@compiled
+def lp_dict_size(d):
+    return int(d[2, d.shape[1] - 1])
+
+
+@compiled
+def lp_dict_sum(d):
+    total = 0.0
+    for k in range(lp_dict_size(d)):
+        total += d[0, int(d[2, k])]
+    return total
+
+
+@compiled
 def lp_same(a, b):
     if len(a) != len(b):
         return False
@@ -131,7 +186,7 @@ def drive(
     t, stop, columns, dense, named, fields, features, opens, marks, due_table, has_due, opened, has_opened, ones,
     rate_of, positions, held, book, codes, amounts, allow_negative, whole_cents, long_only, outcomes, reason_of, orders,
     open_orders, numbers, events, count, state, memos, memo_count, vector, invest, why, expected, view, values,
-    view_held, due{params}
+    view_held, due, clock, known, memory, next_memory, fresh, memories, memories_count, limits{params}
 ):
     n, everything = len(columns), len(positions)
     none = np.empty(0)
@@ -141,7 +196,9 @@ def drive(
     cash_of = np.empty(n)
     while t < stop:
         waiting = open_orders[0]
-        if waiting + n > len(orders) or count[0] + 2 * waiting + n + 2 > len(events) or memo_count[0] + n > len(memos):
+        if waiting + n > len(orders) or count[0] + 2 * waiting + n + 2 > len(events):
+            return t, 1
+        if memo_count[0] + n > len(memos) or memories_count[0] >= len(memories):
             return t, 1
         if waiting > 1 and has_opened:  # by the time of the open, the order kept where that is the same
             for k in range(1, waiting):
@@ -163,7 +220,7 @@ def drive(
             state[0] = 1
         waiting = open_orders[0]
         if dense:
-            bar, known, own = fields[t], features[t], held
+            bar, values_known, own = fields[t], features[t], held
         else:
             for u in range(n):
                 for f in range(5):
@@ -171,7 +228,7 @@ def drive(
                 for k in range(features.shape[1]):
                     values[k, u] = features[t, k, columns[u]]
                 view_held[u] = held[columns[u]]
-            bar, known, own = view, values, view_held
+            bar, values_known, own = view, values, view_held
         for u in range(n):
             expected[u] = held[columns[u]]
         if waiting > 0:
@@ -180,7 +237,11 @@ def drive(
                 whole[orders[k].symbol] += orders[k].side * orders[k].units / UNITS
             for u in range(n):
                 expected[u] = whole[columns[u]]
-        if decide(n, bar, known, own, expected, book[0], equity, named, vector, invest, why{params}) != 0:
+        answer = decide(
+            n, bar, values_known, own, expected, book[0], equity, named, clock[t], known, memory, vector, invest, why,
+            next_memory, fresh{params}
+        )
+        if answer != 0:
             return t, 3
         if not all_below(vector[:n], LIMIT / UNITS):
             return t, 3
@@ -189,10 +250,35 @@ def drive(
             detailed |= why[u] >= 0 or not np.isnan(invest[u])
         if long_only:
             for u in range(n):
-                if vector[u] < 0.0:
-                    if vector[u] < -0.5 / UNITS:
-                        state[1] += 1
-                    vector[u] = 0.0
+                if vector[u] < -0.5 / UNITS:
+                    state[1] += 1
+        for limit in limits:  # NaN stands for long_only, a number for max_weight, in the order of the steps
+            if np.isnan(limit):
+                for u in range(n):
+                    if vector[u] < 0.0:
+                        vector[u] = 0.0
+            else:
+                allowed = max(limit * equity, 0.0)
+                for u in range(n):
+                    cap = allowed / bar[3, u]
+                    if vector[u] < -cap:
+                        vector[u] = -cap
+                    elif vector[u] > cap:
+                        vector[u] = cap
+        remembered = -1
+        if fresh[0] != 0:
+            same = known[0] != 0
+            for k in range(len(memory)):
+                if not np.isfinite(next_memory[k]):
+                    return t, 3
+                same &= memory[k] == next_memory[k]
+            if not same:
+                for k in range(len(memory)):
+                    memory[k] = next_memory[k]
+                    memories[memories_count[0], k] = next_memory[k]
+                known[0] = 1
+                remembered = MEMORIES + memories_count[0]
+                memories_count[0] += 1
         if detailed:
             for u in range(n):
                 reasons[u] = reason_of[why[u]] if why[u] >= 0 else -1
@@ -206,13 +292,13 @@ def drive(
             due[i] = due_table[t, i] if has_due else t + 1
         if detailed:
             open_orders[0] = plan_orders(
-                t, vector[:n], cash_of, columns, positions, reasons, payloads, -1, due, orders, waiting, numbers,
-                events, count,
+                t, vector[:n], cash_of, columns, positions, reasons, payloads, remembered, due, orders, waiting,
+                numbers, events, count,
             )
         else:
             open_orders[0] = plan_orders(
-                t, vector[:n], none, columns, positions, no_codes, no_codes, -1, due, orders, waiting, numbers, events,
-                count,
+                t, vector[:n], none, columns, positions, no_codes, no_codes, remembered, due, orders, waiting,
+                numbers, events, count,
             )
         t += 1
     return t, 0

@@ -8,9 +8,11 @@ statements    assignments to names, +=, -=, *=, if, for over the universe, a lis
               continue, pass, return of targets
 numbers       + - * /, comparisons, and, or, not, if-else, abs, len, float, min and max of several, sum of a
               comprehension; math.sqrt, fabs, isnan, isfinite; params that are numbers
-symbols       as arguments of ctx and targets, in == and != and in, in lists (comprehensions, append)
-ctx           universe, cash, equity, open, high, low, close, volume, feature, position, flat, hold
-targets       one at a time: targets[symbol] = number, invest, because with written codes
+symbols       as arguments of ctx and targets, in == and != and in, in lists (comprehensions, append, sorted by a
+              number, the first so many), as the keys of a dict of numbers
+ctx           universe, cash, equity, now (year, month, ...), open, high, low, close, volume, feature, position, flat,
+              hold; memory.get of numbers that are remembered, always under the same names
+targets       one at a time: targets[symbol] = number, invest, because with written codes, remember
 """
 
 from __future__ import annotations
@@ -26,6 +28,14 @@ from ledger_pipeline.strategy.experiment import Experiment
 from ledger_pipeline.strategy.source import StrategySource
 
 FIELDS = ("open", "high", "low", "close", "volume")
+CLOCK = (
+    "year", "month", "day", "hour", "minute", "second", "quarter", "dayofyear", "day_of_year", "dayofweek",
+    "day_of_week", "days_in_month",
+)  # fmt: skip
+ARGUMENTS = (
+    "n", "fields", "features", "held", "expected", "cash", "equity", "named", "clock", "known", "memory", "vector",
+    "invest", "why", "next", "fresh",
+)  # fmt: skip
 MATH = ("sqrt", "fabs", "isnan", "isfinite")
 MOST_REASONS = 24
 _LARGEST = 10**9  # of a whole number that is written or a param: products of a few stay exact in 64 bits
@@ -51,7 +61,8 @@ class NotCompilable(Exception):
 class Lowered:
     """A decision over rows. text: the source of `decide`; params: the names of its numbers, in order, all as float64;
     bounds: of those that bound a range, as whole numbers; reasons: the codes by their number; symbols: the names that
-    are written, by their number; invests: whether it may invest cash.
+    are written, by their number; clock: what it asks ctx.now for; memory: the names that it remembers numbers under;
+    invests: whether it may invest cash.
     """
 
     text: str
@@ -59,6 +70,8 @@ class Lowered:
     bounds: tuple[str, ...]
     reasons: tuple[str, ...]
     symbols: tuple[str, ...]
+    clock: tuple[str, ...]
+    memory: tuple[str, ...]
     invests: bool
 
 
@@ -89,7 +102,7 @@ def require_simulated(tier: int, cash_rule: str, carried: bool, converted: bool,
         ("cash_rule: scale", cash_rule == "scale"),
         ("borrow and interest", carried),
         ("several currencies", converted),
-        ("the risk steps max_weight and max_gross", any(step != "long_only" for step in risk)),
+        ("the risk step max_gross", any(step != "long_only" and "max_gross" in step for step in risk)),
     ):
         if there:
             raise NotCompilable(what)
@@ -132,6 +145,9 @@ class _Lowering:
         self.invests = False
         self.symbols_in: set[str] = set()
         self.lists: set[str] = set()
+        self.dicts: set[str] = set()
+        self.clock: list[str] = []
+        self.memory = _remembered(function)
         self.stores = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         if self.stores & {self.ctx, self.own_params} or any(name.startswith(_PREFIX) for name in self.stores):
             raise NotCompilable("an assignment to ctx, params or a name that begins with lp_", function.lineno)
@@ -143,22 +159,11 @@ class _Lowering:
             raise NotCompilable("a path that returns nothing", self.function.lineno)
         lines = [line for node in body for line in self.statement(node)]
         names, bounds = tuple(self.numbers), tuple(self.bounds)
-        arguments = [
-            "n",
-            "fields",
-            "features",
-            "held",
-            "expected",
-            "cash",
-            "equity",
-            "named",
-            "vector",
-            "invest",
-            "why",
-        ]
-        header = ", ".join([*(_PREFIX + name for name in arguments), *params_of(names, bounds)])
+        header = ", ".join([*(_PREFIX + name for name in ARGUMENTS), *params_of(names, bounds)])
         text = f"def decide({header}):\n" + "\n".join("    " + line for line in lines) + "\n"
-        return Lowered(text, names, bounds, tuple(self.codes), tuple(self.named), self.invests)
+        return Lowered(
+            text, names, bounds, tuple(self.codes), tuple(self.named), tuple(self.clock), self.memory, self.invests
+        )
 
     def statement(self, node: ast.stmt) -> list[str]:
         line = node.lineno
@@ -181,6 +186,8 @@ class _Lowering:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 return self.assignment(name, value, line)
             case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name), slice=symbol)], value=value):
+                if name in self.dicts:
+                    return [f"lp_dict_set({name}, {self.symbol(symbol)}, {self.number(value)})"]
                 if name != self.targets:
                     raise NotCompilable(f"`{name}[...] = ...`, which is not targets", line)
                 place = self.symbol(symbol)
@@ -211,25 +218,47 @@ class _Lowering:
                 func=ast.Attribute(value=ast.Name(id=name), attr="flat" | "hold" as how), args=[], keywords=[]
             ):
                 if name == self.ctx:
-                    return f"lp_{how}(lp_n, lp_expected, lp_vector, lp_invest, lp_why)"
+                    return f"lp_{how}(lp_n, lp_expected, lp_vector, lp_invest, lp_why, lp_fresh)"
         return None
 
     def assignment(self, name: str, value: ast.expr, line: int) -> list[str]:
         made = self.made(value)
         if made is not None:
-            if self.targets not in (None, name) or name in self.symbols_in | self.lists:
+            if self.targets not in (None, name) or name in self.symbols_in | self.lists | self.dicts:
                 raise NotCompilable("more than one name for targets", line)
             self.targets = name
             return [made]
         if name == self.targets:
             raise NotCompilable(f"`{name}` as targets and as something else", line)
+        if isinstance(value, ast.Dict | ast.DictComp):
+            return self.dict_of_symbols(name, value, line)
         if (listed := self.symbol_list(value)) is not None:
-            if name in self.symbols_in or (name not in self.lists and self.seen(name, line)):
+            if name in self.symbols_in | self.dicts or (name not in self.lists and self.seen(name, line)):
                 raise NotCompilable(f"`{name}` as a list of symbols and as something else", line)
             self.lists.add(name)
             return [f"{name} = {listed}"]
         self.plain(name, line)
         return [f"{name} = {self.number(value)}"]
+
+    def dict_of_symbols(self, name: str, value: ast.Dict | ast.DictComp, line: int) -> list[str]:
+        """A dict of numbers by symbol: empty, or a comprehension over symbols that are its keys."""
+        if name in self.symbols_in | self.lists or (name not in self.dicts and self.seen(name, line)):
+            raise NotCompilable(f"`{name}` as a dict and as something else", line)
+        made = [f"{name} = lp_dict(lp_n)"]
+        if isinstance(value, ast.Dict):
+            if value.keys:
+                raise NotCompilable(f"`{ast.unparse(value)}`", line)
+            self.dicts.add(name)
+            return made
+        match value:
+            case ast.DictComp(key=ast.Name(id=key), generators=[ast.comprehension(target=ast.Name(id=each)) as part]):
+                if key == each and name not in {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}:
+                    over = self.iterated(part.iter, each)
+                    tests = " and ".join(self.truth(test) for test in part.ifs) or "True"
+                    put = f"lp_dict_set({name}, {each}, {self.number(value.value)})"
+                    self.dicts.add(name)
+                    return [*made, f"for {each} in {over}:", f"    if {tests}:", f"        {put}"]
+        raise NotCompilable(f"`{ast.unparse(value)}`", line)
 
     def seen(self, name: str, line: int) -> bool:
         """Whether a name was stored above this line."""
@@ -240,7 +269,7 @@ class _Lowering:
 
     def plain(self, name: str, line: int) -> None:
         """Require that a name holds a number."""
-        if name in self.symbols_in or name in self.lists or name == self.targets:
+        if name in self.symbols_in | self.lists | self.dicts or name == self.targets:
             raise NotCompilable(f"`{name}` as a number and as something else", line)
 
     def iterated(self, over: ast.expr, name: str) -> str:
@@ -270,6 +299,16 @@ class _Lowering:
                 return "range(lp_n)"
             case ast.Name(id=name) if name in self.lists:
                 return name
+            case ast.Subscript(value=listed, slice=ast.Slice(lower=None, upper=ast.expr() as upper, step=None)):
+                if (inner := self.symbol_list(listed)) is not None and inner != "range(lp_n)":
+                    return f"{inner}[:{self.whole(upper)}]"
+            case ast.Call(func=ast.Name(id="sorted"), args=[listed], keywords=[ast.keyword(arg="key", value=key)]):
+                inner = self.symbol_list(listed)
+                if inner is not None and isinstance(key, ast.Lambda) and len(key.args.args) == 1:
+                    each = key.args.args[0].arg
+                    over = self.iterated(listed, each)
+                    keys = f"[float({self.number(key.body)}) for {each} in {over}]"
+                    return f"lp_sorted([{each} for {each} in {over}], {keys})"
             case ast.ListComp(elt=ast.Name(id=kept), generators=[ast.comprehension(target=ast.Name(id=name)) as part]):
                 if kept == name and not part.is_async:
                     over = self.iterated(part.iter, name)
@@ -296,6 +335,14 @@ class _Lowering:
             amount = self.number(call.args[1])
             place = self.symbol(call.args[0])
             return [f"if lp_put(lp_vector, lp_invest, {place}, {amount}):", "    return 1"]
+        if name == self.targets and method == "remember" and len(call.args) == 1:
+            values = call.args[0]
+            assert isinstance(values, ast.Dict)  # as _remembered has required
+            given = {
+                str(ast.literal_eval(key)): value for key, value in zip(values.keys, values.values, strict=True) if key
+            }
+            kept = [f"lp_next[{k}] = {self.number(given[key])}" for k, key in enumerate(self.memory)]
+            return [*kept, "lp_fresh[0] = 1"]
         raise NotCompilable(f"`{ast.unparse(call)}`", call.lineno)
 
     def code(self, node: ast.expr) -> str:
@@ -345,6 +392,8 @@ class _Lowering:
                 return self.number(node)
             case ast.Name(id=name) if name in self.lists:
                 return f"(len({name}) > 0)"
+            case ast.Name(id=name) if name in self.dicts:
+                return f"(lp_dict_size({name}) > 0)"
         if self.symbol_list(node) is not None or self.is_symbol(node):
             raise NotCompilable(f"`{ast.unparse(node)}` as a condition", node.lineno)
         return f"(({self.number(node)}) != 0)"
@@ -365,6 +414,10 @@ class _Lowering:
             within = f"(0 <= {place} < lp_n)" if listed == "range(lp_n)" else f"({place} in {listed})"
             return within if isinstance(op, ast.In) else f"(not {within})"
         equal = isinstance(op, ast.Eq | ast.NotEq)
+        for one, other in ((left, right), (right, left)):
+            if (kept := self.remembered(one, 1)) is not None and equal:
+                same = f"(lp_known[0] != 0 and lp_memory[{kept}] == {self.number(other)})"
+                return same if isinstance(op, ast.Eq) else f"(not {same})"
         if self.is_symbol(left) or self.is_symbol(right):
             if not equal:
                 raise NotCompilable(f"symbols compared by `{_compare_sign(op)}`", left.lineno)
@@ -377,6 +430,17 @@ class _Lowering:
         if not isinstance(op, ast.Eq | ast.NotEq | ast.Lt | ast.LtE | ast.Gt | ast.GtE):
             raise NotCompilable(f"`{ast.unparse(left)} {_compare_sign(op)} {ast.unparse(right)}`", left.lineno)
         return f"({self.number(left)} {_compare_sign(op)} {self.number(right)})"
+
+    def remembered(self, node: ast.expr, arguments: int) -> int | None:
+        """The place of the number that ctx.memory.get(name) with so many arguments asks for; None for anything else."""
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="memory"), attr="get"),
+                args=[ast.Constant(value=str(key)), *others],
+                keywords=[],
+            ) if name == self.ctx and len(others) == arguments - 1 and key in self.memory:
+                return self.memory.index(key)
+        return None
 
     def whole(self, node: ast.expr) -> str:
         """A whole number, for a range."""
@@ -395,14 +459,13 @@ class _Lowering:
     def number(self, node: ast.expr) -> str:
         """An expression that is a number."""
         match node:
-            case ast.Constant(value=bool(value)):
-                return str(int(value))
-            case ast.Constant(value=int(value)) if abs(value) <= _LARGEST:
+            case ast.Constant(value=int(value)) if abs(value) <= _LARGEST and not isinstance(value, bool):
                 return repr(value)
             case ast.Constant(value=float(value)):
                 return repr(value)
             case ast.Name(id=name):
-                if name in self.symbols_in or name in self.lists or name in (self.targets, self.ctx, self.own_params):
+                others = self.symbols_in | self.lists | self.dicts
+                if name in others or name in (self.targets, self.ctx, self.own_params):
                     raise NotCompilable(f"`{name}` as a number", node.lineno)
                 if name not in self.stores:
                     raise NotCompilable(f"the name `{name}`", node.lineno)
@@ -417,6 +480,11 @@ class _Lowering:
                 return f"({self.number(body)} if {self.truth(test)} else {self.number(other)})"
             case ast.Attribute(value=ast.Name(id=name), attr="cash" | "equity" as what) if name == self.ctx:
                 return f"{_PREFIX}{what}"
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="now"), attr=what):
+                if name == self.ctx and what in CLOCK:
+                    return self.of_clock(what)
+            case ast.Subscript(value=ast.Name(id=name), slice=symbol) if name in self.dicts:
+                return f"lp_dict_at({name}, {self.symbol(symbol)})"
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == self.own_params:
                 return self.param(key, node.lineno)
             case ast.Call(keywords=[]):
@@ -431,9 +499,27 @@ class _Lowering:
             self.numbers.append(key)
         return f"{_PREFIX}p_{key}"
 
+    def of_clock(self, what: str) -> str:
+        if what not in self.clock:
+            self.clock.append(what)
+        return f"lp_clock[{self.clock.index(what)}]"
+
     def value_of(self, call: ast.Call) -> str:
         line = call.lineno
+        if (place := self.remembered(call, 2)) is not None:
+            return f"(lp_memory[{place}] if lp_known[0] != 0 else {self.number(call.args[1])})"
         match call.func, call.args:
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="now"), attr="weekday"), []:
+                if name == self.ctx:
+                    return self.of_clock("dayofweek")
+            case ast.Attribute(value=ast.Name(id=name), attr="get"), [symbol, default] if name in self.dicts:
+                return f"lp_dict_get({name}, {self.symbol(symbol)}, float({self.number(default)}))"
+            case ast.Name(id="len"), [ast.Name(id=name)] if name in self.dicts:
+                return f"lp_dict_size({name})"
+            case ast.Name(id="sum"), [
+                ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="values"), args=[], keywords=[])
+            ] if name in self.dicts:
+                return f"lp_dict_sum({name})"
             case ast.Attribute(value=ast.Name(id=name), attr=what), [symbol] if name == self.ctx and what in FIELDS:
                 return f"lp_fields[{FIELDS.index(what)}, {self.symbol(symbol)}]"
             case ast.Attribute(value=ast.Name(id=name), attr="position"), [symbol] if name == self.ctx:
@@ -472,6 +558,23 @@ class _Lowering:
         over = self.iterated(part.iter, part.target.id)
         tests = "".join(f" if {self.truth(test)}" for test in part.ifs)
         return f"lp_sum([float({self.number(node.elt)}) for {part.target.id} in {over}{tests}])"
+
+
+def _remembered(function: ast.FunctionDef) -> tuple[str, ...]:
+    """The names under which numbers are remembered, the same wherever anything is. NotCompilable for another memory."""
+    shapes = set()
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "remember":
+            match node.args:
+                case [ast.Dict(keys=keys)] if (
+                    all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key in keys) and keys
+                ):
+                    shapes.add(tuple(sorted(str(ast.literal_eval(key)) for key in keys if key)))
+                case _:
+                    raise NotCompilable(f"`{ast.unparse(node)}`", node.lineno)
+    if len(shapes) > 1:
+        raise NotCompilable("what is remembered under names that change", function.lineno)
+    return shapes.pop() if shapes else ()
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -549,6 +652,7 @@ def _require_known(node: ast.AST, known: set[str], local: set[str]) -> None:
         for target in ast.walk(part.target)
         if isinstance(target, ast.Name)
     }
+    own |= {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}  # of a lambda
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
             if inner.id in local and inner.id not in known and inner.id not in own:

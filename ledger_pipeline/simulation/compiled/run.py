@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ledger_pipeline.core.events import KIND
+from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.schema import Ledger
-from ledger_pipeline.simulation.compiled.driver import BANKRUPT, DONE, GROW, load
+from ledger_pipeline.simulation.compiled.driver import BANKRUPT, DONE, GROW, MEMORIES, load
 from ledger_pipeline.simulation.compiled.lowering import Lowered, NotCompilable, lower, require_simulated
 from ledger_pipeline.simulation.kernel import END_OF_DATA, ORDER
 from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator
@@ -51,6 +53,10 @@ class CompiledSimulator(Simulator):
         self.drive = load(lowered)
         self.memos = np.empty(_MEMOS)
         self.memo_count = np.zeros(1, dtype=np.int64)
+        names = len(lowered.memory)
+        self.known, self.fresh = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        self.remembered, self.next_memory = np.zeros(names), np.zeros(names)
+        self.memories, self.memories_count = np.empty((64, names)), np.zeros(1, dtype=np.int64)
         self.params = (
             *(float(inputs.params[name]) for name in lowered.params),
             *(int(inputs.params[name]) for name in lowered.bounds),
@@ -112,10 +118,12 @@ class CompiledSimulator(Simulator):
             try:
                 t, why = self.drive(
                     t, stop, columns, dense, named, *rest["rows"], *rest["settling"], self.ones,
-                    self.rate_of, self.positions, self.held, self.book, *self.costs, self.inputs.cash_rule == "allow_negative",
-                    self.inputs.whole_cents, bool(self.inputs.risk), self.outcomes, reason_of, self.orders,
+                    self.rate_of, self.positions, self.held, self.book, *self.costs,
+                    self.inputs.cash_rule == "allow_negative", self.inputs.whole_cents,
+                    "long_only" in self.inputs.risk, self.outcomes, reason_of, self.orders,
                     self.open_orders, self.numbers, self.events.rows, self.events.count, state, self.memos,
-                    self.memo_count, *rest["scratch"], self.due, *self.params,
+                    self.memo_count, *rest["scratch"], self.due, rest["clock"], self.known, self.remembered,
+                    self.next_memory, self.fresh, self.memories, self.memories_count, rest["limits"], *self.params,
                 )  # fmt: skip
             except (ArithmeticError, IndexError, ValueError):
                 raise Refused(t) from None
@@ -146,6 +154,8 @@ class CompiledSimulator(Simulator):
         self.events.reserve(2 * waiting + self.n + 3)
         if self.memo_count[0] + self.n > len(self.memos):
             self.memos = np.concatenate([self.memos, np.empty(len(self.memos) + self.n)])
+        if self.memories_count[0] >= len(self.memories):
+            self.memories = np.concatenate([self.memories, np.empty_like(self.memories)])
 
     def _reason_codes(self) -> np.ndarray:
         """int64: the code of the reasons that each number of the compiled part stands for: one, or two in order."""
@@ -167,7 +177,12 @@ class CompiledSimulator(Simulator):
             np.empty((5, self.n)), np.empty((k, self.n)), np.empty(self.n),
         )  # fmt: skip
         rows = (self.inputs.grid.fields, self.inputs.features, self.opens, self.marked)
+        times = pd.to_datetime(self.inputs.grid.times, unit="us", utc=True)
+        clock = [getattr(times, what).to_numpy() for what in self.lowered.clock]
+        limits = [np.nan if step == "long_only" else float(step["max_weight"]) for step in self.inputs.risk]  # type: ignore[index]
         return {
+            "clock": np.array(clock, dtype=np.int64).reshape(len(clock), len(times)).T.copy(),
+            "limits": np.array(limits, dtype=np.float64),
             "rows": tuple(map(_plain, rows)),
             "settling": (
                 np.zeros((1, 1), dtype=np.int32) if settles is None else _plain(settles),
@@ -179,10 +194,19 @@ class CompiledSimulator(Simulator):
         }
 
     def _name_payloads(self) -> None:
-        """Write the amounts that were invested as payloads, which compiled code only numbered."""
+        """Write what was invested and remembered as payloads, which compiled code only numbered."""
         rows = self.events.rows[: self.events.count[0]]
         for row in np.flatnonzero(rows["payload"] <= -2):
             rows["payload"][row] = self.events.payload({"invest": float(self.memos[-2 - rows["payload"][row]])})
+        for row in np.flatnonzero(rows["payload"] >= MEMORIES):
+            values = self.memories[rows["payload"][row] - MEMORIES].tolist()
+            kept = dict(zip(self.lowered.memory, map(_whole, values), strict=True))
+            rows["payload"][row] = self.events.payloads.code('{"memory":' + canonical_json(kept).decode() + "}")
+
+
+def _whole(number: float) -> int | float:
+    """A number as JSON writes it."""
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
