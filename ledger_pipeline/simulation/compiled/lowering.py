@@ -102,7 +102,10 @@ def require_simulated(tier: int, cash_rule: str, carried: bool, converted: bool,
         ("cash_rule: scale", cash_rule == "scale"),
         ("borrow and interest", carried),
         ("several currencies", converted),
-        ("the risk step max_gross", any(step != "long_only" and "max_gross" in step for step in risk)),
+        (
+            "risk steps other than long_only and max_weight",
+            any(step != "long_only" and "max_weight" not in step for step in risk),
+        ),
     ):
         if there:
             raise NotCompilable(what)
