@@ -210,7 +210,17 @@ def summary(reports: Reports) -> list[dict[str, Any]]:
 
 # Output ------------------------------------------------------------------
 
-HEADINGS = ("work", "engine", "bars/CPU s", "ours-compiled is", "ours-loop is", "ours-vector is", "CPU s", "wall s", "cold CPU s")
+HEADINGS = (
+    "work",
+    "engine",
+    "bars/CPU s",
+    "ours-compiled is",
+    "ours-loop is",
+    "ours-vector is",
+    "CPU s",
+    "wall s",
+    "cold CPU s",
+)
 HEADINGS += ("peak MB", "equity", "fills", "n")
 
 

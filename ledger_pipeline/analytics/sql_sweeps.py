@@ -16,7 +16,7 @@ SELECT p.sweep_id, p.name, p.experiment->>'name' AS experiment, p.snapshot->>'id
        p.snapshot->>'hash' AS snapshot_hash, p.identity->'grid' AS grid, p.identity->>'where' AS condition,
        p.candidates, {result}, CAST(p.begun_at AS TIMESTAMPTZ) AS begun_at
 FROM read_json({plans}, columns={{sweep_id: 'VARCHAR', name: 'VARCHAR', experiment: 'JSON', snapshot: 'JSON',
-     identity: 'JSON', candidates: 'BIGINT', begun_at: 'VARCHAR'}}, maximum_object_size=268435456) p {joined}
+     identity: 'JSON', candidates: 'BIGINT', begun_at: 'VARCHAR'}}) p {joined}
 """
 _RESULT = "r.ok, r.no_trades, r.failed, r.sweep_hash, CAST(r.finished_at AS TIMESTAMPTZ) AS finished_at"
 _UNFINISHED = (
@@ -41,7 +41,7 @@ SELECT seq, trials.experiment AS experiment, trials.strategy AS strategy, trials
        trials.sweep AS sweep_id, unnest(trials.candidates) AS run_id, CAST(written_at AS TIMESTAMPTZ) AS written_at
 FROM read_json({entries}, columns={{seq: 'BIGINT', written_at: 'VARCHAR', trials: 'STRUCT(experiment VARCHAR,
      strategy VARCHAR, snapshot_id VARCHAR, snapshot_hash VARCHAR, "start" VARCHAR, "end" VARCHAR, sweep VARCHAR,
-     candidates VARCHAR[])'}}, maximum_object_size=268435456)
+     candidates VARCHAR[])'}})
 """
 
 

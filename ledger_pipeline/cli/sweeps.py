@@ -99,7 +99,10 @@ def _definition(project: Project, name: str, given: dict[str, Any]) -> Definitio
         values["search"] = _search(values["search"])
     if axes:
         check_id("experiment", name)
-        values |= {"experiment": name, "grid": dict(map(_axis, axes))}
+        grid = dict(map(_axis, axes))
+        if len(grid) < len(axes):
+            raise InputError("--set names a param twice; give all its values at once, as in --set fast=5,10.")
+        values |= {"experiment": name, "grid": grid}
     elif values:
         values = read_written(project.strategies, name) | values
     else:
@@ -135,7 +138,7 @@ def _search(text: str) -> Any:
     kind, *numbers = text.split(":")
     if kind == "all" and not numbers:
         return "all"
-    if not 1 <= len(numbers) <= 2 or not all(number.isdigit() for number in numbers):
+    if not 1 <= len(numbers) <= 2 or not all(number.isascii() and number.isdigit() for number in numbers):
         raise InputError(f"--search is all, random:500, random:500:7 or sobol:512, and {text!r} is not.")
     return {kind: int(numbers[0])} | ({"seed": int(numbers[1])} if numbers[1:] else {})
 
@@ -364,7 +367,8 @@ def _show(made: Sweep, as_json: bool) -> None:
         failed = made.candidates[made.candidates["status"] == "failed"]
         for row in failed.head(5).to_dict("records"):
             click.echo(f"note: candidate {row['number']} failed: {row['error']}")
-        click.echo(f"look at it:  ledger-pipeline sweep top {made.name} --by sharpe")
+        if counts["failed"] < counts["candidates"]:
+            click.echo(f"look at it:  ledger-pipeline sweep top {made.name} --by sharpe")
 
     emit(summary, as_json, render)
 

@@ -304,6 +304,8 @@ class Experiment:
     def _written(self, item: Feature) -> dict[str, Any]:
         """A feature as it is written, its indicator by name."""
         given = self.spec.features[item.alias]
+        if is_reference(given.get("indicator")):  # with another one, other params may be meant
+            return plain(dict(given))
         references = {key: given[key] for key in item.params if is_reference(given.get(key))}
         return {"indicator": item.indicator.name, **item.params, **references}
 

@@ -86,10 +86,10 @@ def _stepped(name: str, given: Mapping[str, Any]) -> Axis:
         return Interval(float(low), float(high))
     if numbers["step"] <= 0:
         raise InputError(f"grid: step of {name} is {numbers['step']}; it must be above zero.")
+    if (high - low) / numbers["step"] > MOST_VALUES:
+        raise InputError(f"grid: {name} has more than {MOST_VALUES:,} values.")
     start, step = Decimal(str(low)), Decimal(str(numbers["step"]))
     count = int((Decimal(str(high)) - start) // step) + 1
-    if count > MOST_VALUES:
-        raise InputError(f"grid: {name} has {count:,} values; at most {MOST_VALUES:,} are read.")
     whole = all(isinstance(value, int) for value in numbers.values())
     steps = (start + k * step for k in range(count))
     return tuple(int(value) if whole else json_value(float(value)) for value in steps)

@@ -7,6 +7,7 @@ round.
 from __future__ import annotations
 
 import ast
+import operator
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
@@ -16,6 +17,12 @@ from ledger_pipeline.sweeps.axes import Point
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "abs": abs, "round": round}
 _LONGEST = 1000  # characters
+_OPERATION = "_operation"
+_LARGEST = 10**60  # of a whole number on the way
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": operator.add, "Sub": operator.sub, "Mult": operator.mul, "Div": operator.truediv,
+    "FloorDiv": operator.floordiv, "Mod": operator.mod, "Pow": operator.pow,
+}  # fmt: skip
 _NODES = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd, ast.BinOp, ast.Add, ast.Sub,
     ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE,
@@ -34,11 +41,30 @@ def condition(text: str | None, names: Mapping[str, Any]) -> Callable[[Point], b
 
     def holds(point: Point) -> bool:
         try:  # nothing but what _compiled let pass can run: no attribute, no other function
-            return bool(eval(code, {"__builtins__": {}, **FUNCTIONS}, fixed | point))
+            return bool(eval(code, {"__builtins__": {}, **FUNCTIONS, _OPERATION: _operation}, fixed | point))
         except (ArithmeticError, TypeError, ValueError) as error:
             raise InputError(f"where {text!r} cannot be told for {point}: {error}.") from None
 
     return holds
+
+
+def _operation(name: str, left: Any, right: Any) -> Any:
+    """An operation on two numbers, of which neither grows without bound. TypeError for texts and lists, ValueError."""
+    for value in (left, right):
+        if not isinstance(value, int | float):
+            raise TypeError(f"{value!r} is no number")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError("a number becomes too large")
+    return _OPERATORS[name](left, right)
+
+
+class _Guarded(ast.NodeTransformer):
+    """Every operation by `_operation`."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:  # noqa: N802  its name is ast's
+        sides = [self.visit(node.left), self.visit(node.right)]
+        name = ast.Constant(type(node.op).__name__)
+        return ast.Call(ast.Name(_OPERATION, ast.Load()), [name, *sides], [])
 
 
 def _compiled(text: str, names: Mapping[str, Any]) -> CodeType:
@@ -48,6 +74,7 @@ def _compiled(text: str, names: Mapping[str, Any]) -> CodeType:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise InputError(f"where {text[:80]!r} is no expression; write one such as fast < slow.") from None
+    called_names = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         called = isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS)
         literal = isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str)
@@ -58,11 +85,11 @@ def _compiled(text: str, names: Mapping[str, Any]) -> CodeType:
                 f"where {text[:80]!r}: {what!r} is not allowed; use params, numbers, texts, + - * /, comparisons, "
                 "and, or, not, in, min, max, abs, round."
             )
-        if isinstance(node, ast.Name) and node.id not in names and node.id not in FUNCTIONS:
+        if isinstance(node, ast.Name) and node.id not in names and id(node) not in called_names:
             raise InputError(
                 f"where {text[:80]!r}: there is no param {node.id!r} (there are: {', '.join(sorted(names)) or 'none'})."
             )
-    return compile(tree, "<where>", "eval", dont_inherit=True)
+    return compile(ast.fix_missing_locations(_Guarded().visit(tree)), "<where>", "eval", dont_inherit=True)
 
 
 def _small_powers(tree: ast.AST) -> bool:

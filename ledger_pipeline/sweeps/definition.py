@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from ledger_pipeline.analytics.comparison_tables import ALL_FORMULAS
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.market.snapshot import Snapshot
@@ -27,6 +28,7 @@ from ledger_pipeline.sweeps.evaluation import Keep
 from ledger_pipeline.sweeps.search import Search, candidates, search
 
 KEYS = ("experiment", "grid", "where", "search", "keep", "start", "end", "seed", "risk_free", "description")
+COLUMNS = ("number", "id", "status", "error", "rank", "periods_per_year", "periods_basis", "risk_free")
 LARGE = 20_000  # candidates; more are evaluated only when that is said to be meant
 
 
@@ -102,6 +104,9 @@ def define(
     if keep not in get_args(Keep):
         raise InputError(f"keep is {keep!r}; it is metrics, returns or equity.")
     varied = axes(grid)
+    taken = next((name for name in varied if name in COLUMNS or name in ALL_FORMULAS), None)
+    if taken is not None:
+        raise InputError(f"grid: {taken!r} is what a column of the candidates is called; call the param otherwise.")
     _check_read(experiment, varied)
     check_types(varied, experiment.spec.params)
     base = with_period(experiment, start, end)

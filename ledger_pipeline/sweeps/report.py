@@ -30,9 +30,11 @@ def sweep_report(sweep: Sweep, metric: str = "sharpe") -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    figures = [(f"Where {metric_title(metric)} is high", plots.svg(picture(sweep, metric)))]
-    figures.append((f"{metric_title(metric)} over all candidates", plots.svg(sweep.distribution(metric))))
-    if len(sweep.axes) > 2:
+    figures = []
+    if sweep.metric_names():
+        figures.append((f"Where {metric_title(metric)} is high", plots.svg(picture(sweep, metric))))
+        figures.append((f"{metric_title(metric)} over all candidates", plots.svg(sweep.distribution(metric))))
+    if sweep.metric_names() and len(sweep.axes) > 2:
         figures.append(("All params", plots.svg(sweep.parallel(metric))))
     rows = [
         [row["number"], (row["id"] or "")[:10], *(str(row[name]) for name in sweep.axes), row["status"]]

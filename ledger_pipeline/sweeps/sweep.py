@@ -129,6 +129,8 @@ class Sweep:
                     | {"error": row["error"]}
                 )
         frame = pd.DataFrame(rows)
+        for name in ("id", "error"):  # a text or None, never NaN
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
         for name in self.metric_names(frame):
             frame[name] = pd.to_numeric(frame[name]).astype(np.float64)
         return frame[[*(name for name in frame.columns if name != "error"), "error"]]
@@ -158,7 +160,7 @@ class Sweep:
         else:
             text = str(candidate)
             rows = frame[frame["id"].fillna("").str.startswith(text)] if len(text) >= 4 else frame.iloc[:0]
-            if not len(rows) and text.isdigit():
+            if not len(rows) and text.isascii() and text.isdigit():
                 rows = frame[frame["number"] == int(text)]
         if len(rows) != 1:
             raise NotFoundError(
@@ -268,6 +270,9 @@ class Sweep:
 
     def _metric(self, name: str) -> pd.Series:
         names = self.metric_names()
+        if not names:
+            first = self.candidates["error"].dropna().iloc[0]
+            raise InputError(f"no candidate of this sweep has metrics, since all failed; the first: {first}")
         if name not in names:
             raise InputError(f"there is no metric {name!r} in this sweep; there are {', '.join(names)}.")
         return self.candidates[name]
@@ -374,8 +379,15 @@ def run_sweep(
     sweep_id = definition.sweep_id(snapshot)
     store, points = SweepStore(place), definition.points
     task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, len(points))
-    if store.result(sweep_id) is not None:
-        return open_sweep(sweep_id, place, snapshot.path.parent)
+    spec = definition.experiment.spec
+    universe_grid(snapshot, spec.universe, spec.base_currency).between(
+        spec.start, spec.end
+    )  # a period outside the data
+    before_now = store.result(sweep_id)
+    if before_now is not None:
+        known = shards_of(len(points), int(store.plan(sweep_id)["shard_size"]))
+        if not store.missing(sweep_id, known):
+            return open_sweep(sweep_id, place, snapshot.path.parent)
     began = time.monotonic()
     plan = _plan(store, sweep_id, definition, snapshot, points, task)
     shards = shards_of(len(points), int(plan["shard_size"]))
@@ -400,6 +412,11 @@ def run_sweep(
         runs_on.run(job, calls, finished)
     require_same(open_snapshot(snapshot.id, root=snapshot.path.parent), snapshot.hash)
     tables = [store.read(sweep_id, shard) for shard in shards]
+    if before_now is not None and before_now["sweep_hash"] != rows_digest(tables):
+        raise IntegrityError(
+            f"shards of sweep {sweep_id[:10]} were missing, and made again they are not what its result says; delete "
+            "the sweep and run it again."
+        )
     statuses = [status for table in tables for status in table["status"].to_pylist()]
     store.finish(
         sweep_id,

@@ -75,15 +75,20 @@ class SweepStore:
             raise NotFoundError(
                 f"there is no sweep {sweep_id!r} under {self.root}; `ledger-pipeline sweep list` shows what there is."
             )
-        if hash_json(plan.get("identity"))[:20] != sweep_id:
+        needed = {"name", "experiment", "snapshot", "candidates", "shard_size", "begun_at"}
+        if not needed <= set(plan) or hash_json(plan.get("identity"))[:20] != sweep_id:
             raise IntegrityError(
                 f"{self._path(sweep_id) / 'plan.json'} does not describe sweep {sweep_id}; restore it."
             )
         return plan
 
     def result(self, sweep_id: str) -> dict[str, Any] | None:
-        """Counts and sweep_hash of a finished sweep, None before."""
-        return self._json(sweep_id, "result.json")
+        """Counts and sweep_hash of a finished sweep, None before. IntegrityError when it is not one."""
+        result = self._json(sweep_id, "result.json")
+        if result is not None and not {"candidates", "sweep_hash", "seconds", "failed"} <= set(result):
+            path = self._path(sweep_id) / "result.json"
+            raise IntegrityError(f"{path} is not the result of a sweep; delete it and run the sweep again.")
+        return result
 
     def finish(self, sweep_id: str, result: dict[str, Any]) -> None:
         """Keep the result of a sweep whose shards are all there."""
@@ -127,13 +132,15 @@ class SweepStore:
         path.fs.rm(path.path, recursive=True)
 
     def resolve(self, given: str) -> str:
-        """The id of a sweep from itself, a beginning of it (4 characters or more), or the newest one of that name."""
+        """The id of a sweep from itself, a beginning of it (4 characters or more), or its name: then the newest one
+        that is finished, if any is.
+        """
         ids = self.ids()
         if given in ids:
             return given
         named = [sweep_id for sweep_id in ids if self.plan(sweep_id)["name"] == given]
         if named:
-            return max(named, key=lambda sweep_id: self.plan(sweep_id)["begun_at"])
+            return max(named, key=lambda one: (self.result(one) is not None, self.plan(one)["begun_at"]))
         begun = [sweep_id for sweep_id in ids if len(given) >= 4 and sweep_id.startswith(given)]
         if len(begun) != 1:
             raise NotFoundError(

@@ -278,6 +278,60 @@ def test_what_cannot_be_compiled_is_named_with_its_line(body, construct) -> None
     assert construct in str(caught.value)
 
 
+# Where Python and naively compiled code part: each is refused, left to the interpreter, or the same.
+GAPS = {
+    "numbers as keys": "t['A'] = ctx.now.day\nif ctx.now.day > 4:\n    d = {k: 2.0 for k in range(2)}\n    t['C'] = d.get('A', 1.0)\nreturn t",
+    "numbers in a list of symbols": "for s in [k for k in range(1000)]:\n    t[s] = 1.0\nreturn t",
+    "numbers compared with a symbol": "a = [k for k in range(2)]\nif 'A' in a:\n    t['B'] = 3\nreturn t",
+    "the variable of a dict": "for s in ctx.universe:\n    t[s] = ctx.now.day\n    d = {s: ctx.close(s) for s in ctx.universe if ctx.close(s) > 3}\n    t[s] = ctx.close(s) / (1 + len(d))\nreturn t",
+    "a dict's variable afterwards": "d = {s: 1.0 for s in ctx.universe}\nt[s] = d['A']\nfor s in ctx.universe:\n    t[s] = 1\nreturn t",
+    "a default that raises": "x = ctx.memory.get('x', ctx.close('Q'))\nt['C'] = x\nt.remember({'x': ctx.close('A')})\nreturn t",
+    "a default that divides by zero": "x = ctx.memory.get('x', 1 / (ctx.cash - ctx.cash))\nt.remember({'x': 1.0})\nreturn t",
+    "what is compared with memory raises": "if ctx.memory.get('x') == 1 / (ctx.cash - ctx.cash):\n    t['A'] = 1\nt.remember({'x': 1.0})\nreturn t",
+    "large whole params": "t['A'] = params['n'] * params['n'] - (params['n'] - 1) * (params['n'] + 1)\nreturn t",
+    "whole numbers without end": "x = 1\nfor k in range(45):\n    x = x * 3\nt['A'] = 4 + x / 1e30\nreturn t",
+    "a doubled number": "x = 1\nfor k in range(64):\n    x = x * 2\nt['A'] = 5 if x > 0 else 1\nreturn t",
+    "a remembered truth": "t.remember({'x': math.isfinite(ctx.close('A'))})\nt['A'] = 1\nreturn t",
+    "an invested truth": "t.invest('A', math.isfinite(ctx.close('A')))\nreturn t",
+    "an unused division": "a = [s for s in ctx.universe if ctx.close(s) > 6]\nx = ctx.cash / (ctx.now.day - 5)\nt['C'] = len(a)\nreturn t",
+    "a long sum": "t['A'] = " + " + ".join(["0.01"] * 230) + "\nreturn t",
+    "infinity by another name": "inf = 3.0\nbest = 1e999\nt['A'] = inf + min(best, 5.0)\nreturn t",
+    "a bound from a dict": "d = {}\nd['A'] = 2.0\nfor k in range(d['A']):\n    t['A'] = k\nreturn t",
+    "two written symbols": "if 'X' == 'Y':\n    t['A'] = 1\nreturn t",
+    "targets as a number": "for t in range(2):\n    pass\nreturn t",
+    "a shadowed name": "if ctx.cash < 0:\n    s = 'A'\nt['A'] = sum(ctx.close(s) for s in ctx.universe)\nreturn t",
+    "len as a number": "len = 2.0\nt['A'] = len\nreturn t",
+    "the universe by another name": "a = ctx.universe\nb = [s for s in ctx.universe]\nif a == b:\n    t['A'] = 1\nreturn t",
+    "a list that grows": "a = [s for s in ctx.universe]\nfor s in a:\n    if len(a) < 6:\n        a.append(s)\nt['A'] = len(a)\nreturn t",
+    "names of the same list": "a = [s for s in ctx.universe]\nb = a\nb.append('A')\nt['A'] = len(a)\nreturn t",
+    "ties": "a = sorted([s for s in ctx.universe], key=lambda s: 1.0)\nfor s in a[:1]:\n    t[s] = 2\nreturn t",
+    "missing keys": "d = {}\nif ctx.now.day > 3:\n    d['A'] = 2.0\nt['A'] = d['A']\nreturn t",
+    "large volumes": "t['A'] = ctx.volume('A') * 1e15 / 1e18\nreturn t",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_where_python_and_compiled_code_may_part_they_do_not(tmp_path, monkeypatch, name) -> None:
+    """Without the check, which would have the interpreter answer."""
+    monkeypatch.setattr(choice, "difference", lambda *a: None)
+    body = "".join(f"    {line}\n" for line in ["t = ctx.flat()", *GAPS[name].split("\n")])
+    item = lp.experiment(
+        f"import math\n\n\ndef strategy(ctx, params):\n{body}", params={"n": 100_000_001}, costs=[], name="gap",
+        opening={"cash": 5000}, cash_rule="allow_negative",
+    )  # fmt: skip
+    walk = [10, 11, 12, 9, 8, 7, 5, 6, 8, 9, 11, 12]
+    snapshot = small.seal(
+        tmp_path, {"A": walk, "B": walk[:6] + [None] + walk[7:], "C": [7.5 + k / 8 for k in range(12)]}
+    )
+    said = []
+    for mode in ("never", "always"):
+        try:
+            said.append(lp.run(item, snapshot, compiled=mode).events.head)
+        except InputError as error:
+            said.append(str(error))
+    assert said[1] == said[0] or "cannot be compiled" in said[1], said
+
+
 def test_a_difference_has_the_strategy_interpreted_and_is_told(tmp_path, monkeypatch) -> None:
     """A compiled decision that is wrong on purpose: it buys one more of everything."""
     from ledger_pipeline.simulation.compiled import run as compiled_run

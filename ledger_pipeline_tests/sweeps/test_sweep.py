@@ -11,6 +11,7 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.simulation.promotions import promotion_of
 from ledger_pipeline.strategy.experiment import with_params
+from ledger_pipeline.sweeps.report import sweep_report
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.sweeps.markets import CROSSOVER, crossover, market
 
@@ -116,10 +117,54 @@ def test_a_candidate_that_fails_is_a_row(tmp_path) -> None:
     frame = sweep.candidates.set_index(["fast", "slow"])
     assert list(frame["status"]) == ["failed", "failed", "ok", "failed"]
     assert "window" in frame["error"][0, 4] and "ZeroDivisionError" in frame["error"][2, 6]
-    assert frame["id"][0, 4] is None or frame["id"].isna()[0, 4]
+    assert frame["id"][0, 4] is None and frame["error"][2, 4] is None
+    assert len(sweep.top("sharpe", 4)) == 4 and "failed" in sweep_report(sweep)
     assert sweep.counts == {"candidates": 4, "ok": 1, "no_trades": 0, "failed": 3}
     with pytest.raises(RefusedError, match="failed and is not promoted"):
         sweep.promote(3, label="bad", by="Ada", reason="no")
+
+
+def test_a_sweep_of_which_all_fail_says_why(tmp_path) -> None:
+    sweep = made(tmp_path, grid={"fast": [0, -1]}, where=None)
+    assert "window" in sweep_report(sweep)
+    with pytest.raises(InputError, match="all failed; the first: .*window"):
+        sweep.top("sharpe")
+
+
+def test_the_indicator_itself_may_be_varied(tmp_path) -> None:
+    """And made again from the plan, it is the same."""
+    features = {
+        "fast": {"indicator": {"param": "kind"}, "window": {"param": "fast"}},
+        "slow": {"indicator": "sma", "window": 5},
+    }
+    params = {"kind": "sma", "fast": 2, "quantity": 10, "fee": 1.0}
+    sweep = made(
+        tmp_path, experiment=crossover(features=features, params=params), grid={"kind": ["sma", "ema"]}, where=None
+    )
+    for number in (0, 1):
+        assert sweep.run(number).run_id == sweep.candidates["id"][number]
+    assert sweep.candidates["id"].nunique() == 2 and sweep.experiment(1).features[0].indicator.name == "ema"
+
+
+@pytest.mark.parametrize("name", ["number", "id", "rank", "sharpe", "risk_free"])
+def test_a_param_that_is_called_like_a_column_is_refused(tmp_path, name) -> None:
+    experiment = crossover(
+        params={"fast": 2, "slow": 5, "quantity": 10, name: 1.0}, costs=[{"fixed_fee": {"param": name}}]
+    )
+    with pytest.raises(InputError, match="call the param otherwise"):
+        made(tmp_path, experiment=experiment, grid={name: [1.0, 2.0]}, where=None)
+
+
+def test_a_shard_that_is_gone_is_made_again(tmp_path) -> None:
+    sweep = made(tmp_path)
+    next((tmp_path / "data" / "sweeps" / sweep.sweep_id / "shards").iterdir()).unlink()
+    assert made(tmp_path).hash == sweep.hash and len(made(tmp_path).candidates) == 5
+
+
+def test_a_period_outside_the_data_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match="2050"):
+        made(tmp_path, start="2050-01-01")
+    assert not (tmp_path / "data").exists()
 
 
 def crossover_of(text: str):

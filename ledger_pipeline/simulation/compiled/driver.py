@@ -46,6 +46,14 @@ compiled = numba.njit(cache=True, error_model="python")
 
 
 @compiled
+def lp_exact(x):
+    """A whole number in Python is exact however large; here only up to 2**53, and beyond it the interpreter answers."""
+    if abs(x) > 9007199254740992.0:
+        raise ValueError
+    return x
+
+
+@compiled
 def lp_flat(n, expected, vector, invest, why, fresh):
     fresh[0] = 0
     for u in range(n):
@@ -81,6 +89,38 @@ def lp_put(vector, invest, u, cash):
     vector[u] = 0.0
     invest[u] = cash
     return False
+
+
+@compiled
+def lp_add(a, b):
+    return lp_exact(a + b)
+
+
+@compiled
+def lp_sub(a, b):
+    return lp_exact(a - b)
+
+
+@compiled
+def lp_mul(a, b):
+    return lp_exact(a * b)
+
+
+@compiled
+def lp_div(a, b):
+    if b == 0.0:
+        raise ZeroDivisionError
+    return a / b
+
+
+@compiled
+def lp_given(known, value, default):
+    return value if known != 0 else default
+
+
+@compiled
+def lp_remembered(known, value, other):
+    return known != 0 and value == other
 
 
 @compiled

@@ -18,7 +18,9 @@ targets       one at a time: targets[symbol] = number, invest, because with writ
 from __future__ import annotations
 
 import ast
+import copy
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,11 +38,12 @@ ARGUMENTS = (
     "n", "fields", "features", "held", "expected", "cash", "equity", "named", "clock", "known", "memory", "vector",
     "invest", "why", "next", "fresh",
 )  # fmt: skip
-MATH = ("sqrt", "fabs", "isnan", "isfinite")
+MATH = ("sqrt", "fabs")
 MOST_REASONS = 24
 _LARGEST = 10**9  # of a whole number that is written or a param: products of a few stay exact in 64 bits
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+_TAKEN = {"len", "abs", "float", "min", "max", "sum", "range", "sorted", "math"}  # names that mean what Python says
 _PREFIX = "lp_"  # of the names that are ours
 
 
@@ -131,7 +134,12 @@ def _lowered(text: str, function_name: str, features: tuple[str, ...], params: t
         importing = isinstance(node, ast.Import) and all(a.name == "math" and not a.asname for a in node.names)
         if not (node is functions[0] or docstring or importing):
             raise NotCompilable(f"`{ast.unparse(node).splitlines()[0]}` beside the function", node.lineno)
-    return _Lowering(functions[0], features, dict(params)).done()
+    try:
+        lowered = _Lowering(functions[0], features, dict(params)).done()
+        compile(lowered.text, "<lowered>", "exec", dont_inherit=True)
+    except (SyntaxError, RecursionError, MemoryError):
+        raise NotCompilable("nesting that is too deep", functions[0].lineno) from None
+    return lowered
 
 
 class _Lowering:
@@ -139,7 +147,8 @@ class _Lowering:
 
     def __init__(self, function: ast.FunctionDef, features: tuple[str, ...], params: Mapping[str, str]) -> None:
         self.function, self.features, self.given = function, features, params
-        self.ctx, self.own_params = (argument.arg for argument in function.args.args)
+        arguments = [*function.args.posonlyargs, *function.args.args]
+        self.ctx, self.own_params = (argument.arg for argument in arguments)
         self.numbers: list[str] = []
         self.bounds: list[str] = []
         self.codes: list[str] = []
@@ -152,8 +161,10 @@ class _Lowering:
         self.clock: list[str] = []
         self.memory = _remembered(function)
         self.stores = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        if self.stores & {self.ctx, self.own_params} or any(name.startswith(_PREFIX) for name in self.stores):
-            raise NotCompilable("an assignment to ctx, params or a name that begins with lp_", function.lineno)
+        taken = self.stores & {self.ctx, self.own_params, *_TAKEN}
+        taken |= {name for name in self.stores if name.startswith(_PREFIX) or not name.isascii()}
+        if taken:
+            raise NotCompilable(f"an assignment to `{min(taken)}`", function.lineno)
 
     def done(self) -> Lowered:
         body = [node for node in self.function.body if not _is_text(node)]
@@ -197,7 +208,7 @@ class _Lowering:
                 return [f"lp_vector[{place}] = {self.number(value)}", f"lp_invest[{place}] = lp_nan"]
             case ast.AugAssign(target=ast.Name(id=name), op=op, value=value) if isinstance(op, _ARITHMETIC):
                 self.plain(name, line)
-                return [f"{name} = {name} {_sign(op)} ({self.number(value)})"]
+                return [f"{name} = lp_{_OPERATION[type(op)]}(float({name}), {self.number(value)})"]
             case ast.Expr(value=ast.Call() as call):
                 return self.called(call)
         raise NotCompilable(f"`{ast.unparse(node).splitlines()[0]}`", line)
@@ -236,6 +247,8 @@ class _Lowering:
         if isinstance(value, ast.Dict | ast.DictComp):
             return self.dict_of_symbols(name, value, line)
         if (listed := self.symbol_list(value)) is not None:
+            if listed == "range(lp_n)":
+                raise NotCompilable(f"`{name}` as another name of the universe", line)
             if name in self.symbols_in | self.dicts or (name not in self.lists and self.seen(name, line)):
                 raise NotCompilable(f"`{name}` as a list of symbols and as something else", line)
             self.lists.add(name)
@@ -256,11 +269,12 @@ class _Lowering:
         match value:
             case ast.DictComp(key=ast.Name(id=key), generators=[ast.comprehension(target=ast.Name(id=each)) as part]):
                 if key == each and name not in {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}:
-                    over = self.iterated(part.iter, each)
+                    part, inner = _renamed(part, each), _renamed(value.value, each)
+                    over = self.symbols_over(part.iter, _EACH)
                     tests = " and ".join(self.truth(test) for test in part.ifs) or "True"
-                    put = f"lp_dict_set({name}, {each}, {self.number(value.value)})"
+                    put = f"lp_dict_set({name}, {_EACH}, {self.number(inner)})"
                     self.dicts.add(name)
-                    return [*made, f"for {each} in {over}:", f"    if {tests}:", f"        {put}"]
+                    return [*made, f"for {_EACH} in {over}:", f"    if {tests}:", f"        {put}"]
         raise NotCompilable(f"`{ast.unparse(value)}`", line)
 
     def seen(self, name: str, line: int) -> bool:
@@ -278,8 +292,8 @@ class _Lowering:
     def iterated(self, over: ast.expr, name: str) -> str:
         """What a loop goes through; its variable is a symbol or a whole number from then on."""
         if isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range":
-            if name in self.symbols_in:
-                raise NotCompilable(f"`{name}` as a symbol and as a number", over.lineno)
+            if name in self.symbols_in | self.lists | self.dicts or name == self.targets:
+                raise NotCompilable(f"`{name}` as a number and as something else", over.lineno)
             return f"range({', '.join(self.whole(argument) for argument in over.args)})"
         listed = self.symbol_list(over)
         if listed is None or name in self.lists or name == self.targets:
@@ -295,6 +309,13 @@ class _Lowering:
         self.symbols_in.add(name)
         return listed
 
+    def symbols_over(self, over: ast.expr, name: str) -> str:
+        """What a comprehension of symbols goes through. NotCompilable for one over numbers."""
+        listed = self.iterated(over, name)
+        if name not in self.symbols_in:
+            raise NotCompilable(f"a comprehension over `{ast.unparse(over)}`", over.lineno)
+        return listed
+
     def symbol_list(self, node: ast.expr) -> str | None:
         """A list of symbols: the universe, a name of one, or a comprehension of symbols; None for anything else."""
         match node:
@@ -307,14 +328,14 @@ class _Lowering:
                     return f"{inner}[:{self.whole(upper)}]"
             case ast.Call(func=ast.Name(id="sorted"), args=[listed], keywords=[ast.keyword(arg="key", value=key)]):
                 inner = self.symbol_list(listed)
-                if inner is not None and isinstance(key, ast.Lambda) and len(key.args.args) == 1:
+                if inner is not None and isinstance(key, ast.Lambda) and _is_plain(key.args):
                     each = key.args.args[0].arg
-                    over = self.iterated(listed, each)
+                    over = self.symbols_over(listed, each)
                     keys = f"[float({self.number(key.body)}) for {each} in {over}]"
                     return f"lp_sorted([{each} for {each} in {over}], {keys})"
             case ast.ListComp(elt=ast.Name(id=kept), generators=[ast.comprehension(target=ast.Name(id=name)) as part]):
                 if kept == name and not part.is_async:
-                    over = self.iterated(part.iter, name)
+                    over = self.symbols_over(part.iter, name)
                     tests = "".join(f" if {self.truth(test)}" for test in part.ifs)
                     return f"[{name} for {name} in {over}{tests}]"
         return None
@@ -391,8 +412,12 @@ class _Lowering:
                 return self.comparison(node)
             case ast.Constant(value=bool(value)):
                 return str(value)
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr="isnan" | "isfinite")):
-                return self.number(node)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="math"), attr="isnan" | "isfinite" as what),
+                args=[one],
+                keywords=[],
+            ):
+                return f"math.{what}({self.number(one)})"
             case ast.Name(id=name) if name in self.lists:
                 return f"(len({name}) > 0)"
             case ast.Name(id=name) if name in self.dicts:
@@ -419,9 +444,11 @@ class _Lowering:
         equal = isinstance(op, ast.Eq | ast.NotEq)
         for one, other in ((left, right), (right, left)):
             if (kept := self.remembered(one, 1)) is not None and equal:
-                same = f"(lp_known[0] != 0 and lp_memory[{kept}] == {self.number(other)})"
+                same = f"lp_remembered(lp_known[0], lp_memory[{kept}], {self.number(other)})"
                 return same if isinstance(op, ast.Eq) else f"(not {same})"
         if self.is_symbol(left) or self.is_symbol(right):
+            if isinstance(left, ast.Constant) and isinstance(right, ast.Constant):
+                raise NotCompilable(f"`{ast.unparse(left)} {_compare_sign(op)} {ast.unparse(right)}`", left.lineno)
             if not equal:
                 raise NotCompilable(f"symbols compared by `{_compare_sign(op)}`", left.lineno)
             return f"({self.symbol(left, compared=True)} {_compare_sign(op)} {self.symbol(right, compared=True)})"
@@ -448,11 +475,11 @@ class _Lowering:
     def whole(self, node: ast.expr) -> str:
         """A whole number, for a range."""
         match node:
-            case ast.Constant(value=int(value)) if not isinstance(value, bool):
-                return self.number(node)
+            case ast.Constant(value=int(value)) if not isinstance(value, bool) and abs(value) <= _LARGEST:
+                return repr(value)
             case ast.Call(func=ast.Name(id="len")):
-                return self.number(node)
-            case ast.Subscript(slice=ast.Constant(value=str(key))):
+                return f"int({self.number(node)})"
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == self.own_params:
                 if self.given.get(key) == "whole" and self.number(node):
                     if key not in self.bounds:
                         self.bounds.append(key)
@@ -463,8 +490,8 @@ class _Lowering:
         """An expression that is a number."""
         match node:
             case ast.Constant(value=int(value)) if abs(value) <= _LARGEST and not isinstance(value, bool):
-                return repr(value)
-            case ast.Constant(value=float(value)):
+                return f"{value}.0"
+            case ast.Constant(value=float(value)) if math.isfinite(value):
                 return repr(value)
             case ast.Name(id=name):
                 others = self.symbols_in | self.lists | self.dicts
@@ -472,9 +499,9 @@ class _Lowering:
                     raise NotCompilable(f"`{name}` as a number", node.lineno)
                 if name not in self.stores:
                     raise NotCompilable(f"the name `{name}`", node.lineno)
-                return name
+                return f"float({name})"
             case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
-                return f"({self.number(left)} {_sign(op)} {self.number(right)})"
+                return f"lp_{_OPERATION[type(op)]}({self.number(left)}, {self.number(right)})"
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return f"(-{self.number(operand)})"
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -496,7 +523,7 @@ class _Lowering:
 
     def param(self, key: str, line: int) -> str:
         kind = self.given.get(key, "missing")
-        if kind not in ("whole", "fraction") or not key.isidentifier():
+        if kind not in ("whole", "fraction") or not (key.isidentifier() and key.isascii()):
             raise NotCompilable(f"the param {key!r}, which is {kind} and no number", line)
         if key not in self.numbers:
             self.numbers.append(key)
@@ -505,12 +532,12 @@ class _Lowering:
     def of_clock(self, what: str) -> str:
         if what not in self.clock:
             self.clock.append(what)
-        return f"lp_clock[{self.clock.index(what)}]"
+        return f"float(lp_clock[{self.clock.index(what)}])"
 
     def value_of(self, call: ast.Call) -> str:
         line = call.lineno
         if (place := self.remembered(call, 2)) is not None:
-            return f"(lp_memory[{place}] if lp_known[0] != 0 else {self.number(call.args[1])})"
+            return f"lp_given(lp_known[0], lp_memory[{place}], {self.number(call.args[1])})"
         match call.func, call.args:
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="now"), attr="weekday"), []:
                 if name == self.ctx:
@@ -518,7 +545,7 @@ class _Lowering:
             case ast.Attribute(value=ast.Name(id=name), attr="get"), [symbol, default] if name in self.dicts:
                 return f"lp_dict_get({name}, {self.symbol(symbol)}, float({self.number(default)}))"
             case ast.Name(id="len"), [ast.Name(id=name)] if name in self.dicts:
-                return f"lp_dict_size({name})"
+                return f"float(lp_dict_size({name}))"
             case ast.Name(id="sum"), [
                 ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="values"), args=[], keywords=[])
             ] if name in self.dicts:
@@ -542,7 +569,7 @@ class _Lowering:
             case ast.Name(id="len"), [argument]:
                 listed = self.symbol_list(argument)
                 if listed is not None:
-                    return "lp_n" if listed == "range(lp_n)" else f"len({listed})"
+                    return "float(lp_n)" if listed == "range(lp_n)" else f"float(len({listed}))"
             case ast.Name(id="min" | "max" as what), [first, *others] if others:
                 value = self.number(first)
                 for other in others:  # as Python does: the first one stays unless another is beyond it
@@ -592,8 +619,23 @@ def _is_name(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _sign(op: ast.operator) -> str:
-    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}[type(op)]
+_OPERATION: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_EACH = "lp_each"  # the variable of a comprehension that is written out as a loop
+
+
+def _renamed(node: Any, name: str) -> Any:
+    """A copy of an expression with a name called _EACH."""
+    node = copy.deepcopy(node)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and inner.id == name:
+            inner.id = _EACH
+    return node
+
+
+def _is_plain(arguments: ast.arguments) -> bool:
+    """Whether a lambda has one argument and nothing else."""
+    others = (arguments.posonlyargs, arguments.kwonlyargs, arguments.defaults, arguments.vararg, arguments.kwarg)
+    return len(arguments.args) == 1 and not any(others)
 
 
 def _compare_sign(op: ast.cmpop) -> str:
@@ -641,22 +683,30 @@ def _at_level(name: ast.Name, node: ast.stmt) -> bool:
     inside = {
         inner
         for part in ast.walk(node)
-        if isinstance(part, ast.ListComp | ast.GeneratorExp)
+        if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)
         for inner in ast.walk(part)
     }
     return isinstance(name.ctx, ast.Store) and name not in inside
 
 
 def _require_known(node: ast.AST, known: set[str], local: set[str]) -> None:
-    own = {
-        target.id
-        for part in ast.walk(node)
-        if isinstance(part, ast.comprehension)
-        for target in ast.walk(part.target)
-        if isinstance(target, ast.Name)
-    }
-    own |= {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}  # of a lambda
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-            if inner.id in local and inner.id not in known and inner.id not in own:
-                raise NotCompilable(f"`{inner.id}`, which may have no value yet", inner.lineno)
+    """NotCompilable for a name that is read and may have no value; comprehensions and lambdas have their own."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Load()):
+            if name in local and name not in known:
+                raise NotCompilable(f"`{name}`, which may have no value yet", node.lineno)
+        case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts) | ast.DictComp(generators=parts):
+            inner = set(known)
+            for part in parts:
+                _require_known(part.iter, inner, local)
+                inner |= {n.id for n in ast.walk(part.target) if isinstance(n, ast.Name)}
+                for test in part.ifs:
+                    _require_known(test, inner, local)
+            values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            for value in values:
+                _require_known(value, inner, local)
+        case ast.Lambda(args=arguments, body=body):
+            _require_known(body, known | {argument.arg for argument in arguments.args}, local)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                _require_known(child, known, local)
