@@ -23,7 +23,7 @@ import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.features.causality import require_causal
+from ledger_pipeline.features import causality
 from ledger_pipeline.features.table import Feature, compute_table
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
@@ -309,7 +309,7 @@ def _checked_values(items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -
     for item in items:
         key = (snapshot.hash, cells.symbols, len(cells.times), item.fingerprint)
         if key not in _CAUSAL:
-            require_causal(item, cells)
+            causality.require_causal(item, cells)
             _CAUSAL.add(key)
     return compute_table(items, cells)
 

@@ -104,7 +104,8 @@ def test_every_command_prints_json_and_a_table(small, tmp_path) -> None:
 
 def test_the_demo_prints_what_it_made(demo) -> None:
     project, printed = demo
-    assert set(printed) == {"snapshot", "runs", "report", "traded", "seconds"}
+    assert set(printed) == {"snapshot", "runs", "report", "sweep", "traded", "seconds"}
+    assert printed["sweep"]["candidates"] == printed["sweep"]["ok"] == 15 and printed["sweep"]["trials"] == 15
     assert len(printed["runs"]) == len(Catalogue(project.strategies).experiment_names()) >= 4
     assert len({row["provenance"]["experiment"]["strategy"] for row in printed["runs"]}) >= 3
     assert len(printed["snapshot"]["symbols"]) >= 5 and printed["seconds"] > 0

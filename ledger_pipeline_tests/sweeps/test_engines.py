@@ -17,9 +17,11 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.errors import InputError, RefusedError, StorageError
 from ledger_pipeline.sweeps import dask_engine
 from ledger_pipeline.sweeps.sweep import open_sweep
+from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.sweeps.markets import CROSSOVER, crossover, market
 
 SLOW = CROSSOVER.replace("    return", "    for _ in range(20_000):\n        params['quantity'] * 2\n    return")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(CHECKOUT)}  # scripts find the tests' own modules
 GRID = {"fast": [2, 3, 4, 5], "slow": [6, 7, 8]}
 
 
@@ -92,7 +94,7 @@ def test_two_processes_may_run_the_same_sweep(tmp_path) -> None:
     )
     market(tmp_path)
     command = [sys.executable, str(script), str(tmp_path)]
-    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) for _ in range(2)]
     hashes = {process.communicate(timeout=300)[0] for process in others}
     assert [process.returncode for process in others] == [0, 0] and len(hashes) == 1
     assert hashes.pop().strip() == swept(tmp_path, "serial", engine="serial").hash
@@ -107,7 +109,7 @@ def test_workers_end_with_the_process_that_asks(tmp_path) -> None:
         "swept(Path(sys.argv[1]), 'gone', engine='processes', workers=2)\n"
     )
     market(tmp_path)
-    process = psutil.Popen([sys.executable, str(script), str(tmp_path)])
+    process = psutil.Popen([sys.executable, str(script), str(tmp_path)], env=ENVIRONMENT)
     children: list[psutil.Process] = []
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not any((tmp_path / "gone").glob("sweeps/*/shards/*.parquet")):
