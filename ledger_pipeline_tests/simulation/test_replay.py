@@ -60,6 +60,7 @@ def experiment(text: str, indicator) -> lp.Experiment:
 def test_a_planted_look_ahead_is_found(tmp_path, monkeypatch, what, splits) -> None:
     """Every cut shows it: the cut run has no tomorrow, and so decides otherwise at its last bar."""
     monkeypatch.setattr(causality, "require_causal", lambda item, grid: None)
+    monkeypatch.setattr("ledger_pipeline.simulation.run._CAUSAL", set())  # what this finds is forgotten
     planted = experiment(PEEKS[what], tomorrow)
     run = lp.run(planted, small.seal(tmp_path, PRICES, splits=splits))
     outcomes = truncation_replay(planted, run, at=[3, 5, 7])
