@@ -84,9 +84,9 @@ def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given
     definition = _definition(project, name, given)
     snapshot = open_snapshot(snapshot_id, root=project.snapshots)
     with _progress(as_json) as progress:
-        made = run_sweep(definition, snapshot, root=project.data, progress=progress, **how)  # fmt: skip
-    report_sweep(project, made)
-    _show(made, as_json)
+        results = run_sweep(definition, snapshot, root=project.data, progress=progress, **how)  # fmt: skip
+    report_sweep(project, results)
+    _show(results, as_json)
 
 
 def _definition(project: Project, name: str, given: dict[str, Any]) -> Definition:
@@ -234,19 +234,21 @@ def top(project: Project, sweep_name: str, by: str, number: int, lowest: bool, a
 
     Example: ledger-pipeline sweep top crossover --by sharpe -n 5
     """
-    made = _opened(project, sweep_name)
-    frame = made.top(by, number, ascending=lowest)
+    results = _opened(project, sweep_name)
+    frame = results.top(by, number, ascending=lowest)
 
     def render() -> None:
         shown = list(dict.fromkeys([by, *(name for name in _SHOWN if name in frame.columns)]))
         rows = [
             [_rank(row["rank"]), row["number"], (row["id"] or "-")[:10]]
-            + [row[name] for name in made.axes]
+            + [row[name] for name in results.axes]
             + [row["status"], *(_figure(row[name]) for name in shown)]
             for row in frame.to_dict("records")
         ]
-        table(["rank", "number", "candidate", *made.axes, "status", *shown], rows)
-        click.echo(f"{made.counts['candidates']:,} candidates, {made.trials:,} trials of this strategy on the snapshot")
+        table(["rank", "number", "candidate", *results.axes, "status", *shown], rows)
+        click.echo(
+            f"{results.counts['candidates']:,} candidates, {results.trials:,} trials of this strategy on the snapshot"
+        )
 
     emit(_records(frame), as_json, render)
 
@@ -269,9 +271,9 @@ def heatmap(
     """
     from ledger_pipeline.analytics.plots import png, svg
 
-    made = _opened(project, sweep_name)
-    figure = made.heatmap(x, y, metric, chosen=chosen)
-    path = Path(out) if out else project.data / "reports" / f"sweep-{made.sweep_id[:10]}-{metric}.png"
+    results = _opened(project, sweep_name)
+    figure = results.heatmap(x, y, metric, chosen=chosen)
+    path = Path(out) if out else project.data / "reports" / f"sweep-{results.sweep_id[:10]}-{metric}.png"
     if path.suffix not in (".png", ".svg"):
         raise InputError(f"--out is {out}; its name must end with .png or .svg.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,15 +298,15 @@ def promote(project: Project, sweep_name: str, candidate: str, label: str, by: s
     from ledger_pipeline.defs.launch import promote_candidate
     from ledger_pipeline.simulation.promotions import promotion_of
 
-    made = _opened(project, sweep_name)
-    promoted = promote_candidate(project, made, candidate, label=label, by=by, reason=reason)
+    results = _opened(project, sweep_name)
+    promoted = promote_candidate(project, results, candidate, label=label, by=by, reason=reason)
     kept = promotion_of(project.data, promoted.run_id)
     assert kept is not None
 
     def render() -> None:
         click.echo(
             f"run {promoted.run_id[:10]} is candidate {kept.candidate} of sweep {kept.sweep_name} ({kept.sweep[:10]}), "
-            f"one of {kept.trials:,} trials of its strategy on {made.snapshot.id}; its experiment is {label!r}"
+            f"one of {kept.trials:,} trials of its strategy on {results.snapshot.id}; its experiment is {label!r}"
         )
         click.echo(f"trade it:  ledger-pipeline promote {label} --by ... --reason ...")
 
@@ -334,50 +336,45 @@ def _opened(project: Project, given: str) -> Sweep:
     return open_sweep(given, project.data, project.snapshots)
 
 
-def _show(made: Sweep, as_json: bool) -> None:
-    counts, identity = made.counts, made.plan["identity"]
+def _show(results: Sweep, as_json: bool) -> None:
+    from ledger_pipeline.sweeps.report import values_text
+
+    counts, identity = results.counts, results.plan["identity"]
     summary = {
-        "sweep_id": made.sweep_id,
-        "name": made.name,
-        "experiment": made.plan["experiment"]["name"],
-        "snapshot": made.plan["snapshot"],
+        "sweep_id": results.sweep_id,
+        "name": results.name,
+        "experiment": results.plan["experiment"]["name"],
+        "snapshot": results.plan["snapshot"],
         "grid": identity["grid"],
         "where": identity["where"],
         "search": identity["search"],
         "keep": identity["keep"],
         **counts,
-        "sweep_hash": made.hash,
-        "trials": made.trials,
+        "sweep_hash": results.hash,
+        "trials": results.trials,
     }
 
     def render() -> None:
         rows = [
-            ["sweep", made.sweep_id],
+            ["sweep", results.sweep_id],
             ["experiment", summary["experiment"]],
-            ["snapshot", made.snapshot.id],
-            *([name, _values(values)] for name, values in identity["grid"].items()),
+            ["snapshot", results.snapshot.id],
+            *([name, values_text(values)] for name, values in identity["grid"].items()),
             *([[key, str(identity[key])] for key in ("where", "search") if identity[key]]),
             ["candidates", f"{counts['candidates']:,}"],
             ["without a trade", f"{counts['no_trades']:,}"],
             ["failed", f"{counts['failed']:,}"],
-            ["sweep_hash", made.hash],
+            ["sweep_hash", results.hash],
             ["trials", f"{summary['trials']:,} of this strategy on the snapshot"],
         ]
-        table(["", ""], rows, f"sweep {made.name}")
-        failed = made.candidates[made.candidates["status"] == "failed"]
+        table(["", ""], rows, f"sweep {results.name}")
+        failed = results.candidates[results.candidates["status"] == "failed"]
         for row in failed.head(5).to_dict("records"):
             click.echo(f"note: candidate {row['number']} failed: {row['error']}")
         if counts["failed"] < counts["candidates"]:
-            click.echo(f"look at it:  ledger-pipeline sweep top {made.name} --by sharpe")
+            click.echo(f"look at it:  ledger-pipeline sweep top {results.name} --by sharpe")
 
     emit(summary, as_json, render)
-
-
-def _values(values: Any) -> str:
-    if isinstance(values, dict):
-        return f"{values['from']} to {values['to']}"
-    shown = ", ".join(map(str, values[:12]))
-    return shown if len(values) <= 12 else f"{shown}, ... ({len(values)} values)"
 
 
 def _rank(rank: float) -> int | None:

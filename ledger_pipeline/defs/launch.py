@@ -284,12 +284,12 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
     from ledger_pipeline.sweeps.promotion import promote_candidate as promoted
     from ledger_pipeline.sweeps.promotion import write_experiment
 
-    def store(experiment: Experiment, made: Run) -> None:
+    def store(experiment: Experiment, run: Run) -> None:
         write_experiment(project.strategies, experiment, f"Candidate of sweep {sweep.name} ({sweep.sweep_id[:10]}).")
-        run_experiments(project, sweep.snapshot.id, [label], seed=made.provenance["seed"])
+        run_experiments(project, sweep.snapshot.id, [label], seed=run.provenance["seed"])
 
-    made = promoted(sweep, candidate, label=label, by=by, reason=reason, store=store)
-    kept = promotion_of(project.data, made.run_id)
+    run = promoted(sweep, candidate, label=label, by=by, reason=reason, store=store)
+    kept = promotion_of(project.data, run.run_id)
     assert kept is not None
     with instance(project) as records:
         metadata: dict[str, Any] = {
@@ -310,10 +310,10 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
                 "promoted_run",
                 partition=str(run_key(sweep.snapshot.id, label)),
                 metadata=metadata,
-                tags={"dagster/data_version": made.events.head},
+                tags={"dagster/data_version": run.events.head},
             )
         )
-    return made
+    return run
 
 
 def compact_results(project: Project) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REPLAY = "candidates_replay"
 SAMPLE = 10  # candidates that are made anew
-_TOLD_EVERY = 5.0  # seconds between two lines of progress
+_PROGRESS_EVERY = 5.0  # seconds between two lines of progress
 
 
 class SweepConfig(dg.Config):
@@ -65,9 +65,9 @@ def sweep_asset(
     paths = project.project
     snapshot_id, name = sweep_parts(context.partition_key)
     if config.sweep:
-        made = open_sweep(config.sweep, paths.data, paths.snapshots)
+        results = open_sweep(config.sweep, paths.data, paths.snapshots)
     else:
-        made = run_sweep(
+        results = run_sweep(
             defined_in(paths.strategies, name, yes=True),
             open_snapshot(snapshot_id, root=paths.snapshots),
             root=paths.data,
@@ -75,49 +75,51 @@ def sweep_asset(
             workers=config.workers or None,
             progress=_logged(context),
         )
-    return _content(made)
+    return _content(results)
 
 
 def _logged(context: dg.AssetExecutionContext) -> "Callable[[Progress], None]":
     """Progress in the log of the run, not more often than people read."""
-    told = [0.0]
+    last = [0.0]
 
     def tell(at: "Progress") -> None:
-        if time.monotonic() - told[0] >= _TOLD_EVERY or at.done == at.total:
-            told[0] = time.monotonic()
+        if time.monotonic() - last[0] >= _PROGRESS_EVERY or at.done == at.total:
+            last[0] = time.monotonic()
             left = "" if at.left is None else f", {at.left:,.0f} s left"
             context.log.info(f"{at.done:,} of {at.total:,} candidates, {at.rate:,.1f} a second{left}")
 
     return tell
 
 
-def _content(made: "Sweep") -> dg.MaterializeResult:
+def _content(results: "Sweep") -> dg.MaterializeResult:
     from ledger_pipeline.analytics.plots import markdown_image
     from ledger_pipeline.defs.tables import frame_table
     from ledger_pipeline.sweeps.report import picture
 
-    seconds = float(made.result["seconds"])
-    difference, numbers = _replayed(made)
-    identity = made.plan["identity"]
+    seconds = float(results.result["seconds"])
+    numbers, difference = results.replayed(SAMPLE)
+    identity = results.plan["identity"]
     metadata: dict[str, Any] = {
-        **made.counts,
-        "dagster/row_count": made.counts["candidates"],
-        "trials": made.trials,
-        "candidates a second": round(made.counts["candidates"] / seconds, 2) if seconds else 0.0,
-        "engine": str(made.result["engine"]),
-        "sweep_id": made.sweep_id,
-        "sweep_hash": made.hash,
-        "snapshot_hash": made.snapshot.hash,
+        **results.counts,
+        "dagster/row_count": results.counts["candidates"],
+        "trials": results.trials,
+        "candidates a second": round(results.counts["candidates"] / seconds, 2) if seconds else 0.0,
+        "engine": str(results.result["engine"]),
+        "sweep_id": results.sweep_id,
+        "sweep_hash": results.hash,
+        "snapshot_hash": results.snapshot.hash,
         "experiment_hash": identity["experiment_hash"],
         "grid": dg.MetadataValue.json(identity["grid"]),
         "where": identity["where"] or "",
-        "path": dg.MetadataValue.path(f"{made.root}/sweeps/{made.sweep_id}"),
-        "first candidates": dg.MetadataValue.md(frame_table(made.candidates.iloc[:8, : 4 + len(made.axes) + 6])),
+        "path": dg.MetadataValue.path(f"{results.root}/sweeps/{results.sweep_id}"),
+        "first candidates": dg.MetadataValue.md(frame_table(results.candidates.iloc[:8, : 4 + len(results.axes) + 6])),
     }
-    if made.counts["failed"] < made.counts["candidates"]:
-        metadata["heat map"] = dg.MetadataValue.md(markdown_image(picture(made, "sharpe"), f"Sharpe of {made.name}"))
+    if results.counts["failed"] < results.counts["candidates"]:
+        metadata["heat map"] = dg.MetadataValue.md(
+            markdown_image(picture(results, "sharpe"), f"Sharpe of {results.name}")
+        )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(made.hash),
+        data_version=dg.DataVersion(results.hash),
         metadata=metadata,
         check_results=[
             dg.AssetCheckResult(
@@ -128,23 +130,6 @@ def _content(made: "Sweep") -> dg.MaterializeResult:
             )
         ],
     )
-
-
-def _replayed(made: "Sweep") -> tuple[str | None, list[int]]:
-    """What differs when candidates, drawn by the sweep's hash, are made anew, and which were."""
-    import numpy as np
-
-    from ledger_pipeline.core.errors import IntegrityError
-
-    sound = made.candidates.loc[made.candidates["status"] != "failed", "number"].to_numpy()
-    rng = np.random.default_rng(int(made.hash[:12], 16))
-    numbers = sorted(int(number) for number in rng.choice(sound, min(SAMPLE, len(sound)), replace=False))
-    try:
-        for number in numbers:
-            made.run(number)
-    except IntegrityError as error:
-        return str(error), numbers
-    return None, numbers
 
 
 @dg.asset(
@@ -164,15 +149,15 @@ def sweep_report(context: dg.AssetExecutionContext, project: ProjectResource) ->
     from ledger_pipeline.sweeps.sweep import open_sweep
 
     paths = project.project
-    made = open_sweep(_stored(context, paths), paths.data, paths.snapshots)
-    path = save_report(made, paths.data)
+    results = open_sweep(_stored(context, paths), paths.data, paths.snapshots)
+    path = save_report(results, paths.data)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_bytes(path.read_bytes())),
         metadata={
             "report": dg.MetadataValue.path(str(path)),
             "url": dg.MetadataValue.url(path.absolute().as_uri()),
-            "sweep_hash": made.hash,
-            "trials": made.trials,
+            "sweep_hash": results.hash,
+            "trials": results.trials,
         },
     )
 
@@ -182,8 +167,8 @@ def _stored(context: dg.AssetExecutionContext, paths: "Project") -> str:
     from ledger_pipeline.core.errors import NotFoundError
     from ledger_pipeline.sweeps.sweep_store import SweepStore
 
-    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey("sweep"), asset_partitions=[context.partition_key])
-    records = context.instance.fetch_materializations(wanted, limit=1).records
+    of_partition = dg.AssetRecordsFilter(asset_key=dg.AssetKey("sweep"), asset_partitions=[context.partition_key])
+    records = context.instance.fetch_materializations(of_partition, limit=1).records
     materialization = records[0].asset_materialization if records else None
     if materialization is not None:
         return str(materialization.metadata["sweep_id"].value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from ledger_pipeline.analytics.comparison_tables import ALL_FORMULAS
-from ledger_pipeline.core.errors import InputError, LedgerPipelineError, NotFoundError
+from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.evaluation import measured_by
@@ -119,15 +119,15 @@ def define(
         "end": None if end is None else str(end), "seed": seed, "risk_free": _plain(risk_free),
     }  # fmt: skip
     called = check_id("sweep", name or experiment.name)
-    made = Definition(
+    definition = Definition(
         called, base, varied, where, how, cast(Keep, keep), seed, {k: v for k, v in written.items() if v is not None}
     )
-    size = len(made.points)
+    size = len(definition.points)
     if size > LARGE and not yes:
         raise InputError(
             f"the sweep has {size:,} candidates, more than {LARGE:,}; say --yes (yes=True) if it is meant."
         )
-    return made
+    return definition
 
 
 def _search(given: Any) -> Search:
@@ -173,18 +173,6 @@ def from_written(strategies: Path, name: str, values: Mapping[str, Any], *, yes:
 def sweep_names(strategies: Path) -> list[str]:
     """Names of the sweep files, sorted."""
     return sorted(path.stem for path in (strategies / "sweeps").glob("*.yaml"))
-
-
-def definitions(strategies: Path) -> tuple[dict[str, Definition], dict[str, LedgerPipelineError]]:
-    """All sweep files that load, by name, and the errors of those that do not."""
-    loaded: dict[str, Definition] = {}
-    failed: dict[str, LedgerPipelineError] = {}
-    for name in sweep_names(strategies):
-        try:
-            loaded[name] = defined_in(strategies, name, yes=True)
-        except LedgerPipelineError as error:
-            failed[name] = error
-    return loaded, failed
 
 
 def _check_read(experiment: Experiment, varied: Mapping[str, Axis]) -> None:

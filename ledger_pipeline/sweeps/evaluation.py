@@ -123,8 +123,8 @@ def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: i
     try:
         experiment = with_params(task.experiment, point)
         run_id = identify(experiment, snapshot, task.seed).run_id
-        made = _run(task, experiment, snapshot, features, task.compiled)
-        metrics = made.metrics
+        candidate = _run(task, experiment, snapshot, features, task.compiled)
+        metrics = candidate.metrics
     except (InputError, RefusedError, IntegrityError) as error:
         if isinstance(error, IntegrityError):
             task.snapshot()  # not a fault of the candidate when the snapshot itself changed
@@ -134,34 +134,34 @@ def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: i
     except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
         return Result(number, point, run_id, FAILED, f"{type(error).__name__}: {error}")
     if number % SAMPLED == 0 and task.compiled != "never":
-        _require_same_interpreted(task, experiment, snapshot, features, made, number)
-    status = OK if len(of_kind(made.events, "FILLED")) else NO_TRADES
+        _require_same_interpreted(task, experiment, snapshot, features, candidate, number)
+    status = OK if len(of_kind(candidate.events, "FILLED")) else NO_TRADES
     return Result(
-        number, point, made.run_id, status, None, made.events.head, metrics, _series(made, task.keep)
+        number, point, candidate.run_id, status, None, candidate.events.head, metrics, _series(candidate, task.keep)
     )  # fmt: skip
 
 
 def _require_same_interpreted(
-    task: Task, experiment: Experiment, snapshot: Snapshot, features: FeatureCache, made: Run, number: int
+    task: Task, experiment: Experiment, snapshot: Snapshot, features: FeatureCache, candidate: Run, number: int
 ) -> None:
     """IntegrityError when the interpreter gives another ledger than was made; nothing of the sweep counts then."""
     again = _run(task, experiment, snapshot, features, "never")
-    if again.events.head != made.events.head:
+    if again.events.head != candidate.events.head:
         raise DifferentLedger(
-            f"candidate {number}: {first_difference(made.events, again.events)}. Delete the sweep and run it again "
-            "with --compiled never."
+            f"candidate {number}: {first_difference(candidate.events, again.events)}. Delete the sweep and run it "
+            "again with --compiled never."
         )
 
 
-def _series(made: Run, keep: Keep) -> np.ndarray | None:
+def _series(candidate: Run, keep: Keep) -> np.ndarray | None:
     if keep == "metrics":
         return None
     if keep == "equity":
-        return made.equity["equity"].to_numpy(np.float64)
+        return candidate.equity["equity"].to_numpy(np.float64)
     from ledger_pipeline.analytics.returns import time_weighted_returns
 
-    values = time_weighted_returns(made.equity).to_numpy(np.float64)
-    return np.concatenate([np.full(len(made.equity) - 1 - len(values), np.nan), values])  # before the first money
+    values = time_weighted_returns(candidate.equity).to_numpy(np.float64)
+    return np.concatenate([np.full(len(candidate.equity) - 1 - len(values), np.nan), values])  # before the first money
 
 
 class FeatureCache:

@@ -79,22 +79,22 @@ def promote_candidate(
     number = int(row["number"])
     if row["status"] == "failed":
         raise RefusedError(f"candidate {number} failed and is not promoted: {row['error']}")
-    made = sweep.run(number)
+    run = sweep.run(number)
     named = replace(sweep.experiment(number), name=label)
-    made = replace(made, provenance=made.provenance | {"experiment": made.provenance["experiment"] | {"name": label}})
+    run = replace(run, provenance=run.provenance | {"experiment": run.provenance["experiment"] | {"name": label}})
     if store is not None:
-        store(named, made)
+        store(named, run)
     else:
-        proof = prove([made])[0]
+        proof = prove([run])[0]
         if proof.difference is not None:
             raise RefusedError(f"candidate {number} is not promoted, since it cannot be reproduced: {proof.difference}")
-        RunStore(sweep.root).write(made)
+        RunStore(sweep.root).write(run)
     kept = RunStore(sweep.root)
-    if kept.provenance(made.run_id)["ledger_head"] != made.events.head:
-        raise IntegrityError(f"run {made.run_id} is stored with another ledger than candidate {number}.")
-    kept.give_label(made.run_id, label)
+    if kept.provenance(run.run_id)["ledger_head"] != run.events.head:
+        raise IntegrityError(f"run {run.run_id} is stored with another ledger than candidate {number}.")
+    kept.give_label(run.run_id, label)
     promotion = Promotion(
-        run_id=made.run_id,
+        run_id=run.run_id,
         sweep=sweep.sweep_id,
         sweep_name=sweep.name,
         sweep_hash=sweep.hash,
@@ -110,4 +110,4 @@ def promote_candidate(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     keep_promotion(sweep.root, promotion)
-    return made
+    return run

@@ -70,7 +70,7 @@ def save_report(sweep: Sweep, root: Location) -> Path:
 
 def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     identity, counts = sweep.plan["identity"], sweep.counts
-    grid = [(f"param {name}", _values(values)) for name, values in identity["grid"].items()]
+    grid = [(f"param {name}", values_text(values)) for name, values in identity["grid"].items()]
     return [
         ("experiment", f"{sweep.plan['experiment']['name']} ({identity['experiment_hash'][:16]})"),
         ("snapshot", f"{sweep.snapshot.id} ({identity['snapshot_hash'][:16]})"),
@@ -87,8 +87,12 @@ def _facts(sweep: Sweep) -> list[tuple[str, str]]:
     ]
 
 
-def _values(values: Any) -> str:
-    return f"{values['from']} to {values['to']}" if isinstance(values, dict) else ", ".join(map(str, values[:40]))
+def values_text(values: Any) -> str:
+    """The values of an axis as people read them, the first twelve of many."""
+    if isinstance(values, dict):
+        return f"{values['from']} to {values['to']}"
+    shown = ", ".join(map(str, values[:12]))
+    return shown if len(values) <= 12 else f"{shown}, ... ({len(values)} values)"
 
 
 def _text(name: str, value: Any) -> str:

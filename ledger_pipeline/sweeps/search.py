@@ -49,12 +49,12 @@ def search(given: Any) -> Search:
         raise InputError(f"search is {given!r}; write {kinds}.")
     kind = "random" if "random" in given else "sobol"
     try:
-        found = Search.model_validate({"kind": kind, "number": given[kind], "seed": given.get("seed", 0)}, strict=True)
+        how = Search.model_validate({"kind": kind, "number": given[kind], "seed": given.get("seed", 0)}, strict=True)
     except ValidationError as error:
         raise InputError(f"search {given!r}: {error.errors()[0]['msg']}; write {kinds}.") from None
-    if not found.number:
+    if not how.number:
         raise InputError(f"search {given!r} asks for no candidate; write {kinds}.")
-    return found
+    return how
 
 
 def candidates(axes: Mapping[str, Axis], how: Search, keep: Callable[[Point], bool]) -> list[Point]:

@@ -178,17 +178,31 @@ class Sweep:
         or metrics differ; InputError, RefusedError for a candidate that failed.
         """
         row = self.row(candidate)
-        made = candidate_run(self._task(), self.snapshot, FeatureCache(self.root), self._point(row))
+        run = candidate_run(self._task(), self.snapshot, FeatureCache(self.root), self._point(row))
         recorded = self._recorded(int(row["number"]))
         from ledger_pipeline.core.identity import hash_json
 
-        for what, now in (("ledger_head", made.events.head), ("metrics_hash", hash_json(made.metrics))):
+        for what, now in (("ledger_head", run.events.head), ("metrics_hash", hash_json(run.metrics))):
             if recorded[what] != now:
                 raise IntegrityError(
                     f"candidate {row['id'][:10]} of sweep {self.sweep_id[:10]} is recorded with {what} "
                     f"{str(recorded[what])[:16]}, and gives {now[:16]} now; what decides is not only ctx and params."
                 )
-        return made
+        return run
+
+    def replayed(self, number: int) -> tuple[list[int], str | None]:
+        """Make so many candidates anew, drawn by the sweep's hash from those that did not fail: their numbers, and what
+        differs (see `run`), None when nothing does.
+        """
+        sound = self.candidates.loc[self.candidates["status"] != FAILED, "number"].to_numpy()
+        rng = np.random.default_rng(int(self.hash[:12], 16))
+        numbers = sorted(rng.choice(sound, min(number, len(sound)), replace=False).tolist())
+        try:
+            for drawn in numbers:
+                self.run(drawn)
+        except IntegrityError as error:
+            return numbers, str(error)
+        return numbers, None
 
     def promote(self, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
         """Make a candidate a stored run under the name `label`, with what it was chosen from: sweep, number, rank by
@@ -380,9 +394,8 @@ def run_sweep(
     store, points = SweepStore(place), definition.points
     task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, len(points))
     spec = definition.experiment.spec
-    universe_grid(snapshot, spec.universe, spec.base_currency).between(
-        spec.start, spec.end
-    )  # a period outside the data
+    # InputError for a period outside the data, before anything is kept
+    universe_grid(snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
     before_now = store.result(sweep_id)
     if before_now is not None:
         known = shards_of(len(points), int(store.plan(sweep_id)["shard_size"]))

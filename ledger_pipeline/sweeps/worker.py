@@ -63,12 +63,11 @@ class Worker:
             return len(points)
         task = self.job.task
         results = []
-        snapshot = task.snapshot()  # its files are looked at again, cheaply
+        task.snapshot()  # its files are looked at again, cheaply
         for k, point in enumerate(points):
             if self.stopped():
                 raise Stopped
             results += evaluate(task, self.snapshot, self.features, shard.first + k, [point])
-        del snapshot
         spec = task.experiment.spec
         self.register.add(
             Trials(

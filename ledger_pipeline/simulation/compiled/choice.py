@@ -40,7 +40,7 @@ class Simulated:
     warning: str | None = None
 
 
-_checked: dict[str, str | None] = {}  # what the check of a strategy found, by the text that it was lowered to
+_checked: dict[str, str | None] = {}  # what the check of a strategy finding, by the text that it was lowered to
 
 
 def simulated(
@@ -54,26 +54,23 @@ def simulated(
     lowered = _lowered(inputs, source, tier, mode, repeats)
     if lowered is None:
         return _interpreted(inputs)
-    found = _checked.get(lowered.text, "")
-    if found:
-        return replace(_interpreted(inputs), warning=found)
+    finding = _checked.get(lowered.text, "")
+    if finding:
+        return replace(_interpreted(inputs), warning=finding)
     try:
         simulator = CompiledSimulator(inputs, lowered)
         ledger = simulator.run()
-        if found == "":
-            found = _checked[lowered.text] = difference(inputs, lowered, ledger)
+        if finding == "":
+            finding = _checked[lowered.text] = difference(inputs, lowered, ledger)
     except Refused:
         return _interpreted(inputs)
     except NumbaError as error:  # the listed part is meant to compile; what does not is told and runs interpreted
-        found = _checked[lowered.text] = f"it could not be compiled ({str(error).splitlines()[0]}); it runs interpreted"
-    if found:
-        return replace(_interpreted(inputs), warning=found)
+        finding = _checked[lowered.text] = (
+            f"it could not be compiled ({str(error).splitlines()[0]}); it runs interpreted"
+        )
+    if finding:
+        return replace(_interpreted(inputs), warning=finding)
     return Simulated(ledger, simulator.clipped, True)
-
-
-def distrust(inputs: SimulationInputs, source: StrategySource, tier: int, why: str) -> None:
-    """Have a strategy interpreted from now on in this process."""
-    _checked[lowered_for(source, inputs, tier).text] = why
 
 
 def _lowered(

@@ -220,12 +220,12 @@ class _Lowering:
         """A return: of the targets at hand, or of new ones."""
         if isinstance(value, ast.Name) and value.id == self.targets:
             return ["return 0"]
-        made = self.made(value)
-        if made is None:
+        filling = self.new_targets(value)
+        if filling is None:
             raise NotCompilable("a return of anything but targets, ctx.hold() or ctx.flat()", line)
-        return [made, "return 0"]
+        return [filling, "return 0"]
 
-    def made(self, value: ast.expr | None) -> str | None:
+    def new_targets(self, value: ast.expr | None) -> str | None:
         """What fills the targets where `value` makes new ones: ctx.flat() or ctx.hold()."""
         match value:
             case ast.Call(
@@ -236,12 +236,12 @@ class _Lowering:
         return None
 
     def assignment(self, name: str, value: ast.expr, line: int) -> list[str]:
-        made = self.made(value)
-        if made is not None:
+        filling = self.new_targets(value)
+        if filling is not None:
             if self.targets not in (None, name) or name in self.symbols_in | self.lists | self.dicts:
                 raise NotCompilable("more than one name for targets", line)
             self.targets = name
-            return [made]
+            return [filling]
         if name == self.targets:
             raise NotCompilable(f"`{name}` as targets and as something else", line)
         if isinstance(value, ast.Dict | ast.DictComp):
@@ -260,12 +260,12 @@ class _Lowering:
         """A dict of numbers by symbol: empty, or a comprehension over symbols that are its keys."""
         if name in self.symbols_in | self.lists or (name not in self.dicts and self.seen(name, line)):
             raise NotCompilable(f"`{name}` as a dict and as something else", line)
-        made = [f"{name} = lp_dict(lp_n)"]
+        lines = [f"{name} = lp_dict(lp_n)"]
         if isinstance(value, ast.Dict):
             if value.keys:
                 raise NotCompilable(f"`{ast.unparse(value)}`", line)
             self.dicts.add(name)
-            return made
+            return lines
         match value:
             case ast.DictComp(key=ast.Name(id=key), generators=[ast.comprehension(target=ast.Name(id=each)) as part]):
                 if key == each and name not in {n.id for n in ast.walk(value) if isinstance(n, ast.Name)}:
@@ -274,7 +274,7 @@ class _Lowering:
                     tests = " and ".join(self.truth(test) for test in part.ifs) or "True"
                     put = f"lp_dict_set({name}, {_EACH}, {self.number(inner)})"
                     self.dicts.add(name)
-                    return [*made, f"for {_EACH} in {over}:", f"    if {tests}:", f"        {put}"]
+                    return [*lines, f"for {_EACH} in {over}:", f"    if {tests}:", f"        {put}"]
         raise NotCompilable(f"`{ast.unparse(value)}`", line)
 
     def seen(self, name: str, line: int) -> bool:

@@ -132,14 +132,13 @@ class CompiledSimulator(Simulator):
             if why == GROW:
                 self._grow()
             elif why == BANKRUPT:
-                value = float((self.held * np.nan_to_num(self.marked[t])).sum())
-                self._end(t, self._equity(t, value))
+                self._end(t, self._equity(t))
                 return t + 1
             else:
                 raise Refused(t)
         return t
 
-    def _equity(self, t: int, _value: float) -> float:
+    def _equity(self, t: int) -> float:
         """The equity at the close of bar t, added as the kernel does: one instrument after the other."""
         value = 0.0
         for i in range(self.n):
