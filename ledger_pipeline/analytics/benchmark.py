@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.analytics.metrics import MIN_VOLATILITY, period_rates
-from ledger_pipeline.analytics.returns import bankrupt_at, check_time_zone, check_times, wealth_index
+from ledger_pipeline.analytics.returns import Growth, check_time_zone, check_times, equity_growth
 from ledger_pipeline.core.errors import InputError
 
 BENCHMARK_FORMULAS: dict[str, str] = {
@@ -40,22 +40,34 @@ def benchmark_metrics(
     not annualised there).
     Raises InputError for naive, repeated or unsorted times, and for levels that are not positive.
     """
+    levels = whole_levels(benchmark)
+    return against(pd.DatetimeIndex(equity["ts"]), equity_growth(equity), levels, periods_per_year, risk_free)
+
+
+def whole_levels(benchmark: pd.Series) -> pd.Series:
+    """The levels of a benchmark that are known. InputError as `benchmark_metrics`."""
     check_times(benchmark.index, "benchmark")
     levels = benchmark.dropna().astype("float64")
     if (levels <= 0).any():
         raise InputError("The benchmark has levels of zero or less: pass index levels such as closes, not returns.")
-    wealth = wealth_index(equity)
-    if bankrupt_at(equity) is not None:
-        wealth = wealth.dropna()
-    common = wealth.index.intersection(levels.index)
+    return levels
+
+
+def against(
+    times: pd.DatetimeIndex, rows: Growth, levels: pd.Series, periods_per_year: float, risk_free: float | pd.Series
+) -> dict[str, float | None]:
+    """`benchmark_metrics` of equity rows at these times that grew so, against levels that are whole and positive."""
+    wealth = rows.wealth if rows.lost is None else rows.wealth[: rows.lost + 2]
+    ours_at, theirs_at = times[rows.first :][: len(wealth)].as_unit("us").asi8, levels.index.as_unit("us").asi8
+    place = np.searchsorted(theirs_at, ours_at)
+    both = np.flatnonzero(np.append(theirs_at, 0)[place] == ours_at) if len(theirs_at) else place[:0]
+    ours, theirs = wealth[both], levels.to_numpy()[place[both]]
     values: dict[str, float | None] = dict.fromkeys(BENCHMARK_FORMULAS)
-    if len(common) >= 2:
-        values["benchmark_return"] = float(levels[common[-1]] / levels[common[0]] - 1.0)
-    ours = wealth.loc[common].to_numpy()
-    if len(common) < 3 or np.isnan(ours).any():
+    if len(both) >= 2:
+        values["benchmark_return"] = float(theirs[-1] / theirs[0] - 1.0)
+    if len(both) < 3 or np.isnan(ours).any():
         return values
-    rate = period_rates(risk_free, periods_per_year, common[:-1])
-    theirs = levels.loc[common].to_numpy()
+    rate = period_rates(risk_free, periods_per_year, times[rows.first + both[:-1]])
     r, b = ours[1:] / ours[:-1] - 1.0, theirs[1:] / theirs[:-1] - 1.0
     values["beta"] = beta(r, b)
     values["alpha"] = alpha(r, b, periods_per_year, rate)

@@ -10,6 +10,7 @@ of what it cost, or than BREAK_EVEN, neither won nor lost: float64 leaves such r
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +18,13 @@ import pandas as pd
 
 from ledger_pipeline.analytics.returns import (
     TOLERANCE,
-    bankrupt_at,
+    Growth,
     check_equity,
     check_times,
-    drawdown,
-    money_weighted_return,
-    time_weighted_returns,
-    wealth_index,
+    depths,
+    equity_growth,
+    growth,
+    money_weighted,
 )
 from ledger_pipeline.core.errors import InputError
 
@@ -53,6 +54,7 @@ FORMULAS: dict[str, str] = {
 }
 """One line a metric, in display order: for help texts and the report."""
 
+EQUITY_COLUMNS = ("equity", "flow", "exposure", "fees", "income")
 MIN_VOLATILITY = 1e-9  # a year; below it a ratio to volatility would be noise
 BREAK_EVEN = 1e-7  # of a unit of currency: a P&L within it is none
 DAYS_PER_YEAR = 365.25
@@ -76,45 +78,69 @@ def metrics(
     None; `returns.undefined_reason` says why. A bankrupt account has lost 100 %. Raises InputError for missing columns,
     naive, repeated or unsorted times, periods_per_year <= 0, or a rate <= -1.
     """
-    check_equity(equity, ("ts", "equity", "flow", "exposure", "fees", "income"))
+    check_equity(equity, ("ts", *EQUITY_COLUMNS))
     _check_columns(fills, "fills", ("quantity", "price"))
     _check_columns(trades, "trades", ("pnl",))
-    series = time_weighted_returns(equity)
-    lost = np.flatnonzero(series.to_numpy() == -1.0)
-    series = series.iloc[: lost[0] + 1] if len(lost) else series
-    r = series.to_numpy()
+    columns = {name: equity[name].to_numpy(np.float64) for name in EQUITY_COLUMNS}
+    return measure(
+        Measured(
+            pd.DatetimeIndex(equity["ts"]), columns, growth(columns["equity"], columns["flow"]), settled_pnl(trades),
+            np.abs(fills["quantity"].to_numpy(np.float64) * fills["price"].to_numpy(np.float64)),
+        ),
+        periods_per_year,
+        risk_free,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the metrics of a run are folded from, as columns. times: of the equity rows (T,); equity: float64 (T,) by
+    name, those of EQUITY_COLUMNS; rows: their growth; pnl: of each trade, settled; traded: |quantity x price| of each
+    fill.
+    """
+
+    times: pd.DatetimeIndex
+    equity: Mapping[str, np.ndarray]
+    rows: Growth
+    pnl: np.ndarray
+    traded: np.ndarray
+
+
+def measure(run: Measured, periods_per_year: float, risk_free: float | pd.Series) -> dict[str, float | int | None]:
+    """`metrics` of columns that need no check."""
+    equity, rows, pnl = run.equity, run.rows, run.pnl
+    r = rows.returns if rows.lost is None else rows.returns[: rows.lost + 1]
     if not np.isfinite(r).all():
         r = r[:0]
-    starts = equity["ts"].iloc[len(equity) - len(time_weighted_returns(equity)) - 1 :].iloc[: len(r)]
-    period_risk_free = period_rates(risk_free, periods_per_year, pd.DatetimeIndex(starts))
-    years = elapsed_years(starts.iloc[0], series.index[-1]) if len(r) else 0.0
-    span = max_drawdown_span(equity) if len(r) else None
+    starts = run.times[rows.first :][: len(r)]
+    period_risk_free = period_rates(risk_free, periods_per_year, starts)
+    years = elapsed_years(starts[0], run.times[rows.first + len(r)]) if len(r) else 0.0
+    span = drawdown_span(run.times, rows) if len(r) else None
     deepest = span.depth if span else None
-    growth = cagr(r, years)
-    pnl = settled_pnl(trades)
+    annual = cagr(r, years)
     values = {
-        "total_return": float(wealth_index(equity).dropna().iloc[-1] - 1.0) if len(r) else None,
-        "cagr": growth,
+        "total_return": float(rows.wealth[len(r)] - 1.0) if len(r) else None,
+        "cagr": annual,
         "volatility": volatility(r, periods_per_year),
         "sharpe": sharpe(r, periods_per_year, period_risk_free),
         "sortino": sortino(r, periods_per_year, period_risk_free),
-        "calmar": growth / -deepest if growth is not None and deepest else None,
+        "calmar": annual / -deepest if annual is not None and deepest else None,
         "max_drawdown": deepest,
         "max_drawdown_length": span.length if span else None,
         "var_95": value_at_risk(r),
         "cvar_95": conditional_value_at_risk(r),
-        "trades": len(trades),
+        "trades": len(pnl),
         "win_rate": win_rate(pnl),
         "average_trade": average_trade(pnl),
         "profit_factor": profit_factor(pnl),
-        "turnover": turnover(equity, fills, years),
+        "turnover": turnover(equity["equity"], run.traded, years),
         "costs": _last(equity["fees"]),
-        "time_in_market": time_in_market(equity),
-        "exposure": mean_exposure(equity),
+        "time_in_market": time_in_market(equity["exposure"]),
+        "exposure": mean_exposure(equity["exposure"], equity["equity"]),
         "income": _last(equity["income"]),
         "net_flows": float(equity["flow"].sum()),
         "final_equity": _last(equity["equity"]),
-        "money_weighted_return": money_weighted_return(equity),
+        "money_weighted_return": money_weighted(run.times, equity["equity"], equity["flow"]),
     }
     return {name: _plain(values[name]) for name in FORMULAS}
 
@@ -128,11 +154,15 @@ def settled_pnl(trades: pd.DataFrame) -> np.ndarray:
     """Return the P&L of trades, with 0 where it is within BREAK_EVEN, or within TOLERANCE of the value that was entered
     (where the table has quantity and entry_price).
     """
-    pnl = trades["pnl"].to_numpy(np.float64)
-    least = np.full(len(pnl), BREAK_EVEN)
+    entered = None
     if {"quantity", "entry_price"} <= set(trades.columns):
         entered = trades["quantity"].to_numpy(np.float64) * trades["entry_price"].to_numpy(np.float64)
-        least = np.fmax(least, TOLERANCE * np.abs(entered))
+    return settled(trades["pnl"].to_numpy(np.float64), entered)
+
+
+def settled(pnl: np.ndarray, entered: np.ndarray | None) -> np.ndarray:
+    """`settled_pnl` of columns; entered: the value that each trade entered with."""
+    least = BREAK_EVEN if entered is None else np.fmax(BREAK_EVEN, TOLERANCE * np.abs(entered))
     return np.where(np.abs(pnl) <= least, 0.0, pnl)
 
 
@@ -216,7 +246,7 @@ def max_drawdown(r: np.ndarray) -> float | None:
     """
     if not len(r):
         return None
-    return float(drawdown(pd.Series(np.concatenate([[1.0], np.cumprod(1.0 + r)]))).min())
+    return float(depths(np.concatenate([[1.0], np.cumprod(1.0 + r)])).min())
 
 
 @dataclass(frozen=True)
@@ -239,19 +269,21 @@ def max_drawdown_span(equity: pd.DataFrame) -> DrawdownSpan | None:
     """Return when the deepest drawdown of the time-weighted wealth happened; length 0 without one, None without
     returns.
     """
-    wealth = wealth_index(equity)
-    if bankrupt_at(equity) is not None:
-        wealth = wealth.dropna()
-    if len(wealth) < 2 or not np.isfinite(wealth).all():
+    return drawdown_span(pd.DatetimeIndex(equity["ts"]), equity_growth(equity))
+
+
+def drawdown_span(times: pd.DatetimeIndex, rows: Growth) -> DrawdownSpan | None:
+    """`max_drawdown_span` of equity rows at these times that grew so."""
+    level = rows.wealth if rows.lost is None else rows.wealth[: rows.lost + 2]
+    if len(level) < 2 or not np.isfinite(level).all():
         return None
-    depth = drawdown(wealth).to_numpy()
-    level = wealth.to_numpy()
+    depth = depths(level)
     trough = int(depth.argmin())
     # the last of several equal peaks is where the fall began
     peak = int(np.flatnonzero(depth[: trough + 1] == 0.0)[-1]) if depth[trough] < 0 else trough
     back = np.flatnonzero(level[trough:] >= level[: trough + 1].max() * (1.0 - TOLERANCE))
     end = trough + int(back[0]) if len(back) else len(level) - 1
-    at = wealth.index
+    at = times[rows.first :]
     return DrawdownSpan(float(depth[trough]), at[peak], at[trough], at[end], end - peak, bool(len(back)))
 
 
@@ -291,28 +323,28 @@ def profit_factor(pnl: np.ndarray) -> float | None:
     return float(pnl[pnl > 0].sum()) / loss if loss > 0 else None
 
 
-def turnover(equity: pd.DataFrame, fills: pd.DataFrame, years: float) -> float | None:
+def turnover(level: np.ndarray, traded: np.ndarray, years: float) -> float | None:
     """Return sum |quantity x price| / 2 / mean equity / years: how often a year the account was exchanged, one way.
+    level: the equity of each pulse; traded: |quantity x price| of each fill.
 
     Halving makes a sale and the purchase it pays for count once, as for a fund whose buys and sells balance (the SEC's
     Form N-1A takes the lesser of the two). None where there are no returns to measure years by.
     """
-    mean_equity = float(equity["equity"].mean()) if len(equity) else 0.0
+    mean_equity = float(np.mean(level)) if len(level) else 0.0
     if years <= 0 or mean_equity <= 0:
         return None
-    traded = float(np.abs(fills["quantity"].to_numpy(np.float64) * fills["price"].to_numpy(np.float64)).sum())
-    return traded / 2.0 / mean_equity / years
+    return float(traded.sum()) / 2.0 / mean_equity / years
 
 
-def time_in_market(equity: pd.DataFrame) -> float | None:
+def time_in_market(exposure: np.ndarray) -> float | None:
     """Return the share of pulses with an exposure above zero; None without pulses."""
-    return float((equity["exposure"] > 0).mean()) if len(equity) else None
+    return float((exposure > 0).mean()) if len(exposure) else None
 
 
-def mean_exposure(equity: pd.DataFrame) -> float | None:
+def mean_exposure(exposure: np.ndarray, level: np.ndarray) -> float | None:
     """Return the mean of exposure / equity over the pulses where equity is positive; None if there are none."""
-    held = equity.loc[equity["equity"] > 0]
-    return float((held["exposure"] / held["equity"]).mean()) if len(held) else None
+    held = level > 0
+    return float((exposure[held] / level[held]).mean()) if held.any() else None
 
 
 def _check_columns(frame: pd.DataFrame, what: str, columns: tuple[str, ...]) -> None:
@@ -323,8 +355,8 @@ def _check_columns(frame: pd.DataFrame, what: str, columns: tuple[str, ...]) -> 
         )
 
 
-def _last(column: pd.Series) -> float | None:
-    return float(column.iloc[-1]) if len(column) else None
+def _last(column: np.ndarray) -> float | None:
+    return float(column[-1]) if len(column) else None
 
 
 def _plain(value: float | int | None) -> float | int | None:

@@ -15,6 +15,7 @@ Differences of less than a billionth (TOLERANCE, relative) are rounding: 1 + 0.1
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,52 @@ from ledger_pipeline.core.errors import InputError
 SECONDS_PER_YEAR = 365 * 86_400  # Act/365, the convention of XIRR
 TOLERANCE = 1e-9  # relative: what differs by less is the same amount of money
 MAX_LOG_RATE = 700.0  # exp() of more overflows a float64
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How an account grew, without what was paid in or out. first: the row of the equity whose close is the base of the
+    first return; returns: float64, one a row after it; wealth: float64, one a row from `first` on, or none for an
+    account that never held money; lost: the place in `returns` where the account was bankrupt, None where it never was.
+    """
+
+    first: int
+    returns: np.ndarray
+    wealth: np.ndarray
+    lost: int | None
+
+
+def growth(level: np.ndarray, flow: np.ndarray) -> Growth:
+    """The growth of equity rows, float64 (T,) each; see `time_weighted_returns` and `wealth_index` for the rules."""
+    first = _start_row(level)
+    base = level[first:-1] + flow[first + 1 :]
+    after = level[first + 1 :]
+    defined = np.logical_and.accumulate((base > 0) & (after > 0) & np.isfinite(base) & np.isfinite(after))
+    returns = np.full(len(after), np.nan)
+    with np.errstate(over="ignore"):
+        returns[defined] = after[defined] / base[defined] - 1.0
+    end = int(defined.sum())
+    lost = end if end < len(after) and base[end] > 0 and after[end] <= 0 else None
+    if lost is not None:
+        returns[lost] = -1.0
+    return Growth(first, returns, _wealth(level[first:], flow[first + 1 :], returns), lost)
+
+
+def _wealth(level: np.ndarray, flow: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """See wealth_index. level: the equity from the base of the first return on; flow: that of each return."""
+    if not (level > 0).any():
+        return np.empty(0)
+    values = np.concatenate([[1.0], np.full(len(returns), np.nan)])
+    known = int(np.isfinite(returns).sum())
+    reached, first = 1.0, 0
+    for end in [*np.flatnonzero(flow[:known]).tolist(), known]:
+        if end > first:  # the returns first .. end - 1 follow a base without another flow
+            base = level[first] + flow[first]
+            with np.errstate(over="ignore"):
+                values[first + 1 : end + 1] = reached * (np.maximum(level[first + 1 : end + 1], 0.0) / base)
+            reached = values[end]
+        first = end
+    return values
 
 
 def check_equity(equity: pd.DataFrame, columns: tuple[str, ...] = ("ts", "equity", "flow")) -> None:
@@ -65,21 +112,9 @@ def time_weighted_returns(equity: pd.DataFrame) -> pd.Series:
     Source: CFA Institute, GIPS Standards, "true" time-weighted return (valuation at each external flow).
     Raises InputError for missing columns or naive, repeated or unsorted times.
     """
-    check_equity(equity)
-    level = equity["equity"].to_numpy(np.float64)
-    flow = equity["flow"].to_numpy(np.float64)
+    rows = equity_growth(equity)
     times = pd.DatetimeIndex(equity["ts"], name="ts")
-    start = _start_row(level)
-    base = level[start:-1] + flow[start + 1 :]
-    after = level[start + 1 :]
-    defined = np.logical_and.accumulate((base > 0) & (after > 0) & np.isfinite(base) & np.isfinite(after))
-    values = np.full(len(after), np.nan)
-    with np.errstate(over="ignore"):
-        values[defined] = after[defined] / base[defined] - 1.0
-    end = int(defined.sum())
-    if end < len(after) and base[end] > 0 and after[end] <= 0:
-        values[end] = -1.0
-    return pd.Series(values, index=times[start + 1 :], name="return")
+    return pd.Series(rows.returns, index=times[rows.first + 1 :], name="return")
 
 
 def wealth_index(equity: pd.DataFrame) -> pd.Series:
@@ -88,26 +123,15 @@ def wealth_index(equity: pd.DataFrame) -> pd.Series:
 
     Empty for an account that never held money; 0 where it is bankrupt, NaN from where returns are undefined.
     """
-    check_equity(equity)
-    level = equity["equity"].to_numpy(np.float64)
+    rows = equity_growth(equity)
     times = pd.DatetimeIndex(equity["ts"], name="ts")
-    if not (level > 0).any():
-        return pd.Series([], index=times[:0], name="wealth", dtype="float64")
-    returns = time_weighted_returns(equity).to_numpy()
-    start = _start_row(level)
-    values = np.concatenate([[1.0], np.full(len(returns), np.nan)])
-    flow = equity["flow"].to_numpy(np.float64)[start + 1 :]
-    known = int(np.isfinite(returns).sum())
-    reached, first = 1.0, 0
-    for end in [*np.flatnonzero(flow[:known]).tolist(), known]:
-        if end > first:  # the returns first .. end - 1 follow a base without another flow
-            base = level[start + first] + flow[first]
-            with np.errstate(over="ignore"):
-                held = np.maximum(level[start + first + 1 : start + end + 1], 0.0)
-                values[first + 1 : end + 1] = reached * (held / base)
-            reached = values[end]
-        first = end
-    return pd.Series(values, index=times[start:], name="wealth")
+    return pd.Series(rows.wealth, index=times[rows.first :][: len(rows.wealth)], name="wealth")
+
+
+def equity_growth(equity: pd.DataFrame) -> Growth:
+    """The growth of the equity of a run. InputError as `check_equity`."""
+    check_equity(equity)
+    return growth(equity["equity"].to_numpy(np.float64), equity["flow"].to_numpy(np.float64))
 
 
 def drawdown(wealth: pd.Series) -> pd.Series:
@@ -116,6 +140,12 @@ def drawdown(wealth: pd.Series) -> pd.Series:
     """
     depth = wealth / wealth.cummax() - 1.0
     return depth.mask(depth > -TOLERANCE, 0.0).rename("drawdown")
+
+
+def depths(wealth: np.ndarray) -> np.ndarray:
+    """`drawdown` of finite values."""
+    depth = wealth / np.maximum.accumulate(wealth) - 1.0
+    return np.where(depth > -TOLERANCE, 0.0, depth)
 
 
 def undefined_reason(equity: pd.DataFrame) -> str | None:
@@ -155,14 +185,18 @@ def money_weighted_return(equity: pd.DataFrame) -> float | None:
     out: the final equity.
     """
     check_equity(equity)
-    flow = equity["flow"].to_numpy(np.float64)
-    if len(equity) < 2 or not flow.any():
+    level, flow = (equity[name].to_numpy(np.float64) for name in ("equity", "flow"))
+    return money_weighted(pd.DatetimeIndex(equity["ts"]), level, flow)
+
+
+def money_weighted(times: pd.DatetimeIndex, level: np.ndarray, flow: np.ndarray) -> float | None:
+    """`money_weighted_return` of equity rows as columns."""
+    if len(level) < 2 or not flow.any():
         return None
-    level = equity["equity"].to_numpy(np.float64)
     amounts = -flow
     amounts[0] = -level[0]
     amounts[-1] += level[-1]
-    return xirr(pd.DatetimeIndex(equity["ts"]), amounts)
+    return xirr(times, amounts)
 
 
 def xirr(times: pd.DatetimeIndex, amounts: np.ndarray) -> float | None:

@@ -146,7 +146,7 @@ def proving() -> Iterator[Callable[[Work], Future[Proof]]]:
 
 def feature_table(item: Work) -> Made:
     """The materialisation of `feature_table`."""
-    from ledger_pipeline.simulation.run import experiment_grid, universe_grid
+    from ledger_pipeline.simulation.grids import experiment_grid, universe_grid
 
     spec = item.experiment.spec
     cells = universe_grid(item.snapshot, spec.universe, spec.base_currency)

@@ -9,6 +9,7 @@ the values.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ class Feature:
         """Bars of an instrument before the first value: the value at its bar `warmup` is the first."""
         return self.indicator.warmup(self.params)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of code, parameters, basis and warm-up; the alias is not part of it."""
         return hash_json(

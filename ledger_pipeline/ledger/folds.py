@@ -9,6 +9,7 @@ The ledger is the only source of quantities, costs and cash; prices enter only t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -146,9 +147,46 @@ def reconstruct(ledger: Ledger, at: str | pd.Timestamp | None = None) -> State:
     )
 
 
+@dataclass(frozen=True)
+class EquityRows:
+    """The equity of a run as columns, one row a pulse. times: int64 microseconds UTC (T,); values: float64 (T, 9), the
+    COLUMNS of them; see `equity`.
+    """
+
+    COLUMNS = ("cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income")
+
+    times: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[:, self.COLUMNS.index(name)]
+
+    @functools.cached_property
+    def ts(self) -> pd.DatetimeIndex:
+        """The times with their zone."""
+        return pd.DatetimeIndex(self.times.view("datetime64[us]"), name="ts").tz_localize("UTC")
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a frame, `ts` first."""
+        frame = pd.DataFrame(self.values, columns=list(self.COLUMNS))
+        frame.insert(0, "ts", _utc(self.times))
+        return frame
+
+
 def equity(
     ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None
 ) -> pd.DataFrame:
+    """`equity_rows` as a frame."""
+    return equity_rows(ledger, times, symbols, marks, fold).frame
+
+
+def equity_rows(
+    ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None
+) -> EquityRows:
     """One row a pulse: ts, cash, positions_value, equity, flow, exposure, realised, unrealised, fees, income.
 
     times: int64 microseconds UTC (T,); marks: float64 (T, N), the price each of `symbols` is marked at. Each row is the
@@ -163,7 +201,7 @@ def equity(
     kinds, kind_names = ledger.codes("kind")
     roles = np.array([_ROLES.get(name, 0) for name in kind_names], dtype=np.int64)
     ends = np.searchsorted(ledger.micros, times, side="right")
-    table = _equity(
+    values = _equity(
         ends,
         place[codes],
         fold.changes,
@@ -174,12 +212,7 @@ def equity(
         fold.cost,
         np.ascontiguousarray(marks),
     )
-    frame = pd.DataFrame(
-        table,
-        columns=["cash", "positions_value", "equity", "flow", "exposure", "realised", "unrealised", "fees", "income"],
-    )
-    frame.insert(0, "ts", _utc(times))
-    return frame
+    return EquityRows(times, values)
 
 
 RESIDUE = 1e-9  # cash below it is what float64 leaves of a sum that is zero

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.events import POSITION_KINDS
-from ledger_pipeline.ledger.folds import of_kind
+from ledger_pipeline.ledger.folds import EquityRows, of_kind
 from ledger_pipeline.ledger.lots import LotFold
 from ledger_pipeline.ledger.schema import Ledger
 
 RELATIVE = 1e-9  # of the largest amount that took part in the sum
 
 
-def cash_and_positions_make_equity(equity: pd.DataFrame) -> list[str]:
+def cash_and_positions_make_equity(equity: EquityRows) -> list[str]:
     """cash + marked positions = equity, at each pulse."""
-    cash, value, total = (equity[name].to_numpy() for name in ("cash", "positions_value", "equity"))
+    cash, value, total = (equity[name] for name in ("cash", "positions_value", "equity"))
     scale = np.fmax(np.abs(cash), np.abs(value))
     return _beyond(equity, np.abs(cash + value - total), scale, "cash + positions differ from equity")
 
 
-def profit_explains_equity(equity: pd.DataFrame) -> list[str]:
+def profit_explains_equity(equity: EquityRows) -> list[str]:
     """Since the first pulse: change of realised + unrealised - fees + income + flows = change of equity."""
-    if equity.empty:
+    if not len(equity):
         return []
-    column = {name: equity[name].to_numpy() for name in equity.columns if name != "ts"}
+    column = {name: equity[name] for name in equity.COLUMNS}
     profit = column["realised"] + column["unrealised"] - column["fees"] + column["income"]
     explained = profit - profit[0] + np.cumsum(column["flow"]) - column["flow"][0]
     gap = np.abs(explained - (column["equity"] - column["equity"][0]))
@@ -79,7 +78,7 @@ def sequence_is_whole(ledger: Ledger) -> list[str]:
     ]
 
 
-def breaches(ledger: Ledger, fold: LotFold, equity: pd.DataFrame) -> dict[str, list[str]]:
+def breaches(ledger: Ledger, fold: LotFold, equity: EquityRows) -> dict[str, list[str]]:
     """All invariants by name, with what breaches them."""
     return {
         "sequence_is_whole": sequence_is_whole(ledger),
@@ -109,9 +108,9 @@ def _positions_reproduced(fold: LotFold) -> list[str]:
     )
 
 
-def _beyond(equity: pd.DataFrame, gap: np.ndarray, scale: np.ndarray, what: str) -> list[str]:
+def _beyond(equity: EquityRows, gap: np.ndarray, scale: np.ndarray, what: str) -> list[str]:
     bad = np.flatnonzero(~(gap <= RELATIVE * np.maximum(scale, 1.0)))
     if not len(bad):
         return []
-    at = equity["ts"].iloc[bad[0]].isoformat()
+    at = equity.ts[bad[0]].isoformat()
     return [f"at {at} {what} by {gap[bad[0]]!r}, at {len(bad)} pulses in all"]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from ledger_pipeline.core.errors import IntegrityError
-from ledger_pipeline.core.identity import canonical_json
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 EVENT_SCHEMA = pa.schema(
@@ -138,13 +138,13 @@ def table_hash(table: pa.Table) -> str:
         else:
             header["type"] = str(array.type)
             if pa.types.is_floating(array.type):
-                values = pc.fill_null(array, np.nan).to_numpy() + 0.0  # -0.0 is 0.0, and every NaN the same
+                values = array.to_numpy(zero_copy_only=False) + 0.0  # -0.0 is 0.0, and every NaN the same
                 values[np.isnan(values)] = np.nan
             else:
                 storage = pa.int64() if pa.types.is_timestamp(array.type) else array.type
-                values = pc.fill_null(array.cast(storage), 0).to_numpy()
+                values = _filled(array.cast(storage), 0)
             parts = [values]
-        digest.update(canonical_json(header) + b"\n")
+        digest.update(json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n")  # plain: canonical
         for part in parts:
             digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
     return digest.hexdigest()
@@ -152,13 +152,19 @@ def table_hash(table: pa.Table) -> str:
 
 def _text_bytes(array: pa.StringArray) -> list[np.ndarray | memoryview | bytes]:
     """Lengths (-1 for missing) and the UTF-8 bytes of all texts, one after the other."""
+    if array.null_count == len(array):
+        return [np.full(len(array), -1, np.int32), b""]
     lengths = pc.binary_length(array)
     length = pc.sum(lengths).as_py() or 0
     first, last = _text_span(array)
     if last - first != length:  # there are bytes under a missing text, which are undefined
         array = array.drop_null()
         first, last = _text_span(array)
-    return [pc.fill_null(lengths, -1).to_numpy(), memoryview(array.buffers()[2])[first:last] if length else b""]
+    return [_filled(lengths, -1), memoryview(array.buffers()[2])[first:last] if length else b""]
+
+
+def _filled(array: pa.Array, missing: int) -> np.ndarray:
+    return (pc.fill_null(array, missing) if array.null_count else array).to_numpy()
 
 
 def _text_span(array: pa.StringArray) -> tuple[int, int]:
@@ -171,7 +177,7 @@ def _text_span(array: pa.StringArray) -> tuple[int, int]:
 
 def _sorted_codes(array: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
     names = array.dictionary.to_pylist()
-    codes = (pc.fill_null(array.indices, -1) if array.indices.null_count else array.indices).to_numpy()
+    codes = _filled(array.indices, -1)
     used = np.flatnonzero(np.bincount(codes + 1, minlength=len(names) + 1)[1:])
     order = sorted(used.tolist(), key=names.__getitem__)
     if order == list(range(len(names))):  # all in use and sorted already

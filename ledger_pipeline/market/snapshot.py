@@ -87,6 +87,11 @@ class Snapshot:
         return dict(zip(self.instruments["symbol"], self.instruments["calendar"], strict=True))
 
     @functools.cached_property
+    def currencies(self) -> dict[str, str]:
+        """The currency of each instrument."""
+        return dict(zip(self.instruments["symbol"], self.instruments["currency"], strict=True))
+
+    @functools.cached_property
     def bars(self) -> pd.DataFrame:
         """symbol (category), ts (datetime64[us, UTC]), open, high, low, close, volume; sorted by (symbol, ts)."""
         return self.load("bars")

@@ -33,14 +33,9 @@ class Rates:
     closes: np.ndarray
 
 
-def currencies(snapshot: Snapshot) -> dict[str, str]:
-    """The currency of each instrument of a snapshot."""
-    return dict(zip(snapshot.instruments["symbol"], snapshot.instruments["currency"], strict=True))
-
-
 def rate_symbols(snapshot: Snapshot, base: str) -> tuple[str, ...]:
     """The instruments of a snapshot that are rates between its currencies and the base currency."""
-    known = set(currencies(snapshot).values()) | {base}
+    known = set(snapshot.currencies.values()) | {base}
     pairs = {first + second for first in known for second in known if first != second}
     return tuple(symbol for symbol in snapshot.symbols if symbol in pairs)
 
@@ -57,7 +52,7 @@ def universe_of(snapshot: Snapshot, universe: Sequence[str] | None, base: str | 
 
 def require_one_currency(snapshot: Snapshot, symbols: Sequence[str]) -> None:
     """InputError naming the currencies when the instruments have more than one."""
-    of = currencies(snapshot)
+    of = snapshot.currencies
     symbols_of: dict[str, list[str]] = {}
     for symbol in symbols:
         symbols_of.setdefault(of[symbol], []).append(symbol)
@@ -76,7 +71,7 @@ def rates(snapshot: Snapshot, symbols: Sequence[str], times: np.ndarray, base: s
     """The rates of these instruments at the bar times of a grid (int64 microseconds UTC); None where all are in the
     base currency. InputError for a rate that the snapshot does not hold, or that is not known at the first bar time.
     """
-    of = currencies(snapshot)
+    of = snapshot.currencies
     foreign = sorted({of[symbol] for symbol in symbols} - {base})
     if not foreign:
         return None

@@ -19,6 +19,8 @@ def schedule(deposits: Sequence[Deposit], sessions: np.ndarray) -> dict[int, flo
     `every` means the first bar of each calendar period that starts within the bars or holds their first bar; `at` the
     first bar of the first session on or after that date. A later bar never moves an earlier deposit.
     """
+    if not deposits:
+        return {}
     stamps = pd.to_datetime(sessions, unit="us")
     arrivals: dict[int, float] = {}
     for deposit in deposits:

@@ -40,7 +40,7 @@ _DECIDED, _FILLED = KIND["DECIDED"], KIND["FILLED"]
 _REJECTED, _EXPIRED, _CONVERTED = KIND["ORDER_REJECTED"], KIND["ORDER_EXPIRED"], KIND["CONVERTED"]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, forceinline=True)
 def all_below(vector, limit):  # pragma: no cover - compiled
     """Whether each number of a float64 vector is less than `limit` away from zero; NaN is not."""
     good = True
@@ -49,15 +49,17 @@ def all_below(vector, limit):  # pragma: no cover - compiled
     return good
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, forceinline=True)
 def plan_orders(
-    t, targets, cash, columns, positions, reasons, payloads, memory, due, orders, open_orders, numbers, events, count
-):  # pragma: no cover - compiled
+    t, targets, cash, columns, positions, reasons, payloads, memory, due, orders, open_orders, numbers, events, count,
+    changes,
+):  # fmt: skip  # pragma: no cover - compiled
     """Write the orders that lead from positions to targets: sells, then buys, each in universe order, behind the
     `open_orders` that are there already and count as done. Returns how many there are then.
 
     targets, cash, reasons, payloads are aligned with `columns`, the universe's columns of the grid; cash is NaN where a
-    quantity is meant, and empty when that is everywhere (so are reasons and payloads). A DECIDED event precedes them if
+    quantity is meant, and empty when that is everywhere (so are reasons and payloads). changes: int64 (2, N) to work
+    in. A DECIDED event precedes them if
     there is any order or something to remember (memory >= 0).
     """
     decided = count[0] + 1
@@ -67,8 +69,7 @@ def plan_orders(
         expected = positions.copy()
         for n in range(open_orders):
             expected[orders[n].symbol] += orders[n].side * orders[n].units
-    changed = np.empty(len(columns), np.int64)
-    changes = np.empty(len(columns), np.int64)
+    changed, changes = changes[0], changes[1]
     planned = 0
     for u in range(len(columns)):  # written at each u and kept where something changes: without a branch to mispredict
         wants_cash = detailed and not np.isnan(cash[u])
@@ -148,7 +149,7 @@ def to_cents(amount):  # pragma: no cover - compiled
     return np.sign(amount) * cents / 100.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, forceinline=True)
 def settle_orders(
     t,
     orders,
@@ -167,6 +168,7 @@ def settle_orders(
     outcomes,
     events,
     count,
+    worth,
 ):  # pragma: no cover - compiled
     """Fill, reject or expire each order that is due at bar t, then mark the positions. Returns the value of the
     positions, and writes them to `held` in shares. open_orders[0] is how many orders there are; those that are not due
@@ -174,7 +176,7 @@ def settle_orders(
 
     opens and marks are rows of the grid in the account's currency, NaN where an instrument has no bar; rates: the row
     of rates at the open, rate_of: the symbol of the rate that converts each instrument, -1 for none; book[0] is the
-    cash. outcomes[k, r + 1] is the code of "outcome k and the order's reasons r".
+    cash. outcomes[k, r + 1] is the code of "outcome k and the order's reasons r". worth: float64 (N,) to work in.
     """
     kept = 0
     for n in range(open_orders[0]):
@@ -228,13 +230,13 @@ def settle_orders(
             continue
         quantity = filled / UNITS
         fee = fill_fee(quantity, price, codes, amounts)
-        worth = quantity * price
+        paid = quantity * price
         if order.units == 0:  # never more than was to be invested, not even by a rounding error
-            worth = min(worth, order.cash)
-        cash_delta = -order.side * worth - fee
+            paid = min(paid, order.cash)
+        cash_delta = -order.side * paid - fee
         if whole_cents:  # what rounding adds or takes is a part of the fee, so that price, fee and cash agree
             cash_delta = to_cents(cash_delta)
-            fee = -order.side * worth - cash_delta
+            fee = -order.side * paid - cash_delta
         left = book[0] + cash_delta
         if whole_cents:  # a sum of cents in float64 may be off by its last digits
             left = to_cents(left)
@@ -254,14 +256,13 @@ def settle_orders(
         book[0] += cash_delta
         positions[i] += order.side * filled
         if rate_of[i] >= 0:  # what is paid or received changes hands in the instrument's own currency
-            _settle(event, _CONVERTED, t, order, worth / rates[i], rates[i], np.nan, np.nan, np.int64(-1))
+            _settle(event, _CONVERTED, t, order, paid / rates[i], rates[i], np.nan, np.nan, np.int64(-1))
             event.symbol = rate_of[i]
             event.payload = -1
             event = events[count[0]]
             count[0] += 1
         _settle(event, _FILLED, t, order, quantity, price, fee, cash_delta, order.reasons)
     open_orders[0] = kept
-    worth = np.empty(len(positions))
     for i in range(len(positions)):  # what is not held may have no mark; a loop without a sum is vectorised
         held[i] = positions[i] / UNITS
         worth[i] = held[i] * marks[i] if held[i] != 0.0 else 0.0

@@ -79,7 +79,7 @@ def _warm_up() -> None:
         )
     )  # fmt: skip
     lots = fold_lots(ledger)
-    equity = folds.equity(ledger, times, ("A",), fields[:, 3, :], lots)
+    equity = folds.equity_rows(ledger, times, ("A",), fields[:, 3, :], lots)
     invariants.breaches(ledger, lots, equity)
     folds.reconstruct(ledger)
 
@@ -88,7 +88,7 @@ def _prepare(job: Mapping[str, Any]) -> None:
     """Read the snapshot and build its calendars here, so that the next job on it need not."""
     from ledger_pipeline.core.errors import LedgerPipelineError
     from ledger_pipeline.market.snapshot import open_snapshot
-    from ledger_pipeline.simulation.run import period_grid
+    from ledger_pipeline.simulation.grids import period_grid
 
     experiment = job["provenance"]["experiment"]
     try:
@@ -117,8 +117,9 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from ledger_pipeline.ledger.schema import read_ledger
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.currency import rates
+    from ledger_pipeline.simulation.grids import period_grid
     from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
-    from ledger_pipeline.simulation.run import period_grid, run, simulation_inputs
+    from ledger_pipeline.simulation.run import run, simulation_inputs
     from ledger_pipeline.strategy.source import executed_anew
 
     provenance = job["provenance"]

@@ -10,7 +10,6 @@ import functools
 import platform
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -28,14 +27,14 @@ from ledger_pipeline.features.table import Feature, compute_table
 from ledger_pipeline.ledger import folds, invariants
 from ledger_pipeline.ledger.lots import LotFold, fold_lots
 from ledger_pipeline.ledger.schema import Ledger
-from ledger_pipeline.market.bars import micros
-from ledger_pipeline.market.grid import CLOSE, Grid, grid
+from ledger_pipeline.market.grid import Grid
 from ledger_pipeline.market.marks import marks
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.compiled.choice import Compiled, simulated
-from ledger_pipeline.simulation.currency import Rates, currencies, rates, require_one_currency, universe_of
+from ledger_pipeline.simulation.currency import Rates, rates, require_one_currency
 from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.evaluation import evaluation
+from ledger_pipeline.simulation.grids import period_grid, universe_grid
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs
 from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
 from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_period, with_risk_free
@@ -140,15 +139,24 @@ class Run:
         return folds.trades(self.events, self._fold)
 
     @functools.cached_property
+    def equity_rows(self) -> folds.EquityRows:
+        """The equity as columns, one row a pulse."""
+        first = self.grid.first
+        return folds.equity_rows(
+            self.events, self.grid.times[first:], self.grid.symbols, self._marks[first:], self._fold
+        )
+
+    @functools.cached_property
     def equity(self) -> pd.DataFrame:
         """One row a pulse."""
-        first = self.grid.first
-        return folds.equity(self.events, self.grid.times[first:], self.grid.symbols, self._marks[first:], self._fold)
+        return self.equity_rows.frame
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Metrics by name, None where one is undefined; against the benchmark when the experiment names one."""
-        return run_metrics(self.events, self.equity, self.trades, self.snapshot, self.provenance["experiment"])
+        from ledger_pipeline.simulation.measures import run_metrics
+
+        return run_metrics(self.events, self.equity_rows, self._fold, self.snapshot, self.provenance["experiment"])
 
     @property
     def warnings(self) -> list[str]:
@@ -159,7 +167,7 @@ class Run:
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""
-        return invariants.breaches(self.events, self._fold, self.equity)
+        return invariants.breaches(self.events, self._fold, self.equity_rows)
 
     def save(self, root: Location = "data") -> None:
         """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is
@@ -170,35 +178,6 @@ class Run:
         from ledger_pipeline.simulation.store import RunStore
 
         RunStore(root).write(self)
-
-
-def experiment_grid(snapshot: Snapshot, universe: Sequence[str] | None) -> Grid:
-    """The grid of an experiment's universe, kept with the snapshot so that many runs share it."""
-    cache = _grids(snapshot.hash, str(snapshot.path))
-    key = None if universe is None else tuple(universe)
-    if key not in cache:
-        if len(cache) >= 8:
-            cache.clear()
-        cache[key] = grid(snapshot, universe)
-    return cache[key]
-
-
-def universe_grid(snapshot: Snapshot, universe: Sequence[str] | None, base_currency: str | None) -> Grid:
-    """The grid of what an experiment trades: its universe, or the whole snapshot but the rates it converts with."""
-    return experiment_grid(snapshot, universe_of(snapshot, universe, base_currency))
-
-
-def period_grid(snapshot: Snapshot, experiment: Mapping[str, Any]) -> Grid:
-    """The grid of a run: what the experiment trades, from its first to its last session. `experiment` is its document
-    in the provenance.
-    """
-    start, end = (date.fromisoformat(day) if (day := experiment.get(name)) else None for name in ("start", "end"))
-    return universe_grid(snapshot, experiment["universe"], experiment.get("base_currency")).between(start, end)
-
-
-@functools.lru_cache(maxsize=4)
-def _grids(snapshot_hash: str, path: str) -> dict[tuple[str, ...] | None, Grid]:
-    return {}
 
 
 def identify(experiment: Experiment, snapshot: Snapshot, seed: int | None = None) -> RunIdentity:
@@ -262,7 +241,7 @@ def run(
         )
     if spec.base_currency is None:
         require_one_currency(snapshot, known.symbols)
-        own = currencies(snapshot)
+        own = snapshot.currencies
         if spec.benchmark in own and own[spec.benchmark] != own[known.symbols[0]]:
             raise InputError(
                 f"the benchmark {spec.benchmark} is in {own[spec.benchmark]} and the account in "
@@ -424,67 +403,3 @@ def describe(experiment: Experiment, snapshot: Snapshot, identity: RunIdentity) 
 @functools.cache
 def _version(package: str) -> str:
     return metadata.version(package)
-
-
-def run_metrics(
-    ledger: Ledger, equity: pd.DataFrame, trades: pd.DataFrame, snapshot: Snapshot, experiment: dict[str, Any]
-) -> dict[str, Any]:
-    """Metrics of a run, from its derived frames; `experiment` is that part of the provenance."""
-    from ledger_pipeline.analytics.benchmark import benchmark_metrics, total_return_index
-    from ledger_pipeline.analytics.metrics import metrics
-    from ledger_pipeline.market.calendars import annualisation
-
-    base = experiment.get("base_currency")
-    symbols = universe_of(snapshot, experiment["universe"], base) or snapshot.symbols
-    year = annualisation(pd.DatetimeIndex(equity["ts"]), main_calendar(snapshot, symbols))
-    filled = folds.of_kind(ledger, "FILLED")
-    fills = pd.DataFrame({name: ledger.numbers(name)[filled] for name in ("quantity", "price")})
-    free = risk_free_rates(snapshot, experiment.get("risk_free", 0.0))
-    values: dict[str, Any] = metrics(equity, fills, trades, periods_per_year=year.periods, risk_free=free)
-    if experiment["benchmark"] in snapshot.symbols:
-        name = experiment["benchmark"]
-        closes, sessions = _closes(snapshot, name)
-        level = total_return_index(closes, snapshot.actions[snapshot.actions["symbol"] == name], sessions)
-        if base is not None:  # rates are asked for from the run's beginning only
-            level = level[level.index >= equity["ts"].iloc[0]]
-        converted = rates(snapshot, [name], micros(level.index), base) if base is not None and len(level) else None
-        level = level if converted is None else level * converted.closes[:, 0]
-        values |= benchmark_metrics(equity, level, periods_per_year=year.periods, risk_free=free)
-    values |= {
-        "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
-        "orders_rejected": len(folds.of_kind(ledger, "ORDER_REJECTED")),
-        "lowest_cash": float(equity["cash"].min()),
-        "negative_cash_allowed": int(experiment["cash_rule"] == "allow_negative"),
-        "periods_per_year": year.periods,
-        "periods_basis": year.basis,
-        "risk_free": free if isinstance(free, float) else text_of_rate(experiment["risk_free"]),
-    }
-    return values
-
-
-def main_calendar(snapshot: Snapshot, symbols: Sequence[str]) -> str:
-    """The calendar that most of these instruments follow, the first of several."""
-    return Counter(snapshot.calendars[symbol] for symbol in symbols).most_common(1)[0][0]
-
-
-def risk_free_rates(snapshot: Snapshot, given: float | Mapping[str, str]) -> float | pd.Series:
-    """The annual risk-free rate of an experiment: a number, or the closes of a series of the snapshot by time, each
-    known from its bar on. InputError for a series that the snapshot does not hold.
-    """
-    if not isinstance(given, Mapping):
-        return float(given)
-    closes, _ = _closes(snapshot, given["series"])
-    return closes / 100.0 if given["unit"] == "percent" else closes
-
-
-def text_of_rate(given: Mapping[str, str]) -> str:
-    """A series of rates as people read it."""
-    return f"{given['series']} ({given['unit']})"
-
-
-def _closes(snapshot: Snapshot, symbol: str) -> tuple[pd.Series, pd.DatetimeIndex]:
-    """The closes of one instrument by bar time, and the session of each."""
-    cells = experiment_grid(snapshot, [symbol])
-    assert cells.timetable is not None
-    sessions = pd.to_datetime(cells.timetable.sessions[:, 0], unit="us", utc=True)
-    return pd.Series(cells.fields[:, CLOSE, 0], index=pd.to_datetime(cells.times, unit="us", utc=True)), sessions

@@ -108,6 +108,7 @@ class Simulator:
         self.numbers = np.zeros(1, dtype=np.int64)
         self.open_orders = np.zeros(1, dtype=np.int64)
         self.due = np.zeros(self.n, dtype=np.int64)
+        self.worth, self.changes = np.empty(self.n), np.empty((2, self.n), dtype=np.int64)  # to work in
         self.memory = "{}"
         self.placed: tuple[tuple[str, ...], Places] = (), Places(())
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
@@ -189,7 +190,7 @@ class Simulator:
         return settle_orders(
             t, self.orders, self.open_orders, opens, marked, rates, self.rate_of, self.positions, self.held, self.book,
             *self.costs, self.inputs.cash_rule == "allow_negative", self.inputs.whole_cents, self.outcomes, events.rows,
-            events.count,
+            events.count, self.worth,
         )  # fmt: skip
 
     def _arrange(self, t: int, opened: np.ndarray | None) -> None:
@@ -517,6 +518,7 @@ class Simulator:
             self.numbers,
             self.events.rows,
             self.events.count,
+            self.changes,
         )
 
     def _restrict(

@@ -509,7 +509,8 @@ def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:
     return spec.params[name]
 
 
-def used_features(text: str) -> list[tuple[int, str]]:
+@functools.lru_cache(maxsize=64)
+def used_features(text: str) -> tuple[tuple[int, str], ...]:
     """(line, name) of the features that a source asks for by a literal name."""
     used = []
     for node in ast.walk(ast.parse(text)):
@@ -525,7 +526,7 @@ def used_features(text: str) -> list[tuple[int, str]]:
                 for arg in names
                 if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
             ]
-    return used
+    return tuple(used)
 
 
 def used_params(source: StrategySource) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import hashlib
 import inspect
 import io
@@ -92,16 +93,21 @@ def executed_anew(source: StrategySource) -> Callable[[], Callable[..., Any]]:
     function; the text is compiled once. An assert stays one under `python -O`. InputError as compile_source.
     """
     filename = f"<strategy {source.function_name} {source.hash[:12]}>"
-    tree = parse(source.text, filename)
-    lines = [f"{line}\n" for line in source.text.split("\n")]
-    linecache.cache[filename] = (len(source.text), None, lines, filename)
+    code = _compiled(source.text, filename)
+    return lambda: _executed(source, code, filename)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(text: str, filename: str) -> types.CodeType:
+    """The code of a text, whose lines tracebacks show under this name."""
+    tree = parse(text, filename)
+    linecache.cache[filename] = (len(text), None, [f"{line}\n" for line in text.split("\n")], filename)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            code = compile(tree, filename, "exec", dont_inherit=True, optimize=0)
+            return compile(tree, filename, "exec", dont_inherit=True, optimize=0)
     except SyntaxError as error:
         raise InputError(_syntax_message(filename, error)) from None
-    return lambda: _executed(source, code, filename)
 
 
 def _executed(source: StrategySource, code: types.CodeType, filename: str) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundErro
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
 from ledger_pipeline.simulation.compiled.choice import MODES, Compiled
-from ledger_pipeline.simulation.run import Run, library_versions, universe_grid
+from ledger_pipeline.simulation.grids import universe_grid
+from ledger_pipeline.simulation.run import Run, library_versions
 from ledger_pipeline.simulation.trials import TrialRegister
 from ledger_pipeline.strategy.experiment import Experiment, from_plain, with_params
 from ledger_pipeline.strategy.terms import read_json

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ledger_pipeline.core.errors import InputError, RefusedError
-from ledger_pipeline.simulation.run import experiment_grid, universe_grid
+from ledger_pipeline.simulation.grids import experiment_grid, universe_grid
 from ledger_pipeline.simulation.trials import TrialRegister, Trials
 from ledger_pipeline.strategy.experiment import with_params
 from ledger_pipeline.sweeps.axes import Point

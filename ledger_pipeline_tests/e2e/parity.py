@@ -22,7 +22,7 @@ from ledger_pipeline.book.log.table import ledger_of
 from ledger_pipeline.core.events import Event
 from ledger_pipeline.ledger import folds
 from ledger_pipeline.project import Project
-from ledger_pipeline.simulation.run import experiment_grid
+from ledger_pipeline.simulation.grids import experiment_grid
 from ledger_pipeline.trading.deployment.deployment import find_deployment, write_deployment
 from ledger_pipeline.trading.deployment.promote import promote
 from ledger_pipeline.trading.deployment.session_work import plan_session, work_session

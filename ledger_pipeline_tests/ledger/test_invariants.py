@@ -25,13 +25,21 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
+def rows_of(frame):
+    """Equity rows as columns, from a frame that a test changed."""
+    columns = folds.EquityRows.COLUMNS
+    return folds.EquityRows(
+        frame["ts"].dt.tz_localize(None).to_numpy("M8[us]").view("i8"), frame[list(columns)].to_numpy()
+    )
+
+
 def breached(run, ledger) -> set[str]:
     from ledger_pipeline.market.marks import marks
 
     cells = run.grid
     fold = fold_lots(ledger)
-    frame = folds.equity(ledger, cells.times, cells.symbols, marks(cells), fold)
-    return {name for name, problems in invariants.breaches(ledger, fold, frame).items() if problems}
+    rows = folds.equity_rows(ledger, cells.times, cells.symbols, marks(cells), fold)
+    return {name for name, problems in invariants.breaches(ledger, fold, rows).items() if problems}
 
 
 def row_of(run, kind, nth=0):
@@ -92,7 +100,7 @@ def test_lots_that_do_not_match_are_found(run) -> None:
             lot_parts[name][open_lot] = value
         assert invariants.lots_match_positions(run.events, dataclasses.replace(fold, lot_parts=lot_parts))
     moved = dataclasses.replace(fold, positions=fold.positions + 1)
-    assert invariants.breaches(run.events, moved, run.equity)["positions_reproduced"]
+    assert invariants.breaches(run.events, moved, run.equity_rows)["positions_reproduced"]
 
 
 @pytest.mark.parametrize("column", ["cash", "positions_value", "equity"])
@@ -100,7 +108,7 @@ def test_lots_that_do_not_match_are_found(run) -> None:
 def test_equity_rows_that_do_not_add_up_are_found(run, column, wrong) -> None:
     frame = run.equity.copy()
     frame.loc[2, column] += wrong
-    found = invariants.cash_and_positions_make_equity(frame)
+    found = invariants.cash_and_positions_make_equity(rows_of(frame))
     assert len(found) == 1 and "2024-01-03" in found[0]
 
 
@@ -108,7 +116,7 @@ def test_equity_rows_that_do_not_add_up_are_found(run, column, wrong) -> None:
 def test_profit_that_does_not_explain_equity_is_found(run, column) -> None:
     frame = run.equity.copy()
     frame.loc[3, column] += 0.001
-    assert invariants.profit_explains_equity(frame)
+    assert invariants.profit_explains_equity(rows_of(frame))
 
 
 def test_require_names_the_invariant_and_says_it_is_our_fault() -> None:

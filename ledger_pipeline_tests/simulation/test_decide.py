@@ -12,7 +12,8 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.simulation.decide import decide
-from ledger_pipeline.simulation.run import experiment_grid, frozen
+from ledger_pipeline.simulation.grids import experiment_grid
+from ledger_pipeline.simulation.run import frozen
 from ledger_pipeline.simulation.simulator import SimulationInputs, StrategyError
 from ledger_pipeline.strategy.source import compile_source
 from ledger_pipeline_tests import small

@@ -234,6 +234,8 @@ def drive(
     reasons = np.empty(n, np.int64)
     payloads = np.empty(n, np.int64)
     cash_of = np.empty(n)
+    worth = np.empty(everything)
+    changes = np.empty((2, n), np.int64)
     while t < stop:
         waiting = open_orders[0]
         if waiting + n > len(orders) or count[0] + 2 * waiting + n + 2 > len(events):
@@ -251,7 +253,7 @@ def drive(
                     break
         value = settle_orders(
             t, orders, open_orders, opens[t], marks[t], ones, rate_of, positions, held, book, codes, amounts,
-            allow_negative, whole_cents, outcomes, events, count,
+            allow_negative, whole_cents, outcomes, events, count, worth,
         )
         equity = book[0] + value
         if state[0] != 0 and equity <= 0.0:
@@ -333,12 +335,12 @@ def drive(
         if detailed:
             open_orders[0] = plan_orders(
                 t, vector[:n], cash_of, columns, positions, reasons, payloads, remembered, due, orders, waiting,
-                numbers, events, count,
+                numbers, events, count, changes,
             )
         else:
             open_orders[0] = plan_orders(
                 t, vector[:n], none, columns, positions, no_codes, no_codes, remembered, due, orders, waiting,
-                numbers, events, count,
+                numbers, events, count, changes,
             )
         t += 1
     return t, 0

@@ -176,11 +176,12 @@ class CompiledSimulator(Simulator):
             np.empty((5, self.n)), np.empty((k, self.n)), np.empty(self.n),
         )  # fmt: skip
         rows = (self.inputs.grid.fields, self.inputs.features, self.opens, self.marked)
-        times = pd.to_datetime(self.inputs.grid.times, unit="us", utc=True)
+        bars = self.inputs.grid.times
+        times = pd.to_datetime(bars if self.lowered.clock else bars[:0], unit="us", utc=True)
         clock = [getattr(times, what).to_numpy() for what in self.lowered.clock]
         limits = [np.nan if step == "long_only" else float(step["max_weight"]) for step in self.inputs.risk]  # type: ignore[index]
         return {
-            "clock": np.array(clock, dtype=np.int64).reshape(len(clock), len(times)).T.copy(),
+            "clock": np.array(clock, dtype=np.int64).reshape(len(clock), -1 if clock else len(bars)).T.copy(),
             "limits": np.array(limits, dtype=np.float64),
             "rows": tuple(map(_plain, rows)),
             "settling": (

@@ -20,7 +20,8 @@ from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.market.grid import CLOSE
 from ledger_pipeline.simulation.decide import Wanted, decide
-from ledger_pipeline.simulation.run import experiment_grid, simulation_inputs
+from ledger_pipeline.simulation.grids import experiment_grid
+from ledger_pipeline.simulation.run import simulation_inputs
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
