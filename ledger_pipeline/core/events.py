@@ -132,6 +132,17 @@ class Converted(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParamsChanged(Payload):
+    """From here on a strategy decides with these params; None: it holds nothing. memory: what it remembers then, where
+    it forgets what it did before.
+    """
+
+    kind = "PARAMS_CHANGED"
+    params: Mapping[str, Any] | None = None
+    memory: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradeChange:
     """What is said of a trade that somebody names: created, updated or closed."""
 
@@ -371,7 +382,7 @@ CLASSES: tuple[type[Payload], ...] = (  # in the order of their codes in columns
     OrderExpired, SubmitUnknown, Filled, FillCorrected, FillBusted,
     Dividend, Interest, Fee, Split,
     Reconciled, BreakOpened, BreakClosed, NoAction, Blocked, Halted, Resumed, Overridden,
-    Unrecognized, Converted,
+    Unrecognized, Converted, ParamsChanged,
 )  # fmt: skip
 PAYLOADS: Mapping[str, type[Payload]] = {one.kind: one for one in CLASSES}
 KINDS = tuple(PAYLOADS)

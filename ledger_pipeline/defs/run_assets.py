@@ -153,6 +153,8 @@ def feature_table(item: Work) -> Made:
     features = item.features.ensure(
         item.experiment.features, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None)
     )
+    for scheduled in item.experiment.scheduled:
+        item.features.ensure(scheduled, item.snapshot, cells, lambda: experiment_grid(item.snapshot, None))
     fingerprints = {feature.alias: feature.fingerprint for feature in item.experiment.features}
     rows = [
         f"| {feature.alias} | {feature.indicator.name} | {dict(feature.params)} | {feature.warmup} | "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.strategy.experiment import Deposit
+from ledger_pipeline.strategy.experiment_spec import Deposit
 
 _PERIODS = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
 

@@ -118,6 +118,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.simulation.currency import rates
     from ledger_pipeline.simulation.grids import period_grid
+    from ledger_pipeline.simulation.param_schedule import feature_values
     from ledger_pipeline.simulation.replay import compare_beginning, first_difference, stored_experiment
     from ledger_pipeline.simulation.run import run, simulation_inputs
     from ledger_pipeline.strategy.source import executed_anew
@@ -132,7 +133,7 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
     def features(items: Any, _: Any, grid: Any) -> np.ndarray:
         return compute_table(items, grid)
 
-    values = features(experiment.features, snapshot, cells)
+    values = feature_values(experiment, snapshot, cells, features)
     converted = rates(snapshot, cells.symbols, cells.times, spec.base_currency) if spec.base_currency else None
     states = _States(ledger, cells)
     sampled = states.sample(int(provenance["run_id"][:15], 16), job["sample"])
@@ -195,6 +196,7 @@ class _States:
 
         self.ledger, self.cells = ledger, cells
         self.decided = {int(ledger.micros[row]): int(row) for row in of_kind(ledger, "DECIDED")}
+        self.forgotten = {int(ledger.micros[row]): int(row) for row in of_kind(ledger, "PARAMS_CHANGED")}
         halted = of_kind(ledger, "HALTED")
         self.last = int(ledger.micros[halted[0]]) - 1 if len(halted) else int(cells.times[-1])
         codes, names = ledger.codes("payload")
@@ -222,8 +224,8 @@ class _States:
 
         time = int(self.cells.times[t])
         state = reconstruct(self.ledger, pd.Timestamp(time, unit="us", tz="UTC"))
-        before = [self.payloads[row]["memory"] for when, row in self.decided.items()
-                  if when < time and "memory" in self.payloads[row]]  # fmt: skip
+        rows = sorted(row for when, row in [*self.decided.items(), *self.forgotten.items()] if when < time)
+        before = [self.payloads[row]["memory"] for row in rows if "memory" in self.payloads[row]]
         memory = before[-1] if before else {}
         rates = inputs.rates
         cut = replace(
@@ -247,6 +249,8 @@ class _States:
         ]
         if differing != shown:
             return f"the run ordered {_told(shown)}, and decided afresh it is {_told(differing)}"
+        if time in self.forgotten:
+            memory = self.payloads[self.forgotten[time]].get("memory", memory)
         after = self.payloads[row].get("memory", memory) if row is not None else memory
         if decision.memory != after:
             return "what it remembers is not what the run remembered"

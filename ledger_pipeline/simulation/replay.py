@@ -24,7 +24,8 @@ from ledger_pipeline.simulation.order_table import decided_orders
 from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore
-from ledger_pipeline.strategy.experiment import Experiment, ExperimentSpec, assemble
+from ledger_pipeline.strategy.experiment import Experiment, assemble
+from ledger_pipeline.strategy.experiment_spec import ExperimentSpec
 from ledger_pipeline.strategy.preflight import preflight
 from ledger_pipeline.strategy.source import StrategySource, extract
 from ledger_pipeline.strategy.user_indicators import rebuilt
@@ -92,7 +93,16 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
             },
             **{
                 name: record[name]
-                for name in ("cash_rounding", "risk_free", "borrow", "interest", "base_currency", "start", "end")
+                for name in (
+                    "cash_rounding",
+                    "risk_free",
+                    "borrow",
+                    "interest",
+                    "base_currency",
+                    "start",
+                    "end",
+                    "params_schedule",
+                )
                 if name in record
             },
         }

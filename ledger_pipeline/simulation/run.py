@@ -35,9 +35,11 @@ from ledger_pipeline.simulation.currency import Rates, rates, require_one_curren
 from ledger_pipeline.simulation.deposits import schedule
 from ledger_pipeline.simulation.evaluation import evaluation
 from ledger_pipeline.simulation.grids import period_grid, universe_grid
+from ledger_pipeline.simulation.param_schedule import feature_values, param_changes
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION, SimulationInputs
 from ledger_pipeline.simulation.warnings import evaluation_warnings, input_warnings, ledger_warnings
-from ledger_pipeline.strategy.experiment import Experiment, RateSeries, with_period, with_risk_free
+from ledger_pipeline.strategy.experiment import Experiment, with_period, with_risk_free
+from ledger_pipeline.strategy.experiment_spec import RateSeries
 from ledger_pipeline.strategy.source import compile_source
 
 if TYPE_CHECKING:
@@ -251,8 +253,7 @@ def run(
         converted = rates(snapshot, known.symbols, known.times, spec.base_currency)
     if until is not None:  # what is replayed on a shorter history was checked for causality on the whole
         features = features or (lambda items, _, cells: compute_table(items, cells))
-    supply = features or _checked_values
-    values = supply(experiment.features, snapshot, known)
+    values = feature_values(experiment, snapshot, known, features or _checked_values)
     inputs = simulation_inputs(experiment, known, values, converted, identity.seed, f"bt-{identity.run_id}")
     if strategy is not None:
         inputs, compiled = replace(inputs, strategy=strategy), "never"
@@ -328,6 +329,10 @@ def simulation_inputs(
         interest=None if spec.interest is None else spec.interest.model_dump(),
         rates=converted,
         uses_history=experiment.preflight.uses_history,
+        changes=tuple(
+            replace(change, params=None if change.params is None else frozen(change.params))
+            for change in param_changes(experiment, cells)
+        ),
         seed=seed,
         book=book,
     )

@@ -39,6 +39,7 @@ from ledger_pipeline.simulation.kernel import (
     settle_orders,
     to_cents,
 )
+from ledger_pipeline.simulation.param_schedule import CLOSED, IDLE, ParamChange
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.simulation.scale import scaled_buys
 from ledger_pipeline.strategy.context import Context, Past, Places
@@ -63,7 +64,7 @@ class SimulationInputs:
 
     features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk
     in canonical form; cash_rule: "require", "scale" or "allow_negative"; borrow, interest: see simulation.carry; rates:
-    where instruments have other currencies than the account.
+    where instruments have other currencies than the account; changes: of the params, see simulation.param_schedule.
     """
 
     grid: Grid
@@ -84,8 +85,18 @@ class SimulationInputs:
     interest: Mapping[str, float] | None = None
     rates: Rates | None = None
     uses_history: bool = False
+    changes: tuple[ParamChange, ...] = ()
     seed: int = 0
     book: str = "backtest"
+
+
+def _nothing(context: Context, reason: str) -> Targets:
+    """Targets of zero, what is held with the reason."""
+    targets = context.flat()
+    for symbol, held in zip(context.universe, context.positions.tolist(), strict=True):
+        if held:
+            targets.because(symbol, reason)
+    return targets
 
 
 def simulate(inputs: SimulationInputs) -> Ledger:
@@ -108,13 +119,15 @@ class Simulator:
         self.numbers = np.zeros(1, dtype=np.int64)
         self.open_orders = np.zeros(1, dtype=np.int64)
         self.due = np.zeros(self.n, dtype=np.int64)
-        self.worth, self.changes = np.empty(self.n), np.empty((2, self.n), dtype=np.int64)  # to work in
+        self.worth, self.planned = np.empty(self.n), np.empty((2, self.n), dtype=np.int64)  # to work in
         self.memory = "{}"
         self.placed: tuple[tuple[str, ...], Places] = (), Places(())
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
         self.bankrupt = False
         self.symbols = inputs.grid.symbols
+        self.params: Mapping[str, Any] | None = inputs.params
+        self.changes = {change.t: change for change in inputs.changes}
         self.clipped = 0  # negative targets that long_only set to zero
         self.costs = compile_costs(inputs.costs)
         self.ones = np.ones(self.n)
@@ -160,6 +173,8 @@ class Simulator:
                 amount = inputs.deposits[t]
                 events.append(KIND["DEPOSITED"], t, cash_delta=amount)
                 book[0] += amount
+            if t in self.changes and not self.bankrupt:
+                self._change(self.changes[t])
             waiting = int(self.open_orders[0])
             if waiting:
                 self._arrange(t, opened)
@@ -179,6 +194,24 @@ class Simulator:
                 self._pulse(t, universe, slice(None) if everything else columns, columns, value, marked[t], past, index)
         self._expire(len(times) - 1, END_OF_DATA)
         return events.ledger(book=inputs.book, strategy=inputs.strategy_name, symbols=self.symbols, times=grid.times)
+
+    def _change(self, change: ParamChange) -> None:
+        """Put other params in force, which is an event."""
+        payload = {"params": None if change.params is None else dict(change.params)}
+        if change.fresh:
+            self.memory = "{}"
+        self.events.append(
+            KIND["PARAMS_CHANGED"], change.t,
+            payload=self.events.payload(payload | ({"memory": {}} if change.fresh else {})),
+        )  # fmt: skip
+        self.params = change.params
+
+    def _closing(self, t: int) -> str | None:
+        """Why everything is targeted to zero at bar t instead of asking the strategy; None where it is asked."""
+        if self.params is None:
+            return IDLE
+        fresh = t in self.changes and self.changes[t].fresh
+        return CLOSED if fresh and (self.positions.any() or self.open_orders[0]) else None
 
     def _settle(self, t: int, opens: np.ndarray, marked: np.ndarray) -> float:
         """Settle what is due at bar t and mark what is held; returns its value."""
@@ -292,6 +325,10 @@ class Simulator:
         t, columns = len(grid.times) - 1, np.flatnonzero(grid.present[-1])
         index = {symbol: i for i, symbol in enumerate(grid.symbols)}
         self.memory, self.book[0] = memory, inputs.cash
+        for change in inputs.changes:
+            if change.t <= t:
+                self.params = change.params
+                self.memory = "{}" if change.fresh and change.t == t else self.memory
         for symbol, quantity in inputs.positions.items():
             self.positions[index[symbol]] = int(round(quantity * UNITS))
         past = Past(len(grid.times), self.n) if inputs.uses_history else None
@@ -343,8 +380,12 @@ class Simulator:
             past, index, self._places(universe), rates, self._expected(chosen),
         )  # fmt: skip
         at_pulse(time)
+        closing = self._closing(t) if self.changes else None
+        if closing is not None or self.params is None:
+            self._decide(t, _nothing(context, closing or IDLE), universe, columns, fields, equity, marked)
+            return
         try:
-            returned = inputs.strategy(context, inputs.params)
+            returned = inputs.strategy(context, self.params)
         except Exception as error:
             raise self._failed(t, error) from error
         self._decide(t, returned, universe, columns, fields, equity, marked)
@@ -518,7 +559,7 @@ class Simulator:
             self.numbers,
             self.events.rows,
             self.events.count,
-            self.changes,
+            self.planned,
         )
 
     def _restrict(

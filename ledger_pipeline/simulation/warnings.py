@@ -18,7 +18,7 @@ from ledger_pipeline.market.calendars import sessions
 from ledger_pipeline.market.grid import Grid
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation
-from ledger_pipeline.strategy.experiment import ExperimentSpec
+from ledger_pipeline.strategy.experiment_spec import ExperimentSpec
 
 LONG_ABSENCE = 20  # sessions without a bar after which a holding is told of
 

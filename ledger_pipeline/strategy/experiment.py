@@ -15,196 +15,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError
 
 from ledger_pipeline.core.errors import InputError, IntegrityError
-from ledger_pipeline.core.identity import check_symbol, hash_json
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicators import Indicator
 from ledger_pipeline.features.table import Feature, feature
+from ledger_pipeline.strategy.experiment_spec import (
+    Borrow,
+    Deposit,
+    ExperimentSpec,
+    Interest,
+    Opening,
+    checked_risk_free,
+)
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.references import UndefinedParam, is_reference, names_in, referring, resolved
 from ledger_pipeline.strategy.source import StrategySource, source_hash, typed_constants
-from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
+from ledger_pipeline.strategy.terms import parse_costs, parse_risk, plain
 from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features, rebuilt
-
-Number = Annotated[float, Strict()]  # a truth value or a text is no number
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Opening(_Strict):
-    """What the book holds at the first pulse: cash, and quantities with what one share of each cost."""
-
-    cash: Number = Field(ge=0)
-    positions: dict[str, Number] = Field(default_factory=dict)
-    cost_basis: dict[str, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _costs_known(self) -> Opening:
-        missing = sorted(set(self.positions) ^ set(self.cost_basis))
-        if missing:
-            raise ValueError(
-                f"positions and cost_basis must name the same symbols; {missing[0]} is in only one of them"
-            )
-        return self
-
-
-class Deposit(_Strict):
-    """Cash that comes in from outside: an amount at the first bar of every period, or once at the first bar on or after
-    a date.
-    """
-
-    amount: Number = Field(gt=0)
-    every: Literal["week", "month", "quarter", "year"] | None = None
-    start: date | None = None
-    end: date | None = None
-    at: date | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Deposit:
-        if (self.every is None) == (self.at is None):
-            raise ValueError("give either `every` (week, month, quarter, year) or `at` (a date)")
-        if self.at is not None and (self.start or self.end):
-            raise ValueError("`start` and `end` go with `every`, not with `at`")
-        if self.start and self.end and self.end < self.start:
-            raise ValueError(f"it ends on {self.end}, before it starts on {self.start}")
-        return self
-
-
-class RateSeries(_Strict):
-    """An annual rate that changes: the closes of an instrument of the snapshot, as percent (5.25) or fraction
-    (0.0525).
-    """
-
-    series: str
-    unit: Literal["percent", "fraction"] = "percent"
-
-
-class Borrow(_Strict):
-    """What borrowed shares cost: basis points a year of what is short."""
-
-    annual_bps: Annotated[Number, Field(ge=0)]
-
-
-class Interest(_Strict):
-    """Basis points a year: received on cash above zero, paid on cash below."""
-
-    cash_bps: Number = 0.0
-    debit_bps: Annotated[Number, Field(ge=0)] = 0.0
-
-
-def _risk_free(value: Any) -> Any:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and value > -1:
-        return float(value)
-    if isinstance(value, RateSeries):
-        return value
-    if isinstance(value, Mapping) and set(value) <= {"series", "unit"} and isinstance(value.get("series"), str):
-        unit = value.get("unit", "percent")
-        if unit in ("percent", "fraction"):
-            return RateSeries(series=value["series"], unit=unit)
-        raise ValueError(f"its unit is {unit!r}; it is percent or fraction")
-    raise ValueError(
-        f"{value!r} is neither an annual rate above -1, such as 0.02, nor {{series: SYMBOL, unit: percent}}"
-    )
-
-
-def _currency(value: Any) -> Any:
-    if not (isinstance(value, str) and len(value) == 3 and value.isalpha() and value.isupper() and value.isascii()):
-        raise ValueError(f"{value!r} is no currency; write its three letters, such as USD")
-    return value
-
-
-RiskFree = Annotated[float | RateSeries, BeforeValidator(_risk_free)]
-
-
-_CHOSEN = {"borrow", "interest", "base_currency", "start", "end"}
-
-
-class ExperimentSpec(_Strict):
-    """The keys of an experiment file. `strategy` and `costs` must be there. start, end: the first and the last session
-    that the run trades in; bars before the start are known to indicators and history.
-    """
-
-    strategy: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    features: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    opening: Opening = Opening(cash=100_000.0)
-    deposits: tuple[Deposit, ...] = ()
-    costs: list[Any]
-    risk: list[Any] = Field(default_factory=list)
-    universe: tuple[str, ...] | None = None
-    cash_rule: Literal["require", "scale", "allow_negative"] = "require"
-    cash_rounding: Literal["exact", "cents"] = "exact"
-    borrow: Borrow | None = None
-    interest: Interest | None = None
-    base_currency: Annotated[str, BeforeValidator(_currency)] | None = None
-    start: date | None = None
-    end: date | None = None
-    seed: Annotated[int, Strict()] = Field(default=0, ge=0, lt=2**53)
-    benchmark: str | None = None
-    risk_free: RiskFree = 0.0
-    description: str | None = None
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What affects results and has been added since: only what differs from its default, so that the hash of an
-        experiment that does not use it stays as it was.
-        """
-        values = {} if self.cash_rounding == "exact" else {"cash_rounding": self.cash_rounding}
-        given = self.model_dump(mode="json", include=_CHOSEN, exclude_none=True)
-        return values | given
-
-    @model_validator(mode="after")
-    def _in_time(self) -> ExperimentSpec:
-        if self.start and self.end and self.end < self.start:
-            raise ValueError(f"it ends on {self.end}, before it starts on {self.start}")
-        return self
-
-    @field_validator("params")
-    @classmethod
-    def _params(cls, params: dict[str, Any]) -> dict[str, Any]:
-        return _refused(json_value, params)
-
-    @field_validator("costs")
-    @classmethod
-    def _costs(cls, costs: list[Any]) -> list[Any]:
-        return list(_refused(parse_costs, costs))
-
-    @field_validator("risk")
-    @classmethod
-    def _risk(cls, risk: list[Any]) -> list[Any]:
-        return list(_refused(parse_risk, risk))
-
-    @field_validator("universe")
-    @classmethod
-    def _universe(cls, universe: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if universe is not None and (not universe or len(set(universe)) != len(universe)):
-            raise ValueError("it must list at least one symbol, each once; leave it out for all of the snapshot")
-        for symbol in universe or ():
-            _refused(check_symbol, symbol)
-        return universe
-
-
-def _refused(check: Callable[[Any], Any], value: Any) -> Any:
-    """check(value), with its InputError as the ValueError that pydantic puts a place to."""
-    try:
-        return check(value)
-    except InputError as error:
-        raise ValueError(str(error)) from None
 
 
 class SpecError(InputError):
@@ -217,8 +48,9 @@ class SpecError(InputError):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment. `hash` identifies it; `name` only names it. referring: the fields that take values from
-    params, as they are written, for the same experiment with other params.
+    """A checked experiment. `hash` identifies it; `name` only names it. scheduled: the features of each entry of
+    params_schedule, none for one that holds nothing. referring: the fields that take values from params, as they are
+    written, for the same experiment with other params.
     """
 
     name: str
@@ -226,6 +58,7 @@ class Experiment:
     spec: ExperimentSpec
     features: tuple[Feature, ...] = field(repr=False)
     indicators: Mapping[str, UserIndicator] = field(default_factory=dict, repr=False)
+    scheduled: tuple[tuple[Feature, ...], ...] = field(default=(), repr=False)
     referring: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -282,6 +115,11 @@ class Experiment:
             "universe": None if spec.universe is None else list(spec.universe),
             "cash_rule": spec.cash_rule,
             **spec.chosen,
+            **(
+                {"scheduled_features": [{item.alias: item.fingerprint for item in items} for items in self.scheduled]}
+                if self.scheduled
+                else {}
+            ),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -337,6 +175,7 @@ def experiment(
     base_currency: str | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
+    params_schedule: Sequence[Mapping[str, Any]] | None = None,
     seed: int = 0,
     benchmark: str | None = None,
     risk_free: float | Mapping[str, str] = 0.0,
@@ -368,6 +207,7 @@ def experiment(
         "base_currency": base_currency,
         "start": start,
         "end": end,
+        "params_schedule": params_schedule,
     }
     values = {
         "strategy": called,
@@ -397,7 +237,7 @@ def experiment(
 def with_risk_free(experiment: Experiment, risk_free: float | Mapping[str, str]) -> Experiment:
     """The experiment with another risk-free rate, which changes no identity. InputError for one that is none."""
     try:
-        given = _risk_free(plain(risk_free))
+        given = checked_risk_free(plain(risk_free))
     except ValueError as error:
         raise InputError(f"risk_free: {error}.") from None
     return replace(experiment, spec=experiment.spec.model_copy(update={"risk_free": given}))
@@ -464,13 +304,24 @@ def assemble(
         raise SpecError(
             f"params.{clock} is a word that numpy and pandas read as the clock; write the date out.", "params"
         )
-    features = []
-    for alias in sorted(spec.features):
-        resolved = {key: _resolved(alias, key, value, spec) for key, value in spec.features[alias].items()}
-        try:
-            features.append(feature(alias, resolved, indicators))
-        except InputError as error:
-            raise SpecError(str(error), "features", alias) from None
+    features = _features(spec.features, spec.params, indicators)
+    scheduled, entries = [], []
+    for entry in spec.params_schedule:
+        items: list[Feature] = []
+        if entry.params is not None:
+            items = _features({**spec.features, **entry.features}, {**spec.params, **entry.params}, indicators)
+            for mine, base in zip(items, features, strict=True):
+                if mine.indicator.name != base.indicator.name:
+                    raise SpecError(
+                        f"feature {mine.alias!r} is {mine.indicator.name!r} from {entry.start} on and "
+                        f"{base.indicator.name!r} before; params_schedule changes params, not indicators.",
+                        "params_schedule",
+                    )
+        stated = {item.alias: {"indicator": item.indicator.name, **item.params} for item in items}
+        entries.append(entry.model_copy(update={"features": stated}))
+        scheduled.append(tuple(items))
+    if entries:
+        spec = spec.model_copy(update={"params_schedule": tuple(entries)})
     for line, alias in used_features(checked.source.text):
         if alias not in spec.features:
             defined = ", ".join(sorted(spec.features)) or "none"
@@ -481,9 +332,24 @@ def assemble(
             )
     try:
         captured, yours = of_features(tuple(features))
+        scheduled = [of_features(items)[0] for items in scheduled]
     except InputError as error:
         raise SpecError(str(error), "features") from None
-    return Experiment(name, checked, spec, captured, yours, dict(referring or {}))
+    return Experiment(name, checked, spec, captured, yours, tuple(scheduled), dict(referring or {}))
+
+
+def _features(
+    written: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any], indicators: Mapping[str, Indicator] | None
+) -> list[Feature]:
+    """The features as they are written, with these params, in the order of their aliases. SpecError."""
+    features = []
+    for alias in sorted(written):
+        resolved = {key: _resolved(alias, key, value, params) for key, value in written[alias].items()}
+        try:
+            features.append(feature(alias, resolved, indicators))
+        except InputError as error:
+            raise SpecError(str(error), "features", alias) from None
+    return features
 
 
 def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -495,18 +361,18 @@ def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def _resolved(alias: str, key: str, value: Any, spec: ExperimentSpec) -> Any:
+def _resolved(alias: str, key: str, value: Any, params: Mapping[str, Any]) -> Any:
     """A parameter of a feature, taken from the params where it says {param: name}."""
     if not is_reference(value):
         return value
     name = value["param"]
-    if not isinstance(name, str) or name not in spec.params:
-        known = ", ".join(sorted(spec.params)) or "none"
+    if not isinstance(name, str) or name not in params:
+        known = ", ".join(sorted(params)) or "none"
         raise SpecError(
             f"feature {alias!r} takes {key} from params.{name}, which is not defined (params: {known}).",
             *("features", alias, key),
         )
-    return spec.params[name]
+    return params[name]
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.simulation.deposits import schedule
-from ledger_pipeline.strategy.experiment import Deposit
+from ledger_pipeline.strategy.experiment_spec import Deposit
 from ledger_pipeline_tests import small
 
 SESSIONS = pd.bdate_range("2023-12-13", "2025-02-05")  # Monday to Friday

@@ -90,7 +90,12 @@ def compile_experiment(experiment: Experiment) -> Lowered:
     """The lowered decision of an experiment. NotCompilable, also for what the compiled loop does not simulate."""
     spec = experiment.spec
     require_simulated(
-        experiment.tier, spec.cash_rule, bool(spec.borrow or spec.interest), bool(spec.base_currency), experiment.risk
+        experiment.tier,
+        spec.cash_rule,
+        bool(spec.borrow or spec.interest),
+        bool(spec.base_currency),
+        experiment.risk,
+        bool(spec.params_schedule),
     )
     lowered = lower(experiment.source, [item.alias for item in experiment.features], spec.params)
     if lowered.invests and experiment.risk:
@@ -98,13 +103,16 @@ def compile_experiment(experiment: Experiment) -> Lowered:
     return lowered
 
 
-def require_simulated(tier: int, cash_rule: str, carried: bool, converted: bool, risk: Sequence[Any]) -> None:
+def require_simulated(
+    tier: int, cash_rule: str, carried: bool, converted: bool, risk: Sequence[Any], scheduled: bool = False
+) -> None:
     """NotCompilable for what the compiled loop does not simulate."""
     for what, there in (
         (f"a strategy of tier {tier}", tier != 1),
         ("cash_rule: scale", cash_rule == "scale"),
         ("borrow and interest", carried),
         ("several currencies", converted),
+        ("params_schedule", scheduled),
         (
             "risk steps other than long_only and max_weight",
             any(step != "long_only" and "max_weight" not in step for step in risk),

@@ -29,7 +29,7 @@ def lowered_for(source: StrategySource, inputs: SimulationInputs, tier: int) -> 
     cover.
     """
     carried = inputs.borrow is not None or inputs.interest is not None
-    require_simulated(tier, inputs.cash_rule, carried, inputs.rates is not None, inputs.risk)
+    require_simulated(tier, inputs.cash_rule, carried, inputs.rates is not None, inputs.risk, bool(inputs.changes))
     lowered = lower(source, inputs.feature_names, inputs.params)
     if lowered.invests and inputs.risk:
         raise NotCompilable("invest with risk steps")

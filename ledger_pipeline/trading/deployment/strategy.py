@@ -21,6 +21,7 @@ from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.market.grid import CLOSE
 from ledger_pipeline.simulation.decide import Wanted, decide
 from ledger_pipeline.simulation.grids import experiment_grid
+from ledger_pipeline.simulation.param_schedule import feature_values
 from ledger_pipeline.simulation.run import simulation_inputs
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
@@ -107,7 +108,8 @@ def evaluate(
             f"OUTSIDE_UNIVERSE: {deployment} holds {', '.join(strange)}, which is not in the experiment's universe; "
             "sell it by hand, or promote a run whose universe has it."
         )
-    asked = simulation_inputs(experiment, grid, compute_all(experiment.features, grid), None, seed)
+    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute_all(items, cells))
+    asked = simulation_inputs(experiment, grid, values, None, seed)
     owned = {symbol: float(quantity) for symbol, quantity in positions.items()}
     decided = decide(replace(asked, cash=float(cash), positions=owned, cost_basis={}, deposits={}), memory)
     closes = dict(zip(grid.symbols, grid.fields[-1, CLOSE].tolist(), strict=True))
