@@ -60,14 +60,27 @@ class FeatureStore:
         """Values (T, K, N) over `cells`, computed first where they are not there yet. IntegrityError for a file that
         was changed.
         """
-        self.ensure(items, snapshot, cells)
         table = np.empty((len(cells.times), len(items), len(cells.symbols)))
         for k, item in enumerate(items):
-            times, symbols, values = _read(self.path(item, snapshot, cells), _key(item, snapshot))
-            rows = slice(None) if len(times) == len(cells.times) else np.searchsorted(times, cells.times)
-            columns = slice(None) if symbols == cells.symbols else [symbols.index(symbol) for symbol in cells.symbols]
-            table[:, k, :] = values[rows][:, columns]
+            table[:, k, :] = rows_of(*self.values(item, snapshot, cells), cells)
         return table
+
+    def values(self, item: Feature, snapshot: Snapshot, cells: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """All bar times that a feature is kept for, int64 (T,), and its values of the cells' symbols at each, float64
+        (T, N); computed first where they are not there yet. IntegrityError for a file that was changed.
+        """
+        self.ensure([item], snapshot, cells)
+        times, symbols, values = _read(self.path(item, snapshot, cells), _key(item, snapshot))
+        if symbols != cells.symbols:
+            values = values[:, [symbols.index(symbol) for symbol in cells.symbols]]
+        return times, values
+
+
+def rows_of(times: np.ndarray, values: np.ndarray, cells: Grid) -> np.ndarray:
+    """The values at the bar times of the cells, which are among `times`."""
+    n = len(cells.times)
+    same = n <= len(times) and times[0] == cells.times[0] and times[n - 1] == cells.times[-1]
+    return values[:n] if same else values[np.searchsorted(times, cells.times)]
 
 
 def _key(item: Feature, snapshot: Snapshot) -> str:

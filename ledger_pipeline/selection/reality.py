@@ -73,7 +73,7 @@ def reality_check(
     length = _block_length(excess) if block_length is None else block_length
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= len(frame) // 2:
         raise InputError(f"block_length is {length!r}; it is from 1 to half of the {len(frame)} returns.")
-    options = {"block_size": length, "reps": draws, "bootstrap": "stationary", "seed": seed}
+    options: dict[str, Any] = {"block_size": length, "reps": draws, "bootstrap": "stationary", "seed": seed}
     losses, models = -against, pd.DataFrame(-values, columns=range(frame.shape[1]))
     studentized = SPA(losses, models, studentize=True, **options)
     studentized.compute()
@@ -85,13 +85,13 @@ def reality_check(
     if 2 <= frame.shape[1] <= LARGEST:
         confidence = MCS(models, size=size, **options)
         confidence.compute()
-        chosen = tuple(frame.columns[int(k)] for k in confidence.included)
+        chosen = tuple(frame.columns[k] for k in list(confidence.included))
     return RealityCheck(
         reality_check=float(plain.pvalues["upper"]),
         spa_lower=float(studentized.pvalues["lower"]),
         spa_consistent=float(studentized.pvalues["consistent"]),
         spa_upper=float(studentized.pvalues["upper"]),
-        better=tuple(frame.columns[int(k)] for k in step.superior_models),
+        better=tuple(frame.columns[k] for k in list(step.superior_models)),
         best_set=chosen,
         block_length=length,
         draws=draws,

@@ -69,6 +69,7 @@ def bootstrap_intervals(
     length = auto if block_length is None else block_length
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= len(values) // 2:
         raise InputError(f"block_length is {length!r}; it is from 1 to half of the {len(values)} returns.")
+
     def statistics(drawn: np.ndarray) -> np.ndarray:
         deviation = drawn.std(ddof=1)
         ratio = float(drawn.mean() / deviation) * np.sqrt(periods_per_year) if deviation >= FLAT else 0.0
@@ -79,8 +80,8 @@ def bootstrap_intervals(
         statistics, reps=draws, method="bca", size=confidence
     )
     known = statistics(values)
-    found = [Interval(float(known[k]), float(low[k]), float(high[k])) for k in range(3)]
-    return Intervals(*found, confidence, length, draws, seed)
+    ratio, growth, fall = (Interval(float(known[k]), float(low[k]), float(high[k])) for k in range(3))
+    return Intervals(ratio, growth, fall, confidence, length, draws, seed)
 
 
 @dataclass(frozen=True)

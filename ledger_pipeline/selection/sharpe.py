@@ -149,7 +149,7 @@ def haircut_sharpe(
     count = max(len(values), trials or 0)
     cuts = []
     for method in ("bonferroni", "holm", "bhy"):
-        p_value = float(adjusted_p_values(p_values, method, count)[place])  # type: ignore[arg-type]
+        p_value = float(adjusted_p_values(p_values, method, count)[place])
         left = float(student.isf(p_value / 2.0, freedom)) / root
         own = abs(float(values[place]))
         cuts.append(Haircut(method, p_value, left, 1.0 - left / own if own else 1.0))

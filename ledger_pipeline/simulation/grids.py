@@ -14,18 +14,34 @@ from ledger_pipeline.simulation.currency import universe_of
 
 def experiment_grid(snapshot: Snapshot, universe: Sequence[str] | None) -> Grid:
     """The grid of an experiment's universe, kept with the snapshot so that many runs share it."""
+    return _kept(snapshot, None if universe is None else tuple(universe))
+
+
+def universe_grid(
+    snapshot: Snapshot,
+    universe: Sequence[str] | None,
+    base_currency: str | None,
+    start: date | None = None,
+    end: date | None = None,
+) -> Grid:
+    """The grid of what an experiment trades: its universe, or the whole snapshot but the rates it converts with; from
+    its first to its last session. InputError as Grid.between.
+    """
+    traded = universe_of(snapshot, universe, base_currency)
+    return _kept(snapshot, None if traded is None else tuple(traded), start, end)
+
+
+def _kept(
+    snapshot: Snapshot, universe: tuple[str, ...] | None, start: date | None = None, end: date | None = None
+) -> Grid:
     cache = _grids(snapshot.hash, str(snapshot.path))
-    key = None if universe is None else tuple(universe)
+    key = (universe, start, end)
     if key not in cache:
-        if len(cache) >= 8:
+        whole = grid(snapshot, universe) if (start, end) == (None, None) else _kept(snapshot, universe)
+        if len(cache) >= 32:
             cache.clear()
-        cache[key] = grid(snapshot, universe)
+        cache[key] = whole.between(start, end)
     return cache[key]
-
-
-def universe_grid(snapshot: Snapshot, universe: Sequence[str] | None, base_currency: str | None) -> Grid:
-    """The grid of what an experiment trades: its universe, or the whole snapshot but the rates it converts with."""
-    return experiment_grid(snapshot, universe_of(snapshot, universe, base_currency))
 
 
 def period_grid(snapshot: Snapshot, experiment: Mapping[str, Any]) -> Grid:
@@ -33,9 +49,9 @@ def period_grid(snapshot: Snapshot, experiment: Mapping[str, Any]) -> Grid:
     in the provenance.
     """
     start, end = (date.fromisoformat(day) if (day := experiment.get(name)) else None for name in ("start", "end"))
-    return universe_grid(snapshot, experiment["universe"], experiment.get("base_currency")).between(start, end)
+    return universe_grid(snapshot, experiment["universe"], experiment.get("base_currency"), start, end)
 
 
 @functools.lru_cache(maxsize=4)
-def _grids(snapshot_hash: str, path: str) -> dict[tuple[str, ...] | None, Grid]:
+def _grids(snapshot_hash: str, path: str) -> dict[tuple[tuple[str, ...] | None, date | None, date | None], Grid]:
     return {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,21 +20,66 @@ from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.currency import rates, universe_of
 from ledger_pipeline.simulation.grids import experiment_grid
 
+if TYPE_CHECKING:
+    from ledger_pipeline.simulation.run import Run
+
 
 def run_metrics(
     ledger: Ledger, equity: folds.EquityRows, lots: LotFold, snapshot: Snapshot, experiment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Metrics of a run, from what is folded from its ledger; `experiment` is that part of the provenance."""
+    base = experiment.get("base_currency")
+    symbols = universe_of(snapshot, experiment["universe"], base) or snapshot.symbols
+    year = _periods_a_year(equity.times.tobytes(), main_calendar(snapshot, symbols))
+    return _metrics(ledger, equity, lots.round_trips, slice(None), snapshot, experiment, year)
+
+
+def metrics_between(run: Run, start: date, end: date) -> dict[str, Any]:
+    """Metrics of a run over the sessions from start to end, both included: returns from the pulse before them on, and
+    the fills and closed trades within them; annualised as the whole run is.
+    """
+    rows, cells = run.equity_rows, run.grid
+    assert cells.timetable is not None
+    sessions = cells.timetable.account_sessions[cells.first :]
+    first = int(np.searchsorted(sessions, int(np.datetime64(start, "us").astype(np.int64))))
+    last = int(np.searchsorted(sessions, int(np.datetime64(end, "us").astype(np.int64)), side="right"))
+    before = max(first - 1, 0)
+    values = rows.values[before:last].copy()
+    if first > before:  # what was paid in before belongs to the base
+        values[0, rows.COLUMNS.index("flow")] = 0.0
+    for name in ("fees", "income"):
+        values[:, rows.COLUMNS.index(name)] -= values[0, rows.COLUMNS.index(name)] if first > before else 0.0
+    part = folds.EquityRows(rows.times[before:last], values)
+    base = run.provenance["experiment"].get("base_currency")
+    symbols = universe_of(run.snapshot, run.provenance["experiment"]["universe"], base) or run.snapshot.symbols
+    year = _periods_a_year(rows.times.tobytes(), main_calendar(run.snapshot, symbols))
+    low = int(np.searchsorted(run.events.micros, rows.times[first]))
+    high = int(np.searchsorted(run.events.micros, rows.times[last - 1], side="right"))
+    trips = run.folded.round_trips
+    trips = trips[(trips["closed"] >= low) & (trips["closed"] < high)]
+    return _metrics(run.events, part, trips, slice(low, high), run.snapshot, run.provenance["experiment"], year)
+
+
+def _metrics(
+    ledger: Ledger,
+    equity: folds.EquityRows,
+    trips: np.ndarray,
+    events: slice,
+    snapshot: Snapshot,
+    experiment: Mapping[str, Any],
+    year: tuple[float, str],
+) -> dict[str, Any]:
+    """Metrics of equity rows, of these ROUND_TRIP rows and of these events."""
     from ledger_pipeline.analytics.benchmark import against
     from ledger_pipeline.analytics.metrics import EQUITY_COLUMNS, Measured, measure, settled
     from ledger_pipeline.analytics.returns import growth
 
     base, name = experiment.get("base_currency"), experiment["benchmark"]
-    symbols = universe_of(snapshot, experiment["universe"], base) or snapshot.symbols
-    periods, basis = _periods_a_year(equity.times.tobytes(), main_calendar(snapshot, symbols))
-    filled = folds.of_kind(ledger, "FILLED")
+    periods, basis = year
+    filled, expired, rejected = (
+        _within(folds.of_kind(ledger, kind), events) for kind in ("FILLED", "ORDER_EXPIRED", "ORDER_REJECTED")
+    )
     traded = np.abs(ledger.numbers("quantity")[filled] * ledger.numbers("price")[filled])
-    trips = lots.round_trips
     with np.errstate(divide="ignore", invalid="ignore"):
         pnl = settled(trips["gross"] - trips["fees"], trips["entered"] * (trips["entry_value"] / trips["entered"]))
     columns = {column: np.ascontiguousarray(equity[column]) for column in EQUITY_COLUMNS}
@@ -44,8 +90,8 @@ def run_metrics(
         levels = _levels(snapshot, name, base, int(equity.times[0]) if base is not None else None)
         values |= against(equity.ts, rows, levels, periods, free)
     values |= {
-        "orders_expired": len(folds.of_kind(ledger, "ORDER_EXPIRED")),
-        "orders_rejected": len(folds.of_kind(ledger, "ORDER_REJECTED")),
+        "orders_expired": len(expired),
+        "orders_rejected": len(rejected),
         "lowest_cash": float(equity["cash"].min()),
         "negative_cash_allowed": int(experiment["cash_rule"] == "allow_negative"),
         "periods_per_year": periods,
@@ -53,6 +99,10 @@ def run_metrics(
         "risk_free": free if isinstance(free, float) else text_of_rate(experiment["risk_free"]),
     }
     return values
+
+
+def _within(rows: np.ndarray, events: slice) -> np.ndarray:
+    return rows if events == slice(None) else rows[(rows >= events.start) & (rows < events.stop)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -104,7 +104,8 @@ class Run:
         return self.provenance["run_id"]
 
     @functools.cached_property
-    def _fold(self) -> LotFold:
+    def folded(self) -> LotFold:
+        """Lots and round trips as columns."""
         return fold_lots(self.events)
 
     @functools.cached_property
@@ -133,19 +134,19 @@ class Run:
     @functools.cached_property
     def lots(self) -> pd.DataFrame:
         """One row a FIFO lot or closed part of one."""
-        return folds.lots(self.events, self._fold)
+        return folds.lots(self.events, self.folded)
 
     @functools.cached_property
     def trades(self) -> pd.DataFrame:
         """One row a closed round trip."""
-        return folds.trades(self.events, self._fold)
+        return folds.trades(self.events, self.folded)
 
     @functools.cached_property
     def equity_rows(self) -> folds.EquityRows:
         """The equity as columns, one row a pulse."""
         first = self.grid.first
         return folds.equity_rows(
-            self.events, self.grid.times[first:], self.grid.symbols, self._marks[first:], self._fold
+            self.events, self.grid.times[first:], self.grid.symbols, self._marks[first:], self.folded
         )
 
     @functools.cached_property
@@ -158,7 +159,7 @@ class Run:
         """Metrics by name, None where one is undefined; against the benchmark when the experiment names one."""
         from ledger_pipeline.simulation.measures import run_metrics
 
-        return run_metrics(self.events, self.equity_rows, self._fold, self.snapshot, self.provenance["experiment"])
+        return run_metrics(self.events, self.equity_rows, self.folded, self.snapshot, self.provenance["experiment"])
 
     @property
     def warnings(self) -> list[str]:
@@ -169,7 +170,7 @@ class Run:
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""
-        return invariants.breaches(self.events, self._fold, self.equity_rows)
+        return invariants.breaches(self.events, self.folded, self.equity_rows)
 
     def save(self, root: Location = "data") -> None:
         """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is
@@ -222,7 +223,7 @@ def run(
         experiment = with_risk_free(experiment, risk_free)
     experiment = with_period(experiment, start, end)
     spec = experiment.spec
-    everything = universe_grid(snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
+    everything = universe_grid(snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
     known = everything if until is None else everything.until(until)
     pulses = len(known.times) - known.first
     if pulses < 2:

@@ -25,12 +25,12 @@ from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.features.indicators import Indicator, user_indicator
 from ledger_pipeline.strategy.experiment import (
     Experiment,
-    ExperimentSpec,
     SpecError,
     assemble,
     first_error,
     key_of,
 )
+from ledger_pipeline.strategy.experiment_spec import ExperimentSpec
 from ledger_pipeline.strategy.preflight import preflight
 from ledger_pipeline.strategy.references import UndefinedParam, referring, resolved
 from ledger_pipeline.strategy.source import StrategySource, normalise, source_hash

@@ -259,6 +259,19 @@ def with_period(experiment: Experiment, start: date | str | None, end: date | st
     return replace(experiment, spec=spec, referring={k: v for k, v in experiment.referring.items() if k not in given})
 
 
+def with_schedule(experiment: Experiment, schedule: Sequence[Mapping[str, Any]]) -> Experiment:
+    """The experiment with other params from some sessions on (see params_schedule), which is another experiment.
+    InputError when it would not be sound.
+    """
+    own = {one.indicator.name: one.indicator for one in experiment.indicators.values()}
+    try:
+        spec = ExperimentSpec.model_validate(experiment.spec.model_dump() | {"params_schedule": list(schedule)})
+    except ValidationError as error:
+        place, message = first_error(error)
+        raise InputError(f"{key_of(place)} {message}.") from None
+    return assemble(experiment.name, experiment.preflight, spec, own, experiment.referring)
+
+
 def with_params(experiment: Experiment, params: Mapping[str, Any]) -> Experiment:
     """The experiment with these params among its own, and all that refers to them, which is another experiment.
     InputError when it would not be sound.

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from ledger_pipeline.core.errors import InputError, LedgerPipelineError, RefusedError, StorageError
-from ledger_pipeline.sweeps.worker import Job, Worker
+from ledger_pipeline.sweeps.worker import Job, make
 
 CONNECT, LOST = 10.0, 30.0  # seconds until a scheduler is not there, and until workers that are gone stay gone
 PACKAGES = ("ledger_pipeline", "numpy", "numba", "pandas", "pyarrow", "ta-lib")  # that decide what a candidate comes to
@@ -27,11 +27,17 @@ class Dask:
         if not host or not port.isdigit():
             raise InputError(f"dask://{address} names no scheduler; write dask://host:port.")
         self.address = address
+        self.name = f"dask://{address}"
+
+    def close(self) -> None:
+        """See engines.Engine; the cluster stays."""
 
     def run(self, job: Job, calls: Sequence[Any], finished: Any) -> None:
         """See engines.Engine. RefusedError when a worker has other versions; StorageError when the scheduler or every
         worker is lost.
         """
+        if not calls:
+            return
         distributed = _distributed()
         client = self._connected(distributed)
         try:
@@ -97,18 +103,6 @@ def versions() -> dict[str, str]:
 
 def _own_versions() -> dict[str, str]:
     return versions()
-
-
-_workers: dict[tuple[str, str, str], Worker] = {}
-
-
-def make(job: Job, method: str, arguments: tuple[Any, ...]) -> None:
-    """Make a call on a worker of the cluster, which keeps what it needs for the sweep it works on."""
-    key = (job.sweep_id, job.task.root, job.task.snapshot_root)  # the same sweep may be kept in two places
-    if key not in _workers:
-        _workers.clear()
-        _workers[key] = Worker(job)
-    getattr(_workers[key], method)(*arguments)
 
 
 def _distributed() -> Any:

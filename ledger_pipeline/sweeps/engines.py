@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ledger_pipeline.core.errors import InputError, StorageError
-from ledger_pipeline.sweeps.worker import Job, Stopped, Worker
+from ledger_pipeline.sweeps.worker import Job, Stopped, Worker, make
 
 _LOSSES = 3  # times in a row that workers are lost without anything being finished, before it is given up
 
@@ -38,12 +38,19 @@ Finished = Callable[[Call], None]
 
 
 class Engine(Protocol):
-    """See the module."""
+    """See the module. name: as it is written; it may run several jobs, one after the other, until it is closed."""
+
+    @property
+    def name(self) -> str: ...
 
     def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
         """Make every call, telling `finished` of each. Raises what a call raises, and StorageError when the engine has
         no workers left; what was finished before is kept.
         """
+        ...
+
+    def close(self) -> None:
+        """End its workers."""
         ...
 
 
@@ -65,9 +72,14 @@ def engine(given: str, workers: int | None = None) -> Engine:
 class Serial:
     """Everything in this process, one call after the other."""
 
+    name = "serial"
+
+    def close(self) -> None:
+        """See Engine."""
+
     def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
         """See Engine."""
-        worker = Worker(job)
+        worker = Worker(job) if calls else None
         for call in calls:
             getattr(worker, call.method)(*call.arguments)
             finished(call)
@@ -76,33 +88,49 @@ class Serial:
 class Processes:
     """Worker processes of this machine. They ignore Ctrl-C, which is for the process that asks, and end with it."""
 
+    name = "processes"
+
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+        self._stop: Any = None
 
     def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
         """See Engine. Workers that are killed are replaced, and what they were doing is done again."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ledger_pipeline.sweeps.worker"])
         left, losses = list(calls), 0
         while left:
             done = len(left)
-            stop = context.Event()
-            with _no_main_module():
-                pool = ProcessPoolExecutor(min(self.workers, len(left)), context, _begin, (job, stop, os.getpid()))
             try:
-                self._drain(pool, left, finished)
+                self._drain(self._started(), job, left, finished)
             except BrokenProcessPool:
+                self.close()
                 losses = losses + 1 if done == len(left) else 0
                 if losses >= _LOSSES:
                     raise StorageError(
                         f"the workers of the sweep were killed {_LOSSES} times without finishing anything (is there "
                         f"memory for {self.workers}?). What is finished is kept; run it again with fewer --workers."
                     ) from None
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+            except BaseException:
+                self.close()
+                raise
 
-    def _drain(self, pool: ProcessPoolExecutor, left: list[Call], finished: Finished) -> None:
+    def close(self) -> None:
+        """See Engine. What they are at is left between two candidates."""
+        if self._pool is not None:
+            self._stop.set()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["ledger_pipeline.sweeps.worker"])
+            self._stop = context.Event()
+            with _no_main_module():
+                self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self._stop, os.getpid()))
+        return self._pool
+
+    def _drain(self, pool: ProcessPoolExecutor, job: Job, left: list[Call], finished: Finished) -> None:
         """Have the calls in `left` made, taking each out that is; a few at a time, so that a stop is a stop."""
         waiting: dict[Future[None], Call] = {}
         queue = list(reversed(left))
@@ -110,7 +138,7 @@ class Processes:
             while queue and len(waiting) < self.workers + 1:
                 call = queue.pop()
                 with _no_main_module():
-                    waiting[pool.submit(_make, call.method, call.arguments)] = call
+                    waiting[pool.submit(_make, job, call.method, call.arguments)] = call
             ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
                 future.result()
@@ -135,12 +163,12 @@ def _no_main_module() -> Iterator[None]:
             setattr(main, name, value)
 
 
-_worker: Worker | None = None
+_stopped: Callable[[], bool] = lambda: False  # noqa: E731
 
 
-def _begin(job: Job, stop: Any, parent: int) -> None:
-    """Make the worker of this process; end it when the process that asks is gone."""
-    global _worker
+def _begin(stop: Any, parent: int) -> None:
+    """Prepare this process for calls; end it when the process that asks is gone."""
+    global _stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -149,7 +177,7 @@ def _begin(job: Job, stop: Any, parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    _worker = Worker(job, stop.is_set)
+    _stopped = stop.is_set
 
 
 def _is_alive(pid: int) -> bool:
@@ -162,9 +190,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _make(method: str, arguments: tuple[Any, ...]) -> None:
-    assert _worker is not None
+def _make(job: Job, method: str, arguments: tuple[Any, ...]) -> None:
     try:
-        getattr(_worker, method)(*arguments)
+        make(job, method, arguments, _stopped)
     except Stopped:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from ledger_pipeline.core.errors import (
     StorageError,
 )
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.features.store import FeatureStore
+from ledger_pipeline.features.store import FeatureStore, rows_of
 from ledger_pipeline.features.table import Feature
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.market.grid import Grid
@@ -165,28 +166,33 @@ def _series(candidate: Run, keep: Keep) -> np.ndarray | None:
 
 
 class FeatureCache:
-    """Feature values of one snapshot, from the store of features, with those that were used last at hand."""
+    """Feature values, from the store of features, with those that were used last at hand."""
 
     def __init__(self, root: str) -> None:
         self.store = FeatureStore(root)
-        self._kept: OrderedDict[tuple[str, Any], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Any], tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._bytes = 0
 
     def load(self, items: Sequence[Feature], snapshot: Snapshot, cells: Grid) -> np.ndarray:
         """float64 (T, K, N), see FeatureStore.load."""
         table = np.empty((len(cells.times), len(items), len(cells.symbols)))
         for k, item in enumerate(items):
-            table[:, k, :] = self._values(item, snapshot, cells)
+            table[:, k, :] = rows_of(*self._values(item, snapshot, cells), cells)
         return table
 
-    def _values(self, item: Feature, snapshot: Snapshot, cells: Grid) -> np.ndarray:
-        key = (item.fingerprint, (cells.symbols, len(cells.times), int(cells.times[0])))
+    def _values(self, item: Feature, snapshot: Snapshot, cells: Grid) -> tuple[np.ndarray, np.ndarray]:
+        key = (item.fingerprint, (snapshot.hash, cells.symbols))
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        values = self.store.load([item], snapshot, cells)[:, 0, :]
-        self._kept[key] = values
-        self._bytes += values.nbytes
+        times, values = self._kept[key] = self.store.values(item, snapshot, cells)
+        self._bytes += times.nbytes + values.nbytes
         while self._bytes > _FEATURE_BYTES and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return values
+            self._bytes -= sum(array.nbytes for array in self._kept.popitem(last=False)[1])
+        return times, values
+
+
+@functools.lru_cache(maxsize=2)
+def feature_cache(root: str) -> FeatureCache:
+    """The features at hand in this process, which one sweep after the other uses."""
+    return FeatureCache(root)

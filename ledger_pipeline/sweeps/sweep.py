@@ -23,16 +23,16 @@ from ledger_pipeline.strategy.experiment import Experiment, from_plain, with_par
 from ledger_pipeline.strategy.terms import read_json
 from ledger_pipeline.sweeps.axes import Point
 from ledger_pipeline.sweeps.definition import Definition, define
-from ledger_pipeline.sweeps.engines import Call
+from ledger_pipeline.sweeps.engines import Call, Engine
 from ledger_pipeline.sweeps.engines import engine as named_engine
 from ledger_pipeline.sweeps.evaluation import (
     FAILED,
     NO_TRADES,
     OK,
-    FeatureCache,
     Keep,
     Task,
     candidate_run,
+    feature_cache,
     require_same,
 )
 from ledger_pipeline.sweeps.promotion import promote_candidate
@@ -179,7 +179,7 @@ class Sweep:
         or metrics differ; InputError, RefusedError for a candidate that failed.
         """
         row = self.row(candidate)
-        run = candidate_run(self._task(), self.snapshot, FeatureCache(self.root), self._point(row))
+        run = candidate_run(self._task(), self.snapshot, feature_cache(self.root), self._point(row))
         recorded = self._recorded(int(row["number"]))
         from ledger_pipeline.core.identity import hash_json
 
@@ -319,7 +319,7 @@ class Sweep:
 
     def _times(self, point: Point) -> pd.DatetimeIndex:
         spec = with_params(self.base, point).spec if self.base.referring else self.base.spec
-        cells = universe_grid(self.snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
+        cells = universe_grid(self.snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
         return pd.to_datetime(cells.times[cells.first :], unit="us", utc=True)
 
 
@@ -381,14 +381,24 @@ def run_sweep(
     snapshot: Snapshot,
     *,
     root: Location = "data",
-    engine: str = "processes",
+    engine: str | Engine = "processes",
     workers: int | None = None,
     compiled: Compiled = "auto",
     progress: Callable[[Progress], None] | None = None,
+    part_of: str | None = None,
 ) -> Sweep:
-    """Evaluate the candidates of a definition that have no results yet; see `sweep`."""
-    place = str(location(root))
-    runs_on = named_engine(engine, workers)
+    """Evaluate the candidates of a definition that have no results yet; see `sweep`. engine: one that was made for
+    several sweeps is left open; part_of: the walk-forward whose window it is.
+    """
+    if isinstance(engine, str):
+        runs_on = named_engine(engine, workers)
+        try:
+            return run_sweep(
+                definition, snapshot, root=root, engine=runs_on, compiled=compiled, progress=progress, part_of=part_of
+            )
+        finally:
+            runs_on.close()
+    place, runs_on = str(location(root)), engine
     if compiled not in MODES:
         raise InputError(f"compiled is {compiled!r}; it is auto, never or always.")
     sweep_id = definition.sweep_id(snapshot)
@@ -396,14 +406,14 @@ def run_sweep(
     task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, len(points))
     spec = definition.experiment.spec
     # InputError for a period outside the data, before anything is kept
-    universe_grid(snapshot, spec.universe, spec.base_currency).between(spec.start, spec.end)
+    universe_grid(snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
     before_now = store.result(sweep_id)
     if before_now is not None:
         known = shards_of(len(points), int(store.plan(sweep_id)["shard_size"]))
         if not store.missing(sweep_id, known):
             return open_sweep(sweep_id, place, snapshot.path.parent)
     began = time.monotonic()
-    plan = _plan(store, sweep_id, definition, snapshot, points, task)
+    plan = _plan(store, sweep_id, definition, snapshot, points, task, part_of)
     shards = shards_of(len(points), int(plan["shard_size"]))
     missing = store.missing(sweep_id, shards)
     done = len(points) - sum(shard.last - shard.first for shard in missing)
@@ -418,7 +428,7 @@ def run_sweep(
                 progress(Progress(done, len(points), rate, (len(points) - done) / rate if rate else None))
 
         job = Job(sweep_id, task)
-        features = [Call("prepare", (point,)) for point in _feature_points(definition.experiment, points)]
+        features = [Call("prepare", (point,)) for point in feature_points(definition.experiment, points)]
         runs_on.run(job, features, finished)
         calls = [
             Call("shard", (shard, points[shard.first : shard.last]), shard.last - shard.first) for shard in missing
@@ -438,7 +448,7 @@ def run_sweep(
             "candidates": len(points),
             **{name: statuses.count(name) for name in STATUSES},
             "sweep_hash": rows_digest(tables),
-            "engine": engine,
+            "engine": runs_on.name,
             "seconds": round(time.monotonic() - began, 2),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
@@ -459,7 +469,7 @@ def open_sweep(sweep: str, root: Location = "data", snapshots: Location = "snaps
     return Sweep(sweep_id, snapshot, str(location(root)), plan, result)
 
 
-def _feature_points(experiment: Experiment, points: list[Point]) -> list[Point]:
+def feature_points(experiment: Experiment, points: list[Point]) -> list[Point]:
     """Points that have all distinct features between them."""
     from ledger_pipeline.core.identity import canonical_json
     from ledger_pipeline.strategy.references import names_in
@@ -478,7 +488,13 @@ def _feature_points(experiment: Experiment, points: list[Point]) -> list[Point]:
 
 
 def _plan(
-    store: SweepStore, sweep_id: str, definition: Definition, snapshot: Snapshot, points: list[Point], task: Task
+    store: SweepStore,
+    sweep_id: str,
+    definition: Definition,
+    snapshot: Snapshot,
+    points: list[Point],
+    task: Task,
+    part_of: str | None,
 ) -> dict[str, Any]:
     """The plan that is kept, made first where there is none: how many candidates are a shard, by what one costs."""
     if (store.path(sweep_id) / "plan.json").exists():
@@ -498,6 +514,7 @@ def _plan(
             "shard_size": min(size, max(1, -(-len(points) // 8))),
             "seconds_a_candidate": round(cost, 6),
             "libraries": library_versions(),
+            **({"part_of": part_of} if part_of else {}),
             "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         },
     )
@@ -507,7 +524,7 @@ def _cost(task: Task, snapshot: Snapshot, points: list[Point]) -> float:
     """CPU seconds of one candidate, its features at hand."""
     from ledger_pipeline.sweeps.evaluation import evaluate
 
-    features = FeatureCache(task.root)
+    features = feature_cache(task.root)
     for _ in range(2):  # what is compiled and loaded at first use does not count
         began = time.process_time()
         evaluate(task, snapshot, features, 1, points[:1])  # number 0 would be made by the interpreter, too

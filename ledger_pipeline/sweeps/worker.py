@@ -14,7 +14,7 @@ from ledger_pipeline.simulation.grids import experiment_grid, universe_grid
 from ledger_pipeline.simulation.trials import TrialRegister, Trials
 from ledger_pipeline.strategy.experiment import with_params
 from ledger_pipeline.sweeps.axes import Point
-from ledger_pipeline.sweeps.evaluation import FeatureCache, Task, evaluate
+from ledger_pipeline.sweeps.evaluation import Task, evaluate, feature_cache
 from ledger_pipeline.sweeps.sweep_store import Shard, SweepStore
 
 
@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, job: Job, stopped: Callable[[], bool] = lambda: False) -> None:
         self.job, self.stopped = job, stopped
         self.snapshot = job.task.snapshot()
-        self.features = FeatureCache(job.task.root)
+        self.features = feature_cache(job.task.root)
         self.store, self.register = SweepStore(job.task.root), TrialRegister(job.task.root)
 
     def prepare(self, point: Point) -> int:
@@ -83,6 +83,18 @@ class Worker:
         )
         self.store.write(self.job.sweep_id, shard, results)
         return len(points)
+
+
+_workers: dict[tuple[str, str, str], Worker] = {}
+
+
+def make(job: Job, method: str, arguments: tuple[Any, ...], stopped: Callable[[], bool] = lambda: False) -> None:
+    """Make a call in this process, which keeps what it needs for the job it works on."""
+    key = (job.sweep_id, job.task.root, job.task.snapshot_root)  # the same sweep may be kept in two places
+    if key not in _workers:
+        _workers.clear()
+        _workers[key] = Worker(job, stopped)
+    getattr(_workers[key], method)(*arguments)
 
 
 def _iso(day: Any) -> str | None:

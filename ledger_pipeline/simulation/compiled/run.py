@@ -57,7 +57,7 @@ class CompiledSimulator(Simulator):
         self.known, self.fresh = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         self.remembered, self.next_memory = np.zeros(names), np.zeros(names)
         self.memories, self.memories_count = np.empty((64, names)), np.zeros(1, dtype=np.int64)
-        self.params = (
+        self.given = (
             *(float(inputs.params[name]) for name in lowered.params),
             *(int(inputs.params[name]) for name in lowered.bounds),
         )
@@ -123,7 +123,7 @@ class CompiledSimulator(Simulator):
                     "long_only" in self.inputs.risk, self.outcomes, reason_of, self.orders,
                     self.open_orders, self.numbers, self.events.rows, self.events.count, state, self.memos,
                     self.memo_count, *rest["scratch"], self.due, rest["clock"], self.known, self.remembered,
-                    self.next_memory, self.fresh, self.memories, self.memories_count, rest["limits"], *self.params,
+                    self.next_memory, self.fresh, self.memories, self.memories_count, rest["limits"], *self.given,
                 )  # fmt: skip
             except (ArithmeticError, IndexError, ValueError):
                 raise Refused(t) from None
