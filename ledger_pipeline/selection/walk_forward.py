@@ -34,7 +34,7 @@ from ledger_pipeline.strategy.experiment import Experiment, with_period, with_sc
 from ledger_pipeline.sweeps.definition import define
 from ledger_pipeline.sweeps.engines import Engine
 from ledger_pipeline.sweeps.engines import engine as named_engine
-from ledger_pipeline.sweeps.evaluation import FAILED
+from ledger_pipeline.sweeps.evaluation import FAILED, feature_cache
 from ledger_pipeline.sweeps.sweep import Progress, Sweep, open_sweep, run_sweep
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def run_walk_forward(
     store = WalkForwardStore(place)
     if store.result(walk_id) is not None:
         return open_walk_forward(walk_id, place, snapshot.path.parent)
-    windows, purged, dropped = windows_of(definition, snapshot)
+    windows, purged, dropped = windows_of(definition, snapshot, place)
     require_comparable(definition.rule, [n for one in windows for n in (one.train_sessions, one.test_sessions)])
     plan = store.begin(
         walk_id,
@@ -256,7 +256,10 @@ def run_walk_forward(
         choices = _choices(definition, snapshot, windows, walk_id, store, runs_on, compiled, place, progress)
     finally:
         runs_on.close()
-    stitched = run(stitched_experiment(definition, windows, choices), snapshot, seed=definition.sweep.seed)
+    features = feature_cache(place).load
+    stitched = run(
+        stitched_experiment(definition, windows, choices), snapshot, seed=definition.sweep.seed, features=features
+    )
     RunStore(place).write(stitched)
     results = [
         {

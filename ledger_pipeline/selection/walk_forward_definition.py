@@ -26,6 +26,7 @@ from ledger_pipeline.simulation.run import run
 from ledger_pipeline.strategy.experiment import with_params, with_period
 from ledger_pipeline.strategy.references import names_in
 from ledger_pipeline.sweeps.definition import Definition
+from ledger_pipeline.sweeps.evaluation import feature_cache
 from ledger_pipeline.sweeps.sweep import feature_points
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ def define_walk_forward(sweep: Definition, written: Mapping[str, Any]) -> WalkFo
 
 
 def windows_of(
-    definition: WalkForwardDefinition, snapshot: Snapshot
+    definition: WalkForwardDefinition, snapshot: Snapshot, root: str
 ) -> tuple[list[Window], dict[str, Any], str | None]:
-    """The windows of a definition on a snapshot, where their purge comes from, and what was dropped. InputError where
-    no window is complete or the purge leaves no train window.
+    """The windows of a definition on a snapshot, where their purge comes from, and what was dropped. root: where
+    features are kept. InputError where no window is complete or the purge leaves no train window.
     """
     spec = definition.sweep.experiment.spec
     cells = universe_grid(snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
@@ -99,7 +100,7 @@ def windows_of(
     warm = 0
     if definition.plan.purge is None:
         warm = _warm_up(definition.sweep, len(days) / len(sessions))
-        held = _held_over(definition.sweep, snapshot, cells, sessions, [(one.first, one.last) for one in laid])
+        held = _held_over(definition.sweep, snapshot, root, cells, sessions, [(one.first, one.last) for one in laid])
         reason = {"kind": "auto", "warmup_sessions": warm, "held_sessions": held}
     windows = [
         window(sessions, k, border, max(warm, held[k]) if definition.plan.purge is None else definition.plan.purge,
@@ -133,7 +134,12 @@ def _warm_up(sweep: Definition, bars_a_session: float) -> int:
 
 
 def _held_over(
-    sweep: Definition, snapshot: Snapshot, cells: Grid, sessions: pd.DatetimeIndex, windows: list[tuple[int, int]]
+    sweep: Definition,
+    snapshot: Snapshot,
+    root: str,
+    cells: Grid,
+    sessions: pd.DatetimeIndex,
+    windows: list[tuple[int, int]],
 ) -> list[int]:
     """For how many sessions a trade of the experiment that is open at the end of each train window has been held then
     (see the module). windows: places of the first and the last session of each.
@@ -141,7 +147,8 @@ def _held_over(
     assert cells.timetable is not None
     until = sessions[windows[-1][1]].date()
     start = sweep.experiment.spec.start
-    known = run(with_period(sweep.experiment, start, until), snapshot, seed=sweep.seed)
+    supply = feature_cache(root).load
+    known = run(with_period(sweep.experiment, start, until), snapshot, seed=sweep.seed, features=supply)
     lots = known.lots
     place = pd.Series(sessions.searchsorted(_sessions_at(cells, lots["opened_at"])), index=lots.index)
     closing = pd.Series(len(sessions), index=lots.index)

@@ -75,7 +75,7 @@ class Dask:
             workers = len(client.scheduler_info(n_workers=-1)["workers"])
             while queue and len(waiting) < 2 * max(workers, 1):
                 call = queue.pop()
-                future = client.submit(make, job, call.method, call.arguments, pure=False, retries=3)
+                future = client.submit(make, job.packed, call.method, call.arguments, pure=False, retries=3)
                 waiting[future] = call
             alone_since = None if workers else alone_since or time.monotonic()
             if alone_since is not None and time.monotonic() - alone_since > LOST:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ledger_pipeline.core.errors import InputError, StorageError
-from ledger_pipeline.sweeps.worker import Job, Stopped, Worker, make
+from ledger_pipeline.sweeps.worker import Job, PackedJob, Stopped, Worker, make
 
 _LOSSES = 3  # times in a row that workers are lost without anything being finished, before it is given up
 
@@ -138,7 +138,7 @@ class Processes:
             while queue and len(waiting) < self.workers + 1:
                 call = queue.pop()
                 with _no_main_module():
-                    waiting[pool.submit(_make, job, call.method, call.arguments)] = call
+                    waiting[pool.submit(_make, job.packed, call.method, call.arguments)] = call
             ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
                 future.result()
@@ -190,7 +190,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _make(job: Job, method: str, arguments: tuple[Any, ...]) -> None:
+def _make(job: PackedJob, method: str, arguments: tuple[Any, ...]) -> None:
     try:
         make(job, method, arguments, _stopped)
     except Stopped:

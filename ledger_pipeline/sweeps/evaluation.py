@@ -24,7 +24,7 @@ from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.market.grid import Grid
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
 from ledger_pipeline.simulation.compiled.choice import Compiled, first_difference
-from ledger_pipeline.simulation.run import Run, run
+from ledger_pipeline.simulation.run import Run, identify, run
 from ledger_pipeline.strategy.experiment import Experiment, with_params
 from ledger_pipeline.sweeps.axes import Point
 
@@ -118,28 +118,31 @@ def _run(
 
 
 def _evaluated(task: Task, snapshot: Snapshot, features: FeatureCache, number: int, point: Point) -> Result:
-    from ledger_pipeline.simulation.run import identify
-
-    run_id = None
+    experiment = None
     try:
         experiment = with_params(task.experiment, point)
-        run_id = identify(experiment, snapshot, task.seed).run_id
         candidate = _run(task, experiment, snapshot, features, task.compiled)
         metrics = candidate.metrics
     except (InputError, RefusedError, IntegrityError) as error:
         if isinstance(error, IntegrityError):
             task.snapshot()  # not a fault of the candidate when the snapshot itself changed
-        return Result(number, point, run_id, FAILED, str(error))
+        return Result(number, point, _run_id(task, experiment, snapshot), FAILED, str(error))
     except LedgerPipelineError:
         raise
     except (ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
-        return Result(number, point, run_id, FAILED, f"{type(error).__name__}: {error}")
+        told = f"{type(error).__name__}: {error}"
+        return Result(number, point, _run_id(task, experiment, snapshot), FAILED, told)
     if number % SAMPLED == 0 and task.compiled != "never":
         _require_same_interpreted(task, experiment, snapshot, features, candidate, number)
     status = OK if len(of_kind(candidate.events, "FILLED")) else NO_TRADES
     return Result(
         number, point, candidate.run_id, status, None, candidate.events.head, metrics, _series(candidate, task.keep)
     )  # fmt: skip
+
+
+def _run_id(task: Task, experiment: Experiment | None, snapshot: Snapshot) -> str | None:
+    """The id of the run that failed; None where the experiment itself is not sound."""
+    return None if experiment is None else identify(experiment, snapshot, task.seed).run_id
 
 
 def _require_same_interpreted(
@@ -158,11 +161,12 @@ def _series(candidate: Run, keep: Keep) -> np.ndarray | None:
     if keep == "metrics":
         return None
     if keep == "equity":
-        return candidate.equity["equity"].to_numpy(np.float64)
-    from ledger_pipeline.analytics.returns import time_weighted_returns
+        return candidate.equity_rows["equity"]
+    from ledger_pipeline.analytics.returns import growth
 
-    values = time_weighted_returns(candidate.equity).to_numpy(np.float64)
-    return np.concatenate([np.full(len(candidate.equity) - 1 - len(values), np.nan), values])  # before the first money
+    rows = candidate.equity_rows
+    values = growth(rows["equity"], rows["flow"]).returns
+    return np.concatenate([np.full(len(rows) - 1 - len(values), np.nan), values])  # before the first money
 
 
 class FeatureCache:

@@ -5,6 +5,8 @@ A worker holds the snapshot and the features that it used last, so a shard costs
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,20 @@ class Job:
 
     sweep_id: str
     task: Task
+
+    @functools.cached_property
+    def packed(self) -> PackedJob:
+        """The job as another process is sent it with every call, and unpacks it once."""
+        key = (self.sweep_id, self.task.root, self.task.snapshot_root)  # the same sweep may be kept in two places
+        return PackedJob(key, pickle.dumps(self))
+
+
+@dataclass(frozen=True)
+class PackedJob:
+    """A job on its way to another process of this program."""
+
+    key: tuple[str, str, str]
+    content: bytes
 
 
 class Stopped(Exception):
@@ -88,13 +104,12 @@ class Worker:
 _workers: dict[tuple[str, str, str], Worker] = {}
 
 
-def make(job: Job, method: str, arguments: tuple[Any, ...], stopped: Callable[[], bool] = lambda: False) -> None:
+def make(job: PackedJob, method: str, arguments: tuple[Any, ...], stopped: Callable[[], bool] = lambda: False) -> None:
     """Make a call in this process, which keeps what it needs for the job it works on."""
-    key = (job.sweep_id, job.task.root, job.task.snapshot_root)  # the same sweep may be kept in two places
-    if key not in _workers:
+    if job.key not in _workers:
         _workers.clear()
-        _workers[key] = Worker(job, stopped)
-    getattr(_workers[key], method)(*arguments)
+        _workers[job.key] = Worker(pickle.loads(job.content), stopped)
+    getattr(_workers[job.key], method)(*arguments)
 
 
 def _iso(day: Any) -> str | None:
