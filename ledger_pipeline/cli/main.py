@@ -23,6 +23,7 @@ _COMMANDS = {
     "run": "ledger_pipeline.cli.run:run",
     "runs": "ledger_pipeline.cli.runs:runs",
     "sweep": "ledger_pipeline.cli.sweeps:sweep",
+    "walk-forward": "ledger_pipeline.cli.walk_forwards:walk_forward",
     "compare": "ledger_pipeline.cli.compare:compare",
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",

@@ -1,4 +1,4 @@
-"""sweep run | list | show | top | heatmap | promote | delete: many candidates of one experiment."""
+"""sweep run | list | show | top | heatmap | integrity | cpcv | promote | delete: many candidates of one experiment."""
 
 from __future__ import annotations
 
@@ -27,6 +27,50 @@ if TYPE_CHECKING:
 _SHOWN = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades", "costs")  # metrics of a table
 
 
+_SWEEP_OPTIONS = (
+    click.option("--snapshot", "snapshot_id", default="demo", show_default=True, help="The snapshot to run on."),
+    click.option(
+        "--set",
+        "axes",
+        multiple=True,
+        metavar="PARAM=VALUES",
+        help="Values of a param: 5,10,20 or from:to:step. With it, NAME is an experiment; without, a file of "
+        "strategies/sweeps/.",
+    ),
+    click.option("--where", help="Which points of the grid are meant, such as 'fast < slow'."),
+    click.option("--search", metavar="HOW", help="all, random:NUMBER[:SEED] or sobol:NUMBER[:SEED]. [default: all]"),
+    click.option("--start", metavar="DATE", help="First session; indicators are warm."),
+    click.option("--end", metavar="DATE", help="Last session."),
+    click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiment's seed."),
+    click.option("--yes", is_flag=True, help="A sweep of more than 20,000 candidates is meant."),
+)
+_ENGINE_OPTIONS = (
+    click.option("--engine", default="processes", show_default=True, help="serial, processes or dask://host:port."),
+    click.option("--workers", type=click.IntRange(1, 1024), help="Processes. [default: one a core]"),
+    click.option(
+        "--compiled",
+        type=click.Choice(["auto", "never", "always"]),
+        default="auto",
+        show_default=True,
+        help="Whether candidates are simulated by compiled code; it changes no result.",
+    ),
+)
+
+
+def sweep_options(command: Any) -> Any:
+    """The options that say what is swept."""
+    for option in reversed(_SWEEP_OPTIONS):
+        command = option(command)
+    return command
+
+
+def engine_options(command: Any) -> Any:
+    """The options that say where and how candidates are evaluated."""
+    for option in reversed(_ENGINE_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.group(cls=ErrorHandlingGroup)
 def sweep() -> None:
     """Evaluate many variants of an experiment; each is exactly the run that it would be if it were stored.
@@ -41,31 +85,9 @@ def sweep() -> None:
 
 @sweep.command()
 @click.argument("name")
-@click.option("--snapshot", "snapshot_id", default="demo", show_default=True, help="The snapshot to run on.")
-@click.option(
-    "--set",
-    "axes",
-    multiple=True,
-    metavar="PARAM=VALUES",
-    help="Values of a param: 5,10,20 or from:to:step. With it, NAME is an experiment; without, a file of "
-    "strategies/sweeps/.",
-)
-@click.option("--where", help="Which points of the grid are meant, such as 'fast < slow'.")
-@click.option("--search", metavar="HOW", help="all, random:NUMBER[:SEED] or sobol:NUMBER[:SEED]. [default: all]")
+@sweep_options
 @click.option("--keep", type=click.Choice(["metrics", "returns", "equity"]), help="[default: metrics]")
-@click.option("--start", metavar="DATE", help="First session; indicators are warm.")
-@click.option("--end", metavar="DATE", help="Last session.")
-@click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiment's seed.")
-@click.option("--engine", default="processes", show_default=True, help="serial, processes or dask://host:port.")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Processes. [default: one a core]")
-@click.option(
-    "--compiled",
-    type=click.Choice(["auto", "never", "always"]),
-    default="auto",
-    show_default=True,
-    help="Whether candidates are simulated by compiled code; it changes no result.",
-)
-@click.option("--yes", is_flag=True, help="A sweep of more than 20,000 candidates is meant.")
+@engine_options
 @json_option
 @click.pass_obj
 def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given: Any) -> None:
@@ -81,15 +103,15 @@ def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given
     from ledger_pipeline.sweeps.sweep import run_sweep
 
     how = {key: given.pop(key) for key in ("engine", "workers", "compiled")}
-    definition = _definition(project, name, given)
+    definition = definition_of(project, name, given)
     snapshot = open_snapshot(snapshot_id, root=project.snapshots)
-    with _progress(as_json) as progress:
+    with progress_of(as_json) as progress:
         results = run_sweep(definition, snapshot, root=project.data, progress=progress, **how)  # fmt: skip
     report_sweep(project, results)
     _show(results, as_json)
 
 
-def _definition(project: Project, name: str, given: dict[str, Any]) -> Definition:
+def definition_of(project: Project, name: str, given: dict[str, Any]) -> Definition:
     """The sweep of a file, with what the command line says instead; or that of an experiment and its values."""
     from ledger_pipeline.sweeps.definition import defined_in, from_written, read_written
 
@@ -144,7 +166,7 @@ def _search(text: str) -> Any:
 
 
 @contextmanager
-def _progress(as_json: bool) -> Iterator[Any]:
+def progress_of(as_json: bool) -> Iterator[Any]:
     """Something to tell progress to: a bar on a terminal, lines of JSON for scripts, else nothing."""
     if as_json:
         yield lambda at: click.echo(json.dumps(asdict(at)), err=True)
@@ -167,9 +189,10 @@ def _progress(as_json: bool) -> Iterator[Any]:
 
 
 @sweep.command(name="list")
+@click.option("--windows", is_flag=True, help="The windows of walk-forwards, too.")
 @json_option
 @click.pass_obj
-def list_(project: Project, as_json: bool) -> None:
+def list_(project: Project, windows: bool, as_json: bool) -> None:
     """List the sweeps that were begun, and the files that have none.
 
     Example: ledger-pipeline sweep list
@@ -181,6 +204,8 @@ def list_(project: Project, as_json: bool) -> None:
     rows = []
     for sweep_id in store.ids():
         plan, result = store.plan(sweep_id), store.result(sweep_id)
+        if plan.get("part_of") and not windows:
+            continue
         rows.append(
             {
                 "sweep": sweep_id,
@@ -286,9 +311,19 @@ def heatmap(
 @click.argument("candidate")
 @click.option("--label", required=True, help="What the run, and the experiment that makes it again, are called.")
 @person_options
+@click.option("--against-gates", metavar="REASON", help="Why it is meant although a gate is not met.")
 @json_option
 @click.pass_obj
-def promote(project: Project, sweep_name: str, candidate: str, label: str, by: str, reason: str, as_json: bool) -> None:
+def promote(
+    project: Project,
+    sweep_name: str,
+    candidate: str,
+    label: str,
+    by: str,
+    reason: str,
+    against_gates: str | None,
+    as_json: bool,
+) -> None:
     """Make a CANDIDATE (its id, a beginning of it, or its number) a stored run: it is made anew, compared with what the
     sweep recorded, proven, and kept with sweep, rank and number of trials. Writes strategies/experiments/<label>.yaml,
     by which it is run again and deployed (`ledger-pipeline promote <label>`).
@@ -299,7 +334,9 @@ def promote(project: Project, sweep_name: str, candidate: str, label: str, by: s
     from ledger_pipeline.simulation.promotions import promotion_of
 
     results = _opened(project, sweep_name)
-    promoted = promote_candidate(project, results, candidate, label=label, by=by, reason=reason)
+    promoted = promote_candidate(
+        project, results, candidate, label=label, by=by, reason=reason, against_gates=against_gates
+    )
     kept = promotion_of(project.data, promoted.run_id)
     assert kept is not None
 
@@ -308,9 +345,92 @@ def promote(project: Project, sweep_name: str, candidate: str, label: str, by: s
             f"run {promoted.run_id[:10]} is candidate {kept.candidate} of sweep {kept.sweep_name} ({kept.sweep[:10]}), "
             f"one of {kept.trials:,} trials of its strategy on {results.snapshot.id}; its experiment is {label!r}"
         )
+        for gate in kept.gates:
+            click.echo(f"gate {gate['gate']}: {'met' if gate['met'] else 'not met'} ({gate['asked']})")
         click.echo(f"trade it:  ledger-pipeline promote {label} --by ... --reason ...")
 
     emit(asdict(kept), as_json, render)
+
+
+@sweep.command()
+@click.argument("sweep_name", metavar="SWEEP")
+@click.argument("candidate", required=False)
+@click.option("--by", default="sharpe", show_default=True, metavar="METRIC", help="Of which it is the best.")
+@click.option("--trials", type=click.IntRange(1), help="More than the register counts.")
+@click.option("--blocks", type=click.IntRange(2, 16), default=16, show_default=True, help="Of PBO; an even number.")
+@click.option("--draws", type=click.IntRange(100), default=1000, show_default=True, help="Of each bootstrap.")
+@json_option
+@click.pass_obj
+def integrity(
+    project: Project, sweep_name: str, candidate: str | None, by: str, trials: int | None, blocks: int, draws: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Say what the choice of a CANDIDATE (the best by --by) is worth after so many trials: probability of overfitting,
+    deflated Sharpe ratio, reality checks, intervals, gates. Needs a sweep with --keep returns.
+
+    Example: ledger-pipeline sweep integrity crossover
+    """
+    from ledger_pipeline.defs.launch import report_integrity
+    from ledger_pipeline.selection.gates import outcomes
+    from ledger_pipeline.selection.integrity import selection_integrity
+    from ledger_pipeline.selection.integrity_store import keep_integrity
+    from ledger_pipeline.selection.report import integrity_rows
+
+    results = _opened(project, sweep_name)
+    worth = selection_integrity(results, candidate, by=by, trials=trials, blocks=blocks, draws=draws)
+    gates = outcomes(results.gates, worth)
+    kept = keep_integrity(project.data, results.sweep_id, results.name, worth, gates)
+    report_integrity(project, results, worth.candidate)
+
+    def render() -> None:
+        table(["", "", ""], [list(row) for row in integrity_rows(worth, gates)], f"candidate {worth.candidate}")
+        click.echo(worth.verdict)
+        for note in worth.notes:
+            click.echo(f"note: {note}")
+
+    emit(kept["content"], as_json, render)
+
+
+@sweep.command()
+@click.argument("sweep_name", metavar="SWEEP")
+@click.option("--groups", type=click.IntRange(2), default=10, show_default=True)
+@click.option("--test-groups", type=click.IntRange(1), default=2, show_default=True, help="Tested at once.")
+@click.option("--purge", default="auto", show_default=True, metavar="BARS", help="On both sides of a test, or auto.")
+@click.option("--embargo", default="0", show_default=True, metavar="BARS", help="Further ones after it.")
+@click.option("--by", type=click.Choice(["sharpe", "mean", "volatility"]), default="sharpe", show_default=True)
+@json_option
+@click.pass_obj
+def cpcv(
+    project: Project, sweep_name: str, groups: int, test_groups: int, purge: str, embargo: str, by: str, as_json: bool
+) -> None:
+    """Cross-validate the choice of the best over all combinations of test groups (combinatorial purged
+    cross-validation), and show how the metric is distributed over the paths out of sample. Needs --keep returns.
+
+    Example: ledger-pipeline sweep cpcv crossover --groups 10 --test-groups 2
+    """
+    from ledger_pipeline.selection.cpcv import cpcv as cross_validated
+
+    number = lambda text: int(text) if text.isascii() and text.isdigit() else text  # noqa: E731
+    result = cross_validated(
+        _opened(project, sweep_name), groups=groups, test_groups=test_groups, purge=number(purge),
+        embargo=number(embargo), by=by,  # type: ignore[arg-type]
+    )  # fmt: skip
+    counts = result.choices["candidate"].value_counts()
+    document = {
+        "by": result.by, "groups": result.groups, "test_groups": result.test_groups, "purge": result.purge,
+        "embargo": result.embargo, "splits": result.splits, "paths": len(result.metrics), **result.summary,
+        "chosen": {str(name): int(count) for name, count in counts.items()}, "metrics": result.metrics.tolist(),
+    }  # fmt: skip
+
+    def render() -> None:
+        said = (
+            f"{result.splits:,} splits, {len(result.metrics):,} paths, purge {result.purge}, embargo {result.embargo}"
+        )
+        table(["", ""], [[name, f"{value:.3f}"] for name, value in result.summary.items()], said)
+        most, times = counts.index[0], int(counts.iloc[0])
+        click.echo(f"{len(counts):,} candidates were chosen, candidate {most} in {times:,} of {result.splits:,} splits")
+
+    emit(document, as_json, render)
 
 
 @sweep.command()

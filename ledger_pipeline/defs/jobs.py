@@ -36,6 +36,17 @@ sweep_job = dg.define_asset_job(
     description="The candidates of a sweep on a snapshot, and their report.",
     tags={"dagster/max_runtime": "86400"},
 )
+integrity_job = dg.define_asset_job(
+    "measure_integrity",
+    selection=dg.AssetSelection.assets("selection_integrity"),
+    description="What the choice of a candidate of a sweep is worth.",
+)
+walk_forward_job = dg.define_asset_job(
+    "run_walk_forward",
+    selection=dg.AssetSelection.assets("walk_forward", "walk_forward_report"),
+    description="Choices on one window after the other, the run of all tests, and their report.",
+    tags={"dagster/max_runtime": "86400"},
+)
 compact_job = dg.define_asset_job(
     "compact", selection=dg.AssetSelection.assets("result_shards"), description="The results of all runs in shards."
 )

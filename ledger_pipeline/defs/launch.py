@@ -35,6 +35,7 @@ from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
     from ledger_pipeline.market.raw import RawSource
+    from ledger_pipeline.selection.walk_forward import WalkForward
     from ledger_pipeline.simulation.run import Run
     from ledger_pipeline.strategy.experiment import Experiment
     from ledger_pipeline.sweeps.sweep import Sweep
@@ -274,13 +275,71 @@ def report_sweep(project: Project, sweep: Sweep) -> None:
         succeeded(run)
 
 
-def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
+def report_integrity(project: Project, sweep: Sweep, candidate: int) -> None:
+    """Materialise what a candidate of a sweep is worth. A gate that is not met is no error: it is what was found."""
+    from ledger_pipeline.defs.jobs import integrity_job
+    from ledger_pipeline.defs.partitions import SNAPSHOTS, SWEEPS, add_partitions, sweep_key
+    from ledger_pipeline.defs.selection import selection_integrity
+
+    with instance(project) as records:
+        add_partitions(records, SNAPSHOTS, sweep.snapshot.id)
+        add_partitions(records, SWEEPS, sweep.name)
+        run_job(
+            records, project, integrity_job, [selection_integrity],
+            partition_key=sweep_key(sweep.snapshot.id, sweep.name),
+            tags={"snapshot": sweep.snapshot.id, "sweep": sweep.name},
+            config={"ops": {"selection_integrity": {"config": {"candidate": candidate}}}},
+        )  # fmt: skip
+
+
+def report_walk_forward(project: Project, walk: WalkForward) -> None:
+    """Materialise a finished walk-forward and its report. IntegrityError when its run does not replay."""
+    from ledger_pipeline.defs.jobs import walk_forward_job
+    from ledger_pipeline.defs.partitions import SNAPSHOTS, SWEEPS, add_partitions, sweep_key
+    from ledger_pipeline.defs.selection import walk_forward_asset, walk_forward_report
+
+    with instance(project) as records:
+        add_partitions(records, SNAPSHOTS, walk.snapshot.id)
+        add_partitions(records, SWEEPS, walk.name)
+        run = run_job(
+            records, project, walk_forward_job, [walk_forward_asset, walk_forward_report],
+            partition_key=sweep_key(walk.snapshot.id, walk.name),
+            tags={"snapshot": walk.snapshot.id, "sweep": walk.name},
+            config={"ops": {"walk_forward": {"config": {"walk_forward": walk.walk_id}}}},
+        )  # fmt: skip
+        succeeded(run)
+
+
+def promote_walked(
+    project: Project, walk: WalkForward, *, label: str, by: str, reason: str, against_gates: str | None = None
+) -> Run:
+    """Promote the stitched run of a walk-forward through the graph, as `promote_candidate` does a candidate."""
+    from ledger_pipeline.selection.promotion import promote_walk_forward
+    from ledger_pipeline.sweeps.promotion import write_experiment
+
+    def store(experiment: Experiment, run: Run) -> None:
+        write_experiment(project.strategies, experiment, f"Walk-forward {walk.name} ({walk.walk_id[:10]}).")
+        run_experiments(project, walk.snapshot.id, [label], seed=run.provenance["seed"])
+
+    run = promote_walk_forward(walk, label=label, by=by, reason=reason, against_gates=against_gates, store=store)
+    _report_promotion(project, walk.snapshot.id, run)
+    return run
+
+
+def promote_candidate(
+    project: Project,
+    sweep: Sweep,
+    candidate: str | int,
+    *,
+    label: str,
+    by: str,
+    reason: str,
+    against_gates: str | None = None,
+) -> Run:
     """Make a candidate a stored run through the graph: its experiment is written as strategies/experiments/<label>.yaml
     and run, and the promotion is reported as `promoted_run`. RefusedError when the file is there and says another
     experiment, or when the strategy's file is not what the sweep ran; then nothing is changed.
     """
-    from ledger_pipeline.defs.partitions import run_key
-    from ledger_pipeline.simulation.promotions import promotion_of
     from ledger_pipeline.sweeps.promotion import promote_candidate as promoted
     from ledger_pipeline.sweeps.promotion import write_experiment
 
@@ -288,7 +347,15 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
         write_experiment(project.strategies, experiment, f"Candidate of sweep {sweep.name} ({sweep.sweep_id[:10]}).")
         run_experiments(project, sweep.snapshot.id, [label], seed=run.provenance["seed"])
 
-    run = promoted(sweep, candidate, label=label, by=by, reason=reason, store=store)
+    run = promoted(sweep, candidate, label=label, by=by, reason=reason, against_gates=against_gates, store=store)
+    _report_promotion(project, sweep.snapshot.id, run)
+    return run
+
+
+def _report_promotion(project: Project, snapshot_id: str, run: Run) -> None:
+    from ledger_pipeline.defs.partitions import run_key
+    from ledger_pipeline.simulation.promotions import promotion_of
+
     kept = promotion_of(project.data, run.run_id)
     assert kept is not None
     with instance(project) as records:
@@ -304,16 +371,18 @@ def promote_candidate(project: Project, sweep: Sweep, candidate: str | int, *, l
             "rank by metric": dg.MetadataValue.json(kept.ranks),
             "by": kept.by,
             "reason": kept.reason,
+            **({"gates": dg.MetadataValue.json(list(kept.gates))} if kept.gates else {}),
+            **({"against gates": kept.against_gates} if kept.against_gates else {}),
+            **({"walk-forward": kept.sweep} if kept.walk_forward else {}),
         }
         records.report_runless_asset_event(
             dg.AssetMaterialization(
                 "promoted_run",
-                partition=str(run_key(sweep.snapshot.id, label)),
+                partition=str(run_key(snapshot_id, kept.label)),
                 metadata=metadata,
                 tags={"dagster/data_version": run.events.head},
             )
         )
-    return run
 
 
 def compact_results(project: Project) -> dict[str, Any]:

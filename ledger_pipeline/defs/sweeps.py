@@ -73,12 +73,12 @@ def sweep_asset(
             root=paths.data,
             engine=config.engine,
             workers=config.workers or None,
-            progress=_logged(context),
+            progress=logged(context),
         )
     return _content(results)
 
 
-def _logged(context: dg.AssetExecutionContext) -> "Callable[[Progress], None]":
+def logged(context: dg.AssetExecutionContext) -> "Callable[[Progress], None]":
     """Progress in the log of the run, not more often than people read."""
     last = [0.0]
 
@@ -149,7 +149,7 @@ def sweep_report(context: dg.AssetExecutionContext, project: ProjectResource) ->
     from ledger_pipeline.sweeps.sweep import open_sweep
 
     paths = project.project
-    results = open_sweep(_stored(context, paths), paths.data, paths.snapshots)
+    results = open_sweep(stored_sweep(context, paths), paths.data, paths.snapshots)
     path = save_report(results, paths.data)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(hash_bytes(path.read_bytes())),
@@ -162,7 +162,7 @@ def sweep_report(context: dg.AssetExecutionContext, project: ProjectResource) ->
     )
 
 
-def _stored(context: dg.AssetExecutionContext, paths: "Project") -> str:
+def stored_sweep(context: dg.AssetExecutionContext, paths: "Project") -> str:
     """The id of the sweep that was materialised last in this partition, else of the newest one of its name on it."""
     from ledger_pipeline.core.errors import NotFoundError
     from ledger_pipeline.sweeps.sweep_store import SweepStore
@@ -174,7 +174,9 @@ def _stored(context: dg.AssetExecutionContext, paths: "Project") -> str:
         return str(materialization.metadata["sweep_id"].value)
     snapshot_id, name = sweep_parts(context.partition_key)
     store = SweepStore(paths.data)
-    plans = [plan for sweep_id in store.ids() if (plan := store.plan(sweep_id))["name"] == name]
+    plans = [
+        plan for sweep_id in store.ids() if (plan := store.plan(sweep_id))["name"] == name and not plan.get("part_of")
+    ]
     plans = [plan for plan in plans if plan["snapshot"]["id"] == snapshot_id]
     if not plans:
         raise NotFoundError(f"sweep {name!r} has not been run on {snapshot_id!r}; materialise it first.")

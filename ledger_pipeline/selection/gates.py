@@ -9,11 +9,11 @@ A gate that is not met refuses a promotion, unless a reason is given, which is r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
     from ledger_pipeline.selection.integrity import Integrity
@@ -65,6 +65,16 @@ class GateOutcome:
         """The outcome as people read it."""
         value = "undefined" if self.value is None else f"{self.value:.4g}"
         return f"{self.gate} is {value}, and {self.asked} is asked for"
+
+
+def require_met(found: Sequence[GateOutcome], what: str, against: str | None) -> None:
+    """RefusedError naming the gates that are not met, unless a reason against them is given."""
+    failed = [one.sentence for one in found if not one.met]
+    if failed and not (against or "").strip():
+        raise RefusedError(
+            f"{what} is not promoted: {'; '.join(failed)}. If it is meant all the same, say why against the gates "
+            "(--against-gates, against_gates=): the reason is recorded with the numbers."
+        )
 
 
 def outcomes(asked: Gates, integrity: Integrity) -> list[GateOutcome]:

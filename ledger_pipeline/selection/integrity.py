@@ -153,10 +153,11 @@ def _risk_free(sweep: Sweep, times: pd.DatetimeIndex) -> np.ndarray:
     given = sweep.plan["identity"]["risk_free"]
     rates = risk_free_rates(sweep.snapshot, given)
     starts = times[:1].append(times[:-1])  # each period begins with the time before
-    return np.broadcast_to(np.asarray(period_rates(rates, _periods(sweep), starts)), (len(times),))
+    return np.broadcast_to(np.asarray(period_rates(rates, periods_a_year(sweep), starts)), (len(times),))
 
 
-def _periods(sweep: Sweep) -> float:
+def periods_a_year(sweep: Sweep) -> float:
+    """The periods a year by which the candidates of a sweep are annualised."""
     known = sweep.candidates["periods_per_year"].dropna()
     return float(known.iloc[0]) if len(known) else 252.0
 
@@ -200,7 +201,7 @@ def selection_integrity(
     known = moments(own)
     ratios = sharpes(returns)
     deviation = float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
-    year = _periods(sweep)
+    year = periods_a_year(sweep)
     root = math.sqrt(year)
     effective = effective_trials(returns, seed=seed)
     if len(columns) > effective.clustered:

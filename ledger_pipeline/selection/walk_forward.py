@@ -156,6 +156,12 @@ class WalkForward:
 
         return pbo(traded_returns(self.sweep(number))[0], blocks=blocks)
 
+    def promote(self, *, label: str, by: str, reason: str, against_gates: str | None = None) -> Run:
+        """Give the stitched run a label; see selection.promotion."""
+        from ledger_pipeline.selection.promotion import promote_walk_forward
+
+        return promote_walk_forward(self, label=label, by=by, reason=reason, against_gates=against_gates)
+
     def figure(self) -> Figure:
         """Train and test metric of each window, and the equity of the stitched run."""
         from ledger_pipeline.selection.pictures import walk_forward_figure
@@ -247,6 +253,7 @@ def run_walk_forward(
             "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
             "windows": [one.document for one in windows],
             "purge": purged,
+            "gates": definition.sweep.written.get("gates"),
             "dropped": dropped,
             "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         },

@@ -23,11 +23,11 @@ from ledger_pipeline.selection.windows import Window, WindowPlan, as_sessions, b
 from ledger_pipeline.simulation.grids import universe_grid
 from ledger_pipeline.simulation.measures import main_calendar
 from ledger_pipeline.simulation.run import run
-from ledger_pipeline.strategy.experiment import with_params, with_period
+from ledger_pipeline.strategy.experiment import with_period
 from ledger_pipeline.strategy.references import names_in
 from ledger_pipeline.sweeps.definition import Definition
 from ledger_pipeline.sweeps.evaluation import feature_cache
-from ledger_pipeline.sweeps.sweep import feature_points
+from ledger_pipeline.sweeps.sweep import longest_warm_up
 
 if TYPE_CHECKING:
     from ledger_pipeline.market.grid import Grid
@@ -99,7 +99,8 @@ def windows_of(
     held = [0] * len(laid)
     warm = 0
     if definition.plan.purge is None:
-        warm = _warm_up(definition.sweep, len(days) / len(sessions))
+        bars = longest_warm_up(definition.sweep.experiment, definition.sweep.points)
+        warm = math.ceil(bars / max(len(days) / len(sessions), 1.0))
         held = _held_over(definition.sweep, snapshot, root, cells, sessions, [(one.first, one.last) for one in laid])
         reason = {"kind": "auto", "warmup_sessions": warm, "held_sessions": held}
     windows = [
@@ -118,19 +119,6 @@ def _session_after(calendar: str, last: pd.Timestamp) -> pd.Timestamp:
     except InputError:  # the calendar ends here
         following = pd.DatetimeIndex([])
     return following[0].tz_localize(None) if len(following) else last + pd.Timedelta(days=1)
-
-
-def _warm_up(sweep: Definition, bars_a_session: float) -> int:
-    """The longest warm-up of a candidate's features, in sessions."""
-    longest = max(
-        (
-            item.warmup
-            for point in feature_points(sweep.experiment, sweep.points) or [{}]
-            for item in with_params(sweep.experiment, point).features
-        ),
-        default=0,
-    )
-    return math.ceil(longest / max(bars_a_session, 1.0))
 
 
 def _held_over(

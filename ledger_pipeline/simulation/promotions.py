@@ -19,7 +19,9 @@ from ledger_pipeline.strategy.terms import plain
 class Promotion:
     """What a run was chosen from, and by whom. candidate: its number in the sweep; ranks: by each metric, 1 for the
     highest value; trials: distinct candidates of the strategy on the snapshot that had been evaluated by then;
-    snapshot_trials: those of all strategies on it.
+    snapshot_trials: those of all strategies on it; gates: each gate of the sweep with what it asked for, the value and
+    whether it was met; against_gates: why it was promoted although one was not; walk_forward: whether it is the
+    stitched run of a walk-forward, whose id, name and hash `sweep`, `sweep_name` and `sweep_hash` are then.
     """
 
     run_id: str
@@ -36,6 +38,9 @@ class Promotion:
     by: str
     reason: str
     at: str
+    gates: tuple[dict[str, Any], ...] = ()
+    against_gates: str | None = None
+    walk_forward: bool = False
 
 
 def promotion_of(root: Location, run_id: str) -> Promotion | None:
@@ -44,7 +49,8 @@ def promotion_of(root: Location, run_id: str) -> Promotion | None:
     if not path.exists():
         return None
     try:
-        return Promotion(**json.loads(path.read_bytes()))
+        document = json.loads(path.read_bytes())
+        return Promotion(**{**document, "gates": tuple(document.get("gates", ()))})
     except (ValueError, TypeError):
         raise IntegrityError(f"{path} is not readable; promote the candidate again.") from None
 

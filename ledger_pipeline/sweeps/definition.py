@@ -1,6 +1,7 @@
 """What is swept: an experiment, the grid of its params, and what is kept; read from Python, a file or a plan.
 
-strategies/sweeps/<name>.yaml  experiment and grid; where, search, keep, start, end, seed, risk_free where they are said
+strategies/sweeps/<name>.yaml  experiment and grid; where, search, keep, start, end, seed, risk_free where they are
+    said; gates that a promotion must meet; walk_forward: how one goes over the same candidates
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ledger_pipeline.analytics.comparison_tables import ALL_FORMULAS
 from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.market.snapshot import Snapshot
+from ledger_pipeline.selection.gates import gates as read_gates
 from ledger_pipeline.simulation.evaluation import measured_by
 from ledger_pipeline.simulation.run import identify
 from ledger_pipeline.strategy.catalogue import Catalogue
@@ -27,7 +29,10 @@ from ledger_pipeline.sweeps.condition import condition
 from ledger_pipeline.sweeps.evaluation import Keep
 from ledger_pipeline.sweeps.search import Search, candidates, search
 
-KEYS = ("experiment", "grid", "where", "search", "keep", "start", "end", "seed", "risk_free", "description")
+KEYS = (
+    "experiment", "grid", "where", "search", "keep", "start", "end", "seed", "risk_free", "gates", "walk_forward",
+    "description",
+)  # fmt: skip
 COLUMNS = ("number", "id", "status", "error", "rank", "periods_per_year", "periods_basis", "risk_free")
 LARGE = 20_000  # candidates; more are evaluated only when that is said to be meant
 
@@ -35,7 +40,7 @@ LARGE = 20_000  # candidates; more are evaluated only when that is said to be me
 @dataclass(frozen=True)
 class Definition:
     """A checked sweep. experiment: with the period and the risk-free rate of the sweep; written: the keys of a file, by
-    which it can be defined again.
+    which it can be defined again; walk_forward: the keys of one over these candidates, None for none.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Definition:
     keep: Keep
     seed: int | None
     written: Mapping[str, Any]
+    walk_forward: Mapping[str, Any] | None = None
 
     @functools.cached_property
     def points(self) -> list[Point]:
@@ -73,6 +79,7 @@ class Definition:
             "libraries": dict(one.libraries),
             "benchmark": measured.benchmark,
             "risk_free": measured.risk_free if isinstance(measured.risk_free, float) else dict(measured.risk_free),
+            **({"gates": self.written["gates"]} if "gates" in self.written else {}),
         }
 
     def sweep_id(self, snapshot: Snapshot) -> str:
@@ -91,11 +98,14 @@ def define(
     end: Any = None,
     seed: int | None = None,
     risk_free: Any = None,
+    gates: Any = None,
+    walk_forward: Any = None,
     name: str | None = None,
     yes: bool = False,
 ) -> Definition:
     """A sweep of an experiment. yes: it is meant to be larger than LARGE. InputError for what cannot be meant: a param
-    that nothing reads, a value of another type, a condition that is none or that no point meets.
+    that nothing reads, a value of another type, a condition that is none or that no point meets, gates without kept
+    returns.
     """
     if not isinstance(experiment, Experiment):
         raise InputError(
@@ -103,6 +113,9 @@ def define(
         )
     if keep not in get_args(Keep):
         raise InputError(f"keep is {keep!r}; it is metrics, returns or equity.")
+    asked = read_gates(gates)
+    if asked and keep != "returns":
+        raise InputError("gates look at the returns of the candidates; write keep: returns.")
     varied = axes(grid)
     taken = next((name for name in varied if name in COLUMNS or name in ALL_FORMULAS), None)
     if taken is not None:
@@ -117,11 +130,13 @@ def define(
         "experiment": experiment.name, "grid": {name: _written(axis) for name, axis in varied.items()}, "where": where,
         "search": how.document, "keep": keep, "start": None if start is None else str(start),
         "end": None if end is None else str(end), "seed": seed, "risk_free": _plain(risk_free),
+        "gates": _plain(gates) if asked else None,
     }  # fmt: skip
     called = check_id("sweep", name or experiment.name)
     definition = Definition(
-        called, base, varied, where, how, cast(Keep, keep), seed, {k: v for k, v in written.items() if v is not None}
-    )
+        called, base, varied, where, how, cast(Keep, keep), seed,
+        {k: v for k, v in written.items() if v is not None}, walk_forward,
+    )  # fmt: skip
     size = len(definition.points)
     if size > LARGE and not yes:
         raise InputError(

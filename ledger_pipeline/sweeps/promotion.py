@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import yaml
 from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
 from ledger_pipeline.core.identity import check_id, check_text
 from ledger_pipeline.files import location, write_file
+from ledger_pipeline.selection.gates import GateOutcome, outcomes, require_met
 from ledger_pipeline.simulation.promotions import Promotion, keep_promotion
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.run import Run
@@ -37,8 +38,10 @@ def write_experiment(strategies: Path, experiment: Experiment, description: str)
     values = {
         name: value
         for name, value in spec.items()
-        if name != "description" and value not in (None, {}, ()) and not (name in left_out and value == left_out[name])
-    }
+        if name != "description"
+        and value not in (None, {}, (), [])
+        and not (name in left_out and value == left_out[name])
+    } | {"costs": spec["costs"]}
     values |= plain(dict(experiment.referring))
     text = yaml.safe_dump({"description": description, **values}, sort_keys=False, allow_unicode=True, width=120)
     before = path.read_bytes() if path.exists() else None
@@ -59,6 +62,19 @@ def write_experiment(strategies: Path, experiment: Experiment, description: str)
     return path
 
 
+def _through_gates(sweep: Sweep, number: int, against: str | None) -> list[GateOutcome]:
+    """What the gates of a sweep say to a candidate. RefusedError naming those that are not met, unless a reason against
+    them is given.
+    """
+    if not sweep.gates:
+        return []
+    from ledger_pipeline.selection.integrity import selection_integrity
+
+    found = outcomes(sweep.gates, selection_integrity(sweep, number, tests="reality_check" in sweep.gates))
+    require_met(found, f"candidate {number}", against)
+    return found
+
+
 def promote_candidate(
     sweep: Sweep,
     candidate: str | int,
@@ -66,6 +82,7 @@ def promote_candidate(
     label: str,
     by: str,
     reason: str,
+    against_gates: str | None = None,
     store: Callable[[Experiment, Run], None] | None = None,
 ) -> Run:
     """See Sweep.promote. store: keeps the run in another way than in the store of runs, such as through the graph; it
@@ -79,6 +96,7 @@ def promote_candidate(
     number = int(row["number"])
     if row["status"] == "failed":
         raise RefusedError(f"candidate {number} failed and is not promoted: {row['error']}")
+    passed = _through_gates(sweep, number, against_gates)
     run = sweep.run(number)
     named = replace(sweep.experiment(number), name=label)
     run = replace(run, provenance=run.provenance | {"experiment": run.provenance["experiment"] | {"name": label}})
@@ -108,6 +126,8 @@ def promote_candidate(
         by=by,
         reason=reason,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
+        gates=tuple(asdict(one) for one in passed),
+        against_gates=against_gates if any(not one.met for one in passed) else None,
     )
     keep_promotion(sweep.root, promotion)
     return run

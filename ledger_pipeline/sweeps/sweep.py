@@ -15,6 +15,7 @@ import pandas as pd
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
+from ledger_pipeline.selection.gates import gates as read_gates
 from ledger_pipeline.simulation.compiled.choice import MODES, Compiled
 from ledger_pipeline.simulation.grids import universe_grid
 from ledger_pipeline.simulation.run import Run, library_versions
@@ -205,11 +206,24 @@ class Sweep:
             return numbers, str(error)
         return numbers, None
 
-    def promote(self, candidate: str | int, *, label: str, by: str, reason: str) -> Run:
+    @functools.cached_property
+    def points(self) -> list[Point]:
+        """The candidates' values of the grid, in the order of their numbers."""
+        return [read_json(text) for table in self._tables() for text in table["params"].to_pylist()]
+
+    @property
+    def gates(self) -> dict[str, float | bool]:
+        """What a promotion must meet, as it was asked for when the sweep began."""
+        return read_gates(self.plan["definition"].get("gates"))
+
+    def promote(
+        self, candidate: str | int, *, label: str, by: str, reason: str, against_gates: str | None = None
+    ) -> Run:
         """Make a candidate a stored run under the name `label`, with what it was chosen from: sweep, number, rank by
-        each metric, number of trials. Raises what `run` raises, RefusedError when it cannot be reproduced.
+        each metric, number of trials, gates. against_gates: why it is meant although it meets a gate of the sweep not.
+        Raises what `run` raises, RefusedError when it cannot be reproduced or meets a gate not.
         """
-        return promote_candidate(self, candidate, label=label, by=by, reason=reason)
+        return promote_candidate(self, candidate, label=label, by=by, reason=reason, against_gates=against_gates)
 
     def ranks(self, candidate: str | int) -> dict[str, int]:
         """The rank of a candidate by each metric, 1 for the highest value; none where it has no value."""
@@ -349,6 +363,7 @@ def sweep(
     end: date | str | None = None,
     seed: int | None = None,
     risk_free: float | Mapping[str, str] | None = None,
+    gates: Mapping[str, Any] | None = None,
     engine: str = "processes",
     workers: int | None = None,
     compiled: Compiled = "auto",
@@ -360,16 +375,16 @@ def sweep(
     """Evaluate variants of an experiment on a snapshot and keep what they came to under `root`.
 
     grid: values by the name of a param: a list, a range, or {from, to, step}; where: a condition such as "fast < slow";
-    search: "all", {"random": 500, "seed": 7} or {"sobol": 512}; keep: metrics, returns or equity; engine: serial,
-    processes or dask://host:port; compiled: auto, never or always, which changes no result. What is there from an
-    earlier start is not evaluated again. A candidate that fails is a row with its error. Raises InputError for what
-    cannot be meant, StorageError; then what is finished is kept.
+    search: "all", {"random": 500, "seed": 7} or {"sobol": 512}; keep: metrics, returns or equity; gates: what a
+    promotion must meet (see selection.gates); engine: serial, processes or dask://host:port; compiled: auto, never or
+    always, which changes no result. What is there from an earlier start is not evaluated again. A candidate that fails
+    is a row with its error. Raises InputError for what cannot be meant, StorageError; then what is finished is kept.
     """
     if not isinstance(snapshot, Snapshot):
         raise InputError(f"sweep takes a snapshot, not {type(snapshot).__name__}: open one with open_snapshot(...).")
     definition = define(
         experiment, grid, where=where, search=search, keep=keep, start=start, end=end, seed=seed, risk_free=risk_free,
-        name=name, yes=yes,
+        gates=gates, name=name, yes=yes,
     )  # fmt: skip
     return run_sweep(
         definition, snapshot, root=root, engine=engine, workers=workers, compiled=compiled, progress=progress
@@ -485,6 +500,16 @@ def feature_points(experiment: Experiment, points: list[Point]) -> list[Point]:
         for point in points:
             distinct.setdefault(canonical_json({name: point[name] for name in sorted(read & set(point))}), point)
     return list({id(point): point for point in distinct.values()}.values())
+
+
+def longest_warm_up(experiment: Experiment, points: list[Point]) -> int:
+    """The longest warm-up of the features of any of these candidates, in bars."""
+    warm = [
+        item.warmup
+        for point in feature_points(experiment, points) or [{}]
+        for item in with_params(experiment, point).features
+    ]
+    return max(warm, default=0)
 
 
 def _plan(

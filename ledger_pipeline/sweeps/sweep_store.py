@@ -133,12 +133,13 @@ class SweepStore:
 
     def resolve(self, given: str) -> str:
         """The id of a sweep from itself, a beginning of it (4 characters or more), or its name: then the newest one
-        that is finished, if any is.
+        that is finished, if any is, and no window of a walk-forward.
         """
         ids = self.ids()
         if given in ids:
             return given
-        named = [sweep_id for sweep_id in ids if self.plan(sweep_id)["name"] == given]
+        plans = {sweep_id: self.plan(sweep_id) for sweep_id in ids}
+        named = [one for one, plan in plans.items() if plan["name"] == given and not plan.get("part_of")]
         if named:
             return max(named, key=lambda one: (self.result(one) is not None, self.plan(one)["begun_at"]))
         begun = [sweep_id for sweep_id in ids if len(given) >= 4 and sweep_id.startswith(given)]

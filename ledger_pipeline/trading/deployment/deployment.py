@@ -53,7 +53,8 @@ class Lineage(_Part):
 
 class Chosen(_Part):
     """The sweep that the promoted run was a candidate of: its id and hash, the candidate's number, how many there were,
-    and how many candidates of the strategy had ever been evaluated on the snapshot.
+    and how many candidates of the strategy had ever been evaluated on the snapshot; against_gates: why it was promoted
+    although a gate was not met; walk_forward: whether it is the stitched run of one.
     """
 
     sweep: str
@@ -61,6 +62,8 @@ class Chosen(_Part):
     candidate: int
     candidates: int
     trials: int
+    against_gates: str | None = None
+    walk_forward: bool = False
 
 
 class Promoted(_Part):
