@@ -25,13 +25,14 @@ IDLE = "NO_PARAMS"  # the reason of what is sold because nothing is to be held
 @dataclass(frozen=True)
 class ParamChange:
     """A change at bar t of a grid. entry: its place in params_schedule; params: all that are in force, None for none;
-    fresh: see the module.
+    fresh: see the module; document: the params as JSON.
     """
 
     t: int
     entry: int
     params: Mapping[str, Any] | None
     fresh: bool
+    document: Mapping[str, Any] | None
 
 
 def param_changes(experiment: Experiment, cells: Grid) -> tuple[ParamChange, ...]:
@@ -46,7 +47,7 @@ def param_changes(experiment: Experiment, cells: Grid) -> tuple[ParamChange, ...
         t = max(int(np.searchsorted(sessions, int(np.datetime64(entry.start, "us").astype(np.int64)))), cells.first)
         if t < len(cells.times):
             params = None if entry.params is None else {**spec.params, **entry.params}
-            changes[t] = ParamChange(t, k, params, entry.fresh)
+            changes[t] = ParamChange(t, k, params, entry.fresh, params)
     return tuple(changes[t] for t in sorted(changes))
 
 

@@ -197,7 +197,7 @@ class Simulator:
 
     def _change(self, change: ParamChange) -> None:
         """Put other params in force, which is an event."""
-        payload = {"params": None if change.params is None else dict(change.params)}
+        payload = {"params": change.document}
         if change.fresh:
             self.memory = "{}"
         self.events.append(

@@ -78,7 +78,10 @@ def test_a_payload_has_one_form(payload: Payload, text: str) -> None:
 
 def test_every_kind_is_one_class_in_the_order_of_its_code() -> None:
     assert len(set(KINDS)) == len(CLASSES) == len(PAYLOADS) and "" not in KINDS
-    assert KINDS[:4] == ("OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED") and KINDS[-2:] == ("CONVERTED", "PARAMS_CHANGED")
+    assert KINDS[:4] == ("OPENED", "DEPOSITED", "WITHDRAWN", "DECIDED") and KINDS[-2:] == (
+        "CONVERTED",
+        "PARAMS_CHANGED",
+    )
     for one in CLASSES:
         snake = re.sub(r"(?<!^)(?=[A-Z])", "_", one.__name__).upper()
         assert one.kind == snake and one.__dataclass_params__.frozen
