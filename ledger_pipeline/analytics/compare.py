@@ -81,9 +81,11 @@ class Comparison:
         return target
 
 
-def compare(runs: Sequence[FinishedRun] | Mapping[str, FinishedRun]) -> Comparison:
+def compare(
+    runs: Sequence[FinishedRun] | Mapping[str, FinishedRun], trials: Mapping[str, int] | None = None
+) -> Comparison:
     """Compare runs, labelled by the keys of a mapping or by experiment name, with snapshot, seed or id added where
-    names repeat.
+    names repeat. trials: by run id, how many candidates of its strategy were ever evaluated on its snapshot.
 
     Raises InputError when there is nothing to compare, and for anything that is no run.
     """
@@ -99,7 +101,14 @@ def compare(runs: Sequence[FinishedRun] | Mapping[str, FinishedRun]) -> Comparis
     labelled = dict(zip(names, given, strict=True))
     return Comparison(
         tuple(
-            ComparedRun(label, _told(run.provenance), run.metrics, run.equity, tuple(run.warnings))
+            ComparedRun(
+                label,
+                _told(run.provenance),
+                run.metrics,
+                run.equity,
+                tuple(run.warnings),
+                (trials or {}).get(run.provenance["run_id"]),
+            )
             for label, run in labelled.items()
         )
     )

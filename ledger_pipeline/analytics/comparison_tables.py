@@ -57,6 +57,8 @@ class ComparedRun:
     equity rows.
 
     `notes` are sentences the reader must know (for example that orders expired); they are shown with the metrics.
+    `trials` counts the distinct candidates of its strategy that were ever evaluated on its snapshot, where that is
+    known.
     """
 
     label: str
@@ -64,6 +66,7 @@ class ComparedRun:
     metrics: dict[str, float | int | None]
     equity: pd.DataFrame
     notes: tuple[str, ...] = field(default=())
+    trials: int | None = None
 
 
 def input_differences(provenances: list[dict[str, Any]], labels: list[str] | None = None) -> pd.DataFrame:

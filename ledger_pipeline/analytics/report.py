@@ -40,6 +40,9 @@ MAX_CELL = 200
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
+TRIALS = "distinct candidates of the strategy that were ever evaluated on the snapshot: the more, the luckier the best"
+
+
 def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: dict[str, Any]) -> str:
     """Return the comparison of `runs` as one self-contained HTML document.
 
@@ -99,7 +102,7 @@ def _short(text: str) -> str:
 
 def _metric_rows(runs: list[ComparedRun]) -> list[dict[str, Any]]:
     table = comparison_table(runs)
-    return [
+    rows = [
         {
             "title": metric_title(name),
             "formula": ALL_FORMULAS.get(name, ""),
@@ -107,6 +110,10 @@ def _metric_rows(runs: list[ComparedRun]) -> list[dict[str, Any]]:
         }
         for name in table.index
     ]
+    if any(run.trials is not None for run in runs):
+        counts = [ABSENT if run.trials is None else f"{run.trials:,}" for run in runs]
+        rows.append({"title": "Trials", "formula": TRIALS, "cells": counts})
+    return rows
 
 
 def _notes(runs: list[ComparedRun]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
+from ledger_pipeline.analytics.sql_selection import selection_views
 from ledger_pipeline.analytics.sql_sweeps import sweep_views
 from ledger_pipeline.core.errors import InputError, IntegrityError
 
@@ -77,6 +78,7 @@ def _views(connection: Any, data: Path, snapshots: Path) -> None:
     if files.stored:
         connection.execute(_FILLS)
     sweep_views(connection, data)
+    selection_views(connection, data)
     for name in _SNAPSHOT_FILES:
         if any(snapshots.glob(f"{NAMED}/{name}.parquet")):
             connection.execute(

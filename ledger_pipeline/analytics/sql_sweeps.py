@@ -14,9 +14,9 @@ _SWEEPS = """
 CREATE VIEW sweeps AS
 SELECT p.sweep_id, p.name, p.experiment->>'name' AS experiment, p.snapshot->>'id' AS snapshot,
        p.snapshot->>'hash' AS snapshot_hash, p.identity->'grid' AS grid, p.identity->>'where' AS condition,
-       p.candidates, {result}, CAST(p.begun_at AS TIMESTAMPTZ) AS begun_at
+       p.candidates, p.part_of AS walk_id, {result}, CAST(p.begun_at AS TIMESTAMPTZ) AS begun_at
 FROM read_json({plans}, columns={{sweep_id: 'VARCHAR', name: 'VARCHAR', experiment: 'JSON', snapshot: 'JSON',
-     identity: 'JSON', candidates: 'BIGINT', begun_at: 'VARCHAR'}}) p {joined}
+     identity: 'JSON', candidates: 'BIGINT', part_of: 'VARCHAR', begun_at: 'VARCHAR'}}) p {joined}
 """
 _RESULT = "r.ok, r.no_trades, r.failed, r.sweep_hash, CAST(r.finished_at AS TIMESTAMPTZ) AS finished_at"
 _UNFINISHED = (
@@ -50,15 +50,16 @@ def sweep_views(connection: Any, data: Path) -> None:
     folder = data / "sweeps"
     if any(folder.glob("*/plan.json")):
         finished = any(folder.glob("*/result.json"))
-        joined = _RESULTS.format(results=_files(folder, "*/result.json")) if finished else ""
-        plans = _files(folder, "*/plan.json")
+        joined = _RESULTS.format(results=files(folder, "*/result.json")) if finished else ""
+        plans = files(folder, "*/plan.json")
         connection.execute(_SWEEPS.format(plans=plans, joined=joined, result=_RESULT if finished else _UNFINISHED))
     if any(folder.glob("*/shards/*.parquet")):
         metrics = ", ".join(f"CAST(metrics->>'$.{name}' AS DOUBLE) AS {name}" for name in ALL_FORMULAS)
-        connection.execute(_CANDIDATES.format(shards=_files(folder, "*/shards/*.parquet"), metrics=metrics))
+        connection.execute(_CANDIDATES.format(shards=files(folder, "*/shards/*.parquet"), metrics=metrics))
     if any((data / "trials").glob("*.json")):
-        connection.execute(_TRIALS.format(entries=_files(data / "trials", "*.json")))
+        connection.execute(_TRIALS.format(entries=files(data / "trials", "*.json")))
 
 
-def _files(folder: Path, pattern: str) -> str:
+def files(folder: Path, pattern: str) -> str:
+    """The files of a pattern, as a text in SQL."""
     return "'" + f"{glob.escape(str(folder))}/{pattern}".replace("'", "''") + "'"

@@ -374,21 +374,19 @@ def integrity(
     from ledger_pipeline.selection.gates import outcomes
     from ledger_pipeline.selection.integrity import selection_integrity
     from ledger_pipeline.selection.integrity_store import keep_integrity
-    from ledger_pipeline.selection.report import integrity_rows
 
     results = _opened(project, sweep_name)
     worth = selection_integrity(results, candidate, by=by, trials=trials, blocks=blocks, draws=draws)
-    gates = outcomes(results.gates, worth)
-    kept = keep_integrity(project.data, results.sweep_id, results.name, worth, gates)
+    kept = keep_integrity(project.data, results.sweep_id, results.name, worth, outcomes(results.gates, worth))
     report_integrity(project, results, worth.candidate)
 
     def render() -> None:
-        table(["", "", ""], [list(row) for row in integrity_rows(worth, gates)], f"candidate {worth.candidate}")
+        table(["", "", ""], kept["rows"], f"candidate {worth.candidate}")
         click.echo(worth.verdict)
         for note in worth.notes:
             click.echo(f"note: {note}")
 
-    emit(kept["content"], as_json, render)
+    emit(kept, as_json, render)
 
 
 @sweep.command()

@@ -204,8 +204,8 @@ def _show(result: WalkForward, as_json: bool) -> None:
         table(shown, [_row(row, result.axes) for row in frame.to_dict("records")], f"walk-forward {result.name}")
         click.echo(headline(result))
         for row in frame.to_dict("records"):
-            if row["train"] is None or row["train"] != row["train"]:
-                click.echo(f"note: window {row['window']}: {row['why']}")
+            if row["params"] is None:
+                click.echo(f"note: window {row['number']}: {row['why']}")
         if result.dropped:
             click.echo(f"note: {result.dropped}")
         sharpe = result.content["metrics"]["sharpe"]
@@ -218,11 +218,11 @@ def _show(result: WalkForward, as_json: bool) -> None:
 
 
 def _row(row: dict[str, Any], axes: list[str]) -> list[Any]:
-    chosen = row["train"] is not None and row["train"] == row["train"]
+    params = row["params"]
     return [
-        row["window"], f"{row['train_start']} to {row['train_end']}", f"{row['test_start']} to {row['test_end']}",
-        f"{row['purge']}+{row['embargo']}", int(row["candidate"]) if chosen else None,
-        *(row[name] if chosen else None for name in axes),
+        row["number"], f"{row['train_start']} to {row['train_end']}", f"{row['test_start']} to {row['test_end']}",
+        f"{row['purge']}+{row['embargo']}", None if params is None else int(row["candidate"]),
+        *(None if params is None else params[name] for name in axes),
         *(None if row[name] is None or row[name] != row[name] else f"{row[name]:.3f}"
           for name in ("train", "test", "degradation")),
     ]  # fmt: skip

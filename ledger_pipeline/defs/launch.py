@@ -288,7 +288,7 @@ def report_integrity(project: Project, sweep: Sweep, candidate: int) -> None:
             records, project, integrity_job, [selection_integrity],
             partition_key=sweep_key(sweep.snapshot.id, sweep.name),
             tags={"snapshot": sweep.snapshot.id, "sweep": sweep.name},
-            config={"ops": {"selection_integrity": {"config": {"candidate": candidate}}}},
+            config={"ops": {"selection_integrity": {"config": {"candidate": candidate, "measured": True}}}},
         )  # fmt: skip
 
 

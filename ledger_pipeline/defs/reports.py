@@ -2,7 +2,7 @@
 asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -79,6 +79,14 @@ def run_comparison(config: ComparisonConfig, project: ProjectResource) -> dg.Mat
     return _compared(paths, named, config.name or f"{runs[0].snapshot.id}-{hash_json(config.runs)[:8]}")
 
 
+def _trials(paths: "Project", runs: "Iterable[Run]") -> dict[str, int]:
+    """How many candidates of its strategy were ever evaluated on the snapshot of each run."""
+    from ledger_pipeline.simulation.trials import TrialRegister
+
+    counts = TrialRegister(paths.data).counts("strategy", "snapshot_hash")
+    return {run.run_id: counts.get((run.provenance["experiment"]["strategy"], run.snapshot.hash), 0) for run in runs}
+
+
 def _compared(paths: "Project", runs: Mapping[str, "Run"], name: str) -> dg.MaterializeResult:
     """Write the report reports/<name>.html over these runs, by what they are called in it."""
     from ledger_pipeline.analytics.compare import compare
@@ -87,7 +95,7 @@ def _compared(paths: "Project", runs: Mapping[str, "Run"], name: str) -> dg.Mate
     from ledger_pipeline.core.identity import hash_bytes
     from ledger_pipeline.defs.tables import frame_table
 
-    comparison = compare(runs)
+    comparison = compare(runs, _trials(paths, runs.values()))
     path = comparison.save(paths.data / "reports" / f"{name}.html")
     pairs = [[run.run_id, run.provenance["experiment"]["name"]] for run in runs.values()]
     with connect(paths.data, paths.snapshots) as connection:

@@ -19,10 +19,13 @@ GATES, REPLAY = "gates_met", "stitched_run_replays"
 
 
 class IntegrityConfig(dg.Config):
-    """candidate: the number of one, -1 for the best by `by`; by: a metric."""
+    """candidate: the number of one, -1 for the best by `by`; by: a metric; measured: whether it was measured already
+    and is kept.
+    """
 
     candidate: int = -1
     by: str = "sharpe"
+    measured: bool = False
 
 
 _ASSET: dict[str, Any] = {
@@ -57,42 +60,40 @@ def selection_integrity(
     from ledger_pipeline.analytics.plots import markdown_image
     from ledger_pipeline.selection.gates import outcomes
     from ledger_pipeline.selection.integrity import selection_integrity as measured
+    from ledger_pipeline.selection.integrity import traded_returns
     from ledger_pipeline.selection.integrity_store import keep_integrity, kept_integrity
-    from ledger_pipeline.selection.report import integrity_rows
+    from ledger_pipeline.selection.overfitting import pbo
     from ledger_pipeline.sweeps.sweep import open_sweep
 
     paths = project.project
     results = open_sweep(stored_sweep(context, paths), paths.data, paths.snapshots)
-    candidate = None if config.candidate < 0 else config.candidate
-    worth = measured(results, candidate, by=config.by)
-    gates = outcomes(results.gates, worth)
-    keep_integrity(paths.data, results.sweep_id, results.name, worth, gates)
-    kept = kept_integrity(paths.data, results.sweep_id, worth.candidate)
-    assert kept is not None
-    rows = integrity_rows(worth, gates)
-    table = "\n".join(["| | | |", "|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows)])
-    failed = [one.sentence for one in gates if not one.met]
+    kept = kept_integrity(paths.data, results.sweep_id, config.candidate) if config.measured else None
+    if kept is None:
+        worth = measured(results, None if config.candidate < 0 else config.candidate, by=config.by)
+        kept = keep_integrity(paths.data, results.sweep_id, results.name, worth, outcomes(results.gates, worth))
+    table = "\n".join(["| | | |", "|---|---|---|", *("| " + " | ".join(row) + " |" for row in kept["rows"])])
+    failed = [one["sentence"] for one in kept["gates"] if not one["met"]]
+    over = pbo(traded_returns(results)[0], blocks=kept["overfitting"]["blocks"])
     return dg.MaterializeResult(
         data_version=dg.DataVersion(_hash(kept)),
         metadata={
-            "verdict": worth.verdict,
-            "pbo": worth.overfitting.pbo,
-            "deflated sharpe": worth.deflated,
-            "sharpe": worth.sharpe,
-            "trials": worth.trials,
-            "effective trials": worth.effective.onc,
-            "candidate": worth.candidate,
+            "verdict": kept["verdict"],
+            "pbo": kept["overfitting"]["pbo"],
+            "deflated sharpe": kept["deflated"],
+            "sharpe": kept["sharpe"],
+            "trials": kept["trials"],
+            "effective trials": kept["effective"]["onc"],
+            "candidate": kept["candidate"],
             "numbers": dg.MetadataValue.md(table),
-            "overfitting": dg.MetadataValue.md(
-                markdown_image(worth.overfitting.figure(), f"Overfitting of {results.name}")
-            ),
+            "overfitting": dg.MetadataValue.md(markdown_image(over.figure(), f"Overfitting of {results.name}")),
             "sweep_hash": results.hash,
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name=GATES,
                 passed=not failed,
-                description="; ".join(failed) or ("every gate is met" if gates else "the sweep states no gates"),
+                description="; ".join(failed)
+                or ("every gate is met" if kept["gates"] else "the sweep states no gates"),
             )
         ],
     )
@@ -174,7 +175,7 @@ def _content(result: "WalkForward", paths: Any) -> dg.MaterializeResult:
             "windows": len(result.windows),
             **{name: metrics[name] for name in ("sharpe", "cagr", "max_drawdown") if metrics.get(name) is not None},
             "choices": dg.MetadataValue.md(
-                frame_table(result.table[["window", "test_start", "test_end", *result.axes, "train", "test"]])
+                frame_table(result.table[["number", "test_start", "test_end", "params", "train", "test"]])
             ),
             "train and test": dg.MetadataValue.md(markdown_image(result.figure(), f"Walk-forward {result.name}")),
             "run_id": result.run_id,

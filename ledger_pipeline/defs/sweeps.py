@@ -186,13 +186,19 @@ def stored_sweep(context: dg.AssetExecutionContext, paths: "Project") -> str:
 promoted_run = dg.AssetSpec(
     "promoted_run",
     partitions_def=runs,
-    deps=["run_ledger", dg.AssetDep("sweep", partition_mapping=dg.AllPartitionMapping())],
+    deps=[
+        "run_ledger",
+        *(
+            dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
+            for name in ("sweep", "selection_integrity", "walk_forward")
+        ),
+    ],
     group_name="sweeps",
     kinds={"json"},
     owners=["team:research"],
     tags={"layer": "decided"},
-    description="A candidate of a sweep that a person made a stored run, with its rank by each metric and the number "
-    "of trials that it was chosen from.",
+    description="A candidate of a sweep, or the stitched run of a walk-forward, that a person made a stored run, with "
+    "its rank by each metric, the number of trials that it was chosen from, and the gates.",
 )
 
 

@@ -6,6 +6,7 @@ A file carries the hash of its content and is verified when it is read.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from ledger_pipeline.core.errors import IntegrityError
@@ -13,23 +14,25 @@ from ledger_pipeline.core.identity import check_id, hash_json
 from ledger_pipeline.files import Location, location, write_json
 from ledger_pipeline.selection.gates import GateOutcome
 from ledger_pipeline.selection.integrity import Integrity
+from ledger_pipeline.selection.report import integrity_rows
 
 
 def keep_integrity(
     root: Location, sweep_id: str, name: str, integrity: Integrity, gates: list[GateOutcome]
 ) -> dict[str, Any]:
-    """Keep what a choice is worth, and return the document that is kept; another one of the same candidate takes its
-    place.
+    """Keep what a choice is worth, and return it as it is kept: its numbers, the gates, and the rows that people read.
+    Another one of the same candidate takes its place.
     """
     content = {
         "sweep": sweep_id,
         "name": name,
         **integrity.document,
-        "gates": [{"gate": one.gate, "asked": one.asked, "value": one.value, "met": one.met} for one in gates],
+        "gates": [{**asdict(one), "sentence": one.sentence} for one in gates],
+        "rows": [list(row) for row in integrity_rows(integrity, gates)],
     }
     document = {"content": content, "hash": hash_json(content)}
     write_json(location(root) / "integrity" / _file(sweep_id, integrity.candidate), document)
-    return document
+    return content
 
 
 def kept_integrity(root: Location, sweep_id: str, candidate: int) -> dict[str, Any] | None:

@@ -138,11 +138,10 @@ def save_walk_forward_report(result: WalkForward, root: Location) -> Path:
 
 
 def _row(result: WalkForward, row: dict[str, Any]) -> list[str]:
-    params = ["-" if row["candidate"] is None or row["candidate"] != row["candidate"] else str(row[name])
-              for name in result.axes]  # fmt: skip
+    params = ["-" if row["params"] is None else str(row["params"][name]) for name in result.axes]
     return [
-        str(row["window"]), f"{row['train_start']} to {row['train_end']}", f"{row['test_start']} to {row['test_end']}",
-        f"{row['purge']}+{row['embargo']}", "none" if params[:1] == ["-"] else str(row["candidate"]), *params,
+        str(row["number"]), f"{row['train_start']} to {row['train_end']}", f"{row['test_start']} to {row['test_end']}",
+        f"{row['purge']}+{row['embargo']}", "none" if row["params"] is None else str(row["candidate"]), *params,
         _number(row["train"]), _number(row["test"]), _number(row["degradation"]),
     ]  # fmt: skip
 

@@ -106,16 +106,18 @@ class WalkForward:
 
     @functools.cached_property
     def table(self) -> pd.DataFrame:
-        """One row a window: its sessions, the chosen candidate and params, train and test metric, degradation, why."""
+        """One row a window: number, its sessions, purge, embargo, the chosen candidate and its params (a dict), train
+        and test metric, degradation, why.
+        """
         rows = []
         for one in self.windows:
             at = one.window
             rows.append(
                 {
-                    "window": at.number, "train_start": at.train_start, "train_end": at.train_end,
+                    "number": at.number, "train_start": at.train_start, "train_end": at.train_end,
                     "test_start": at.test_start, "test_end": at.test_end, "purge": at.purge, "embargo": at.embargo,
                     "candidate": one.choice.number,
-                    **{name: None if one.params is None else one.params[name] for name in self.axes},
+                    "params": None if one.params is None else dict(one.params),
                     "train": one.train, "test": one.test, "degradation": one.degradation, "why": one.choice.why,
                 }
             )  # fmt: skip

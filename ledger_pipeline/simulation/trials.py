@@ -89,13 +89,18 @@ class TrialRegister:
         """
         return len({one for entry in self.entries() if entry.of(of) for one in entry.candidates})
 
-    def table(self) -> pd.DataFrame:
-        """One row an experiment, snapshot, period and sweep: how many distinct candidates were evaluated."""
-        names = ["experiment", "strategy", "snapshot_id", "snapshot_hash", "start", "end", "sweep"]
+    def counts(self, *names: str) -> dict[tuple[Any, ...], int]:
+        """How many distinct candidates there were, by the values of these fields."""
         groups: dict[tuple[Any, ...], set[str]] = {}
         for entry in self.entries():
             groups.setdefault(tuple(getattr(entry, name) for name in names), set()).update(entry.candidates)
-        return pd.DataFrame([[*key, len(of)] for key, of in groups.items()], columns=[*names, "candidates"])
+        return {key: len(of) for key, of in groups.items()}
+
+    def table(self) -> pd.DataFrame:
+        """One row an experiment, snapshot, period and sweep: how many distinct candidates were evaluated."""
+        names = ["experiment", "strategy", "snapshot_id", "snapshot_hash", "start", "end", "sweep"]
+        rows = [[*key, count] for key, count in self.counts(*names).items()]
+        return pd.DataFrame(rows, columns=[*names, "candidates"])
 
     def _last(self) -> tuple[int, str]:
         """Seq and hash of the last entry."""

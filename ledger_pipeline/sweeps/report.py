@@ -13,6 +13,7 @@ import numpy as np
 
 from ledger_pipeline.analytics import plots
 from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
+from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.files import Location, location, write_file
 from ledger_pipeline.sweeps.sweep import Sweep
 
@@ -42,14 +43,31 @@ def sweep_report(sweep: Sweep, metric: str = "sharpe") -> str:
         for row in frame.head(ROWS).to_dict("records")
     ]
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        metric=metric_title(metric),
         title=f"Sweep {sweep.name} on {sweep.snapshot.id}",
         facts=_facts(sweep),
+        **_worth(sweep, metric),
         figures=figures,
         header=["number", "candidate", *sweep.axes, "status", *map(metric_title, shown)],
         rows=rows,
         left_out=len(frame) - len(rows),
         failed=frame[frame["status"] == "failed"].head(20)[["number", "error"]].values.tolist(),
     )
+
+
+def _worth(sweep: Sweep, metric: str) -> dict[str, Any]:
+    """What the best candidate is worth after so many trials: a verdict and its numbers; why there is none, else."""
+    from ledger_pipeline.selection.gates import outcomes
+    from ledger_pipeline.selection.integrity import selection_integrity
+    from ledger_pipeline.selection.report import integrity_rows
+
+    try:
+        worth = selection_integrity(sweep, by=metric, tests=False)
+    except InputError as error:
+        return {"verdict": None, "worth": [], "unknown": str(error)}
+    return {
+        "verdict": worth.verdict, "worth": integrity_rows(worth, outcomes(sweep.gates, worth)), "unknown": None,
+    }  # fmt: skip
 
 
 def picture(sweep: Sweep, metric: str) -> Any:

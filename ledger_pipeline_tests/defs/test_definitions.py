@@ -32,7 +32,10 @@ metrics           | results  | json           | {RUNS}      | equity,fills,trade
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
 sweep             | sweeps   | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!
 sweep_report      | sweeps   | html           | {SWEEPS}      | sweep                      |
-promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,sweep           |
+promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,selection_integrity,sweep,walk_forward |
+selection_integrity | selection | json        | {SWEEPS}      | sweep                      | gates_met!
+walk_forward      | selection | json          | {SWEEPS}      | experiment,sealed_snapshot | stitched_run_replays!
+walk_forward_report | selection | html        | {SWEEPS}      | walk_forward               |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployed_policy   | decide   | json,yaml      | policies    |                            |
@@ -148,7 +151,15 @@ def test_jobs_sensors_resources_and_executor() -> None:
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"research", "reconcile_session", "collect_fills", "submit_orders"} <= jobs
     assert {"trade_policy", "trade_strategy", "attribute_session"} <= jobs
-    assert {"import_snapshot", "report", "compare", "compact", "run_sweep"} <= jobs
+    assert {
+        "import_snapshot",
+        "report",
+        "compare",
+        "compact",
+        "run_sweep",
+        "measure_integrity",
+        "run_walk_forward",
+    } <= jobs
     assert set(loaded.resources) == {"project", "trading"}
     assert loaded.executor is dg.in_process_executor
 

@@ -96,7 +96,7 @@ def test_tests_and_rows(sweep, tmp_path) -> None:
     assert rows["Gate pbo"] == "met" and rows["Trials"] == "9" and "Reality check" in rows
     kept = keep_integrity(tmp_path, sweep.sweep_id, sweep.name, found, [])
     again = kept_integrity(tmp_path, sweep.sweep_id, found.candidate)
-    assert again == kept["content"] == json.loads(json.dumps(again)) and again["verdict"] == found.verdict
+    assert again == kept == json.loads(json.dumps(again)) and again["verdict"] == found.verdict
     assert kept_integrity(tmp_path, sweep.sweep_id, 99) is None
     path = tmp_path / "integrity" / f"{sweep.sweep_id}-{found.candidate}.json"
     path.write_text(path.read_text().replace('"trials": 9', '"trials": 1'))

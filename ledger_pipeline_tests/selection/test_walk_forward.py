@@ -310,7 +310,7 @@ def test_report_table_and_picture(tmp_path) -> None:
     text = walk_forward_report(result)
     assert "<script" not in text and "Chosen by Sharpe in 4 windows" in text and result.run_id in text
     assert len(result.figure().axes) == 2
-    assert list(result.table["window"]) == [0, 1, 2, 3] and result.table["candidate"].dtype == "Int64"
+    assert list(result.table["number"]) == [0, 1, 2, 3] and result.table["candidate"].dtype == "Int64"
     lost = result.table["train"] - result.table["test"]
     pd.testing.assert_series_equal(lost, result.table["degradation"], check_names=False, check_dtype=False)
     with pytest.raises(InputError, match="there is no window 9"):

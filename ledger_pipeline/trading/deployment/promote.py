@@ -6,11 +6,12 @@ made from must still say the same, so that what trades is what was researched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ledger_pipeline.core.errors import NotFoundError, RefusedError
+from ledger_pipeline.core.errors import LedgerPipelineError, NotFoundError, RefusedError
 from ledger_pipeline.simulation.promotions import promotion_of
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
@@ -96,14 +97,15 @@ def promote(
         snapshot=Lineage(**{key: provenance["snapshot"][key] for key in ("id", "hash")}),
         chosen_from=_chosen_from(project, provenance["run_id"]),
     )
-    changed = differences(Catalogue(project.strategies).experiment(experiment["name"]), pinned)
+    named_experiment = _experiment_of(project, store, provenance)
+    changed = differences(Catalogue(project.strategies).experiment(named_experiment), pinned)
     if changed:
         raise RefusedError(
-            f"run {provenance['run_id']}: {', '.join(changed)} of experiment {experiment['name']!r} changed since "
+            f"run {provenance['run_id']}: {', '.join(changed)} of experiment {named_experiment!r} changed since "
             "it was made; run the experiment again and promote that run."
         )
     _check_mode(project, book, mode)
-    called = check_name(name or experiment["name"])
+    called = check_name(name or named_experiment)
     options: dict[str, Any] = {
         "book": book,
         "mode": mode,
@@ -114,7 +116,7 @@ def promote(
     path = deployments_of(project) / f"{called}.yaml"
     if path.exists():
         before = read_deployment(path)
-        if before.experiment != experiment["name"] or (book is not None and before.book != book):
+        if before.experiment != named_experiment or (book is not None and before.book != book):
             raise RefusedError(
                 f"deployment {called!r} is there already, of {before.what} on book {before.book or 'local'}; what it "
                 "owns goes with its name. Choose another name with --name."
@@ -123,7 +125,25 @@ def promote(
         options = kept | {key: value for key, value in options.items() if value is not None}
     options = {key: value for key, value in options.items() if value is not None}
     options.setdefault("book", named_book())
-    return Deployment(name=called, experiment=experiment["name"], promoted=pinned, **options)
+    return Deployment(name=called, experiment=named_experiment, promoted=pinned, **options)
+
+
+def _experiment_of(project: Project, store: RunStore, provenance: Mapping[str, Any]) -> str:
+    """The name of the user's experiment that a run is of: that of its label, or one of those it was measured for (a
+    stitched run is stored before its experiment is written). The one it was stored under where no file is the same.
+    """
+    first = str(provenance["experiment"]["name"])
+    catalogue = Catalogue(project.strategies)
+    label = store.label(provenance["run_id"]).get("label")
+    measured = [one.name for one, _ in store.evaluations(provenance["run_id"])]
+    there = set(catalogue.experiment_names())
+    for name in dict.fromkeys([*([label] if label else []), first, *measured]):
+        try:
+            if name in there and catalogue.experiment(name).hash == provenance["experiment"]["hash"]:
+                return name
+        except LedgerPipelineError:  # a file that cannot be read is not the one; the first of all is told
+            continue
+    return first
 
 
 def _chosen_from(project: Project, run_id: str) -> Chosen | None:
