@@ -86,11 +86,11 @@ def choose(rule: ChoiceRule, windows: Sequence[pd.DataFrame], axes: Sequence[str
         return Choice(None, None, f"no candidate has a {rule.by} by {rule.rule}, so nothing is held in its test")
     best = np.flatnonzero(scores == scores.max())
     place = int(best[0] if rule.tie == "first" else best[-1])
-    among = f"{int(eligible.sum())} of {len(values)} candidates with one"
+    among = f"among the {int(eligible.sum())} of {len(values)} candidates that have one"
     equal = "" if len(best) == 1 else f"; {len(best)} are equal, the {rule.tie} of them"
     return Choice(
         int(frame["number"].iloc[place]), float(values[place]),
-        f"{told} {abs(scores[place]) if rule.rule in ('argmin', 'rank') else scores[place]:.6g} of {among}{equal}",
+        f"{told} {abs(scores[place]) if rule.rule in ('argmin', 'rank') else scores[place]:.4g} {among}{equal}",
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def chosen(rule: str, *windows, tie: str = "first"):
 def test_the_highest_and_the_lowest() -> None:
     assert chosen("argmax", [1.0, 3.0, np.nan, 2.0]).number == 1
     assert chosen("argmin", [1.0, 3.0, np.nan, 2.0]).number == 0
-    assert chosen("argmax", [1.0, 3.0, np.nan]).why == "highest sharpe 3 of 2 of 3 candidates with one"
+    assert chosen("argmax", [1.0, 3.0, np.nan]).why == "highest sharpe 3 among the 2 of 3 candidates that have one"
 
 
 def test_ties_go_to_the_first_or_the_last() -> None:
