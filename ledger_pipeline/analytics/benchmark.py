@@ -14,6 +14,7 @@ import pandas as pd
 from ledger_pipeline.analytics.metrics import MIN_VOLATILITY, period_rates
 from ledger_pipeline.analytics.returns import Growth, check_time_zone, check_times, equity_growth
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.market.bars import micros
 
 BENCHMARK_FORMULAS: dict[str, str] = {
     "benchmark_return": "total return of the benchmark over the times both have, dividends reinvested",
@@ -41,7 +42,10 @@ def benchmark_metrics(
     Raises InputError for naive, repeated or unsorted times, and for levels that are not positive.
     """
     levels = whole_levels(benchmark)
-    return against(pd.DatetimeIndex(equity["ts"]), equity_growth(equity), levels, periods_per_year, risk_free)
+    return against(
+        micros(pd.DatetimeIndex(equity["ts"])), equity_growth(equity), micros(pd.DatetimeIndex(levels.index)),
+        levels.to_numpy(), periods_per_year, risk_free,
+    )  # fmt: skip
 
 
 def whole_levels(benchmark: pd.Series) -> pd.Series:
@@ -54,14 +58,21 @@ def whole_levels(benchmark: pd.Series) -> pd.Series:
 
 
 def against(
-    times: pd.DatetimeIndex, rows: Growth, levels: pd.Series, periods_per_year: float, risk_free: float | pd.Series
+    times: np.ndarray,
+    rows: Growth,
+    theirs_at: np.ndarray,
+    levels: np.ndarray,
+    periods_per_year: float,
+    risk_free: float | pd.Series,
 ) -> dict[str, float | None]:
-    """`benchmark_metrics` of equity rows at these times that grew so, against levels that are whole and positive."""
+    """`benchmark_metrics` of equity rows that grew so at these times, against levels at theirs, whole and positive; all
+    times int64 microseconds UTC.
+    """
     wealth = rows.wealth if rows.lost is None else rows.wealth[: rows.lost + 2]
-    ours_at, theirs_at = times[rows.first :][: len(wealth)].as_unit("us").asi8, levels.index.as_unit("us").asi8
+    ours_at = times[rows.first :][: len(wealth)]
     place = np.searchsorted(theirs_at, ours_at)
     both = np.flatnonzero(np.append(theirs_at, 0)[place] == ours_at) if len(theirs_at) else place[:0]
-    ours, theirs = wealth[both], levels.to_numpy()[place[both]]
+    ours, theirs = wealth[both], levels[place[both]]
     values: dict[str, float | None] = dict.fromkeys(BENCHMARK_FORMULAS)
     if len(both) >= 2:
         values["benchmark_return"] = float(theirs[-1] / theirs[0] - 1.0)

@@ -27,6 +27,7 @@ from ledger_pipeline.analytics.returns import (
     money_weighted,
 )
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.market.bars import micros
 
 FORMULAS: dict[str, str] = {
     "total_return": "product of (1 + r) - 1, with r = equity / (previous equity + flow) - 1 (time-weighted)",
@@ -58,6 +59,7 @@ EQUITY_COLUMNS = ("equity", "flow", "exposure", "fees", "income")
 MIN_VOLATILITY = 1e-9  # a year; below it a ratio to volatility would be noise
 BREAK_EVEN = 1e-7  # of a unit of currency: a P&L within it is none
 DAYS_PER_YEAR = 365.25
+_MICROS_PER_YEAR = int(DAYS_PER_YEAR * 86_400_000_000)
 
 
 def metrics(
@@ -84,7 +86,8 @@ def metrics(
     columns = {name: equity[name].to_numpy(np.float64) for name in EQUITY_COLUMNS}
     return measure(
         Measured(
-            pd.DatetimeIndex(equity["ts"]), columns, growth(columns["equity"], columns["flow"]), settled_pnl(trades),
+            micros(pd.DatetimeIndex(equity["ts"])), columns, growth(columns["equity"], columns["flow"]),
+            settled_pnl(trades),
             np.abs(fills["quantity"].to_numpy(np.float64) * fills["price"].to_numpy(np.float64)),
         ),
         periods_per_year,
@@ -94,12 +97,12 @@ def metrics(
 
 @dataclass(frozen=True)
 class Measured:
-    """What the metrics of a run are folded from, as columns. times: of the equity rows (T,); equity: float64 (T,) by
-    name, those of EQUITY_COLUMNS; rows: their growth; pnl: of each trade, settled; traded: |quantity x price| of each
-    fill.
+    """What the metrics of a run are folded from, as columns. times: of the equity rows, int64 microseconds UTC (T,);
+    equity: float64 (T,) by name, those of EQUITY_COLUMNS; rows: their growth; pnl: of each trade, settled; traded:
+    |quantity x price| of each fill.
     """
 
-    times: pd.DatetimeIndex
+    times: np.ndarray
     equity: Mapping[str, np.ndarray]
     rows: Growth
     pnl: np.ndarray
@@ -112,11 +115,10 @@ def measure(run: Measured, periods_per_year: float, risk_free: float | pd.Series
     r = rows.returns if rows.lost is None else rows.returns[: rows.lost + 1]
     if not np.isfinite(r).all():
         r = r[:0]
-    starts = run.times[rows.first :][: len(r)]
-    period_risk_free = period_rates(risk_free, periods_per_year, starts)
-    years = elapsed_years(starts[0], run.times[rows.first + len(r)]) if len(r) else 0.0
-    span = drawdown_span(run.times, rows) if len(r) else None
-    deepest = span.depth if span else None
+    period_risk_free = period_rates(risk_free, periods_per_year, run.times[rows.first :][: len(r)])
+    years = (int(run.times[rows.first + len(r)]) - int(run.times[rows.first])) / _MICROS_PER_YEAR if len(r) else 0.0
+    fall = deepest_fall(rows) if len(r) else None
+    deepest = fall.depth if fall else None
     annual = cagr(r, years)
     values = {
         "total_return": float(rows.wealth[len(r)] - 1.0) if len(r) else None,
@@ -126,7 +128,7 @@ def measure(run: Measured, periods_per_year: float, risk_free: float | pd.Series
         "sortino": sortino(r, periods_per_year, period_risk_free),
         "calmar": annual / -deepest if annual is not None and deepest else None,
         "max_drawdown": deepest,
-        "max_drawdown_length": span.length if span else None,
+        "max_drawdown_length": fall.end - fall.peak if fall else None,
         "var_95": value_at_risk(r),
         "cvar_95": conditional_value_at_risk(r),
         "trades": len(pnl),
@@ -140,14 +142,11 @@ def measure(run: Measured, periods_per_year: float, risk_free: float | pd.Series
         "income": _last(equity["income"]),
         "net_flows": float(equity["flow"].sum()),
         "final_equity": _last(equity["equity"]),
-        "money_weighted_return": money_weighted(run.times, equity["equity"], equity["flow"]),
+        "money_weighted_return": money_weighted(run.times, equity["equity"], equity["flow"])
+        if equity["flow"].any()
+        else None,
     }
     return {name: _plain(values[name]) for name in FORMULAS}
-
-
-def elapsed_years(first: pd.Timestamp, last: pd.Timestamp) -> float:
-    """Return the years of 365.25 days from one time to another."""
-    return (last - first) / pd.Timedelta(days=DAYS_PER_YEAR)
 
 
 def settled_pnl(trades: pd.DataFrame) -> np.ndarray:
@@ -166,16 +165,17 @@ def settled(pnl: np.ndarray, entered: np.ndarray | None) -> np.ndarray:
     return np.where(np.abs(pnl) <= least, 0.0, pnl)
 
 
-def period_rates(annual: float | pd.Series, periods_per_year: float, starts: pd.DatetimeIndex) -> float | np.ndarray:
+def period_rates(annual: float | pd.Series, periods_per_year: float, starts: np.ndarray) -> float | np.ndarray:
     """Return the risk-free rate of each period: one number for a constant annual rate; for a series of annual rates by
-    time an array, with the last rate known at the start of each period, 0 before the first. InputError as period_rate.
+    time an array, with the last rate known at the start of each period (int64 microseconds UTC), 0 before the first.
+    InputError as period_rate.
     """
     if not isinstance(annual, pd.Series):
         return period_rate(annual, periods_per_year)
     check_times(annual.index, "risk-free rates")
     known = annual.dropna().astype("float64")
     rates = np.array([period_rate(value, periods_per_year) for value in known])
-    place = known.index.searchsorted(starts, side="right") - 1
+    place = np.searchsorted(micros(pd.DatetimeIndex(known.index)), starts, side="right") - 1
     return np.where(place >= 0, np.append(rates, 0.0)[place], 0.0)
 
 
@@ -274,6 +274,26 @@ def max_drawdown_span(equity: pd.DataFrame) -> DrawdownSpan | None:
 
 def drawdown_span(times: pd.DatetimeIndex, rows: Growth) -> DrawdownSpan | None:
     """`max_drawdown_span` of equity rows at these times that grew so."""
+    fall = deepest_fall(rows)
+    if fall is None:
+        return None
+    at = times[rows.first :]
+    return DrawdownSpan(fall.depth, at[fall.peak], at[fall.trough], at[fall.end], fall.end - fall.peak, fall.recovered)
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A drawdown by places in the wealth."""
+
+    depth: float
+    peak: int
+    trough: int
+    end: int
+    recovered: bool
+
+
+def deepest_fall(rows: Growth) -> Fall | None:
+    """The deepest drawdown of the wealth; None without returns, or where they are not defined to the end."""
     level = rows.wealth if rows.lost is None else rows.wealth[: rows.lost + 2]
     if len(level) < 2 or not np.isfinite(level).all():
         return None
@@ -283,8 +303,7 @@ def drawdown_span(times: pd.DatetimeIndex, rows: Growth) -> DrawdownSpan | None:
     peak = int(np.flatnonzero(depth[: trough + 1] == 0.0)[-1]) if depth[trough] < 0 else trough
     back = np.flatnonzero(level[trough:] >= level[: trough + 1].max() * (1.0 - TOLERANCE))
     end = trough + int(back[0]) if len(back) else len(level) - 1
-    at = times[rows.first :]
-    return DrawdownSpan(float(depth[trough]), at[peak], at[trough], at[end], end - peak, bool(len(back)))
+    return Fall(float(depth[trough]), peak, trough, end, bool(len(back)))
 
 
 def value_at_risk(r: np.ndarray, share: float = 0.05) -> float | None:

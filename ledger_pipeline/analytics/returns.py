@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.market.bars import micros
 
 SECONDS_PER_YEAR = 365 * 86_400  # Act/365, the convention of XIRR
 TOLERANCE = 1e-9  # relative: what differs by less is the same amount of money
@@ -186,17 +187,17 @@ def money_weighted_return(equity: pd.DataFrame) -> float | None:
     """
     check_equity(equity)
     level, flow = (equity[name].to_numpy(np.float64) for name in ("equity", "flow"))
-    return money_weighted(pd.DatetimeIndex(equity["ts"]), level, flow)
+    return money_weighted(micros(pd.DatetimeIndex(equity["ts"])), level, flow)
 
 
-def money_weighted(times: pd.DatetimeIndex, level: np.ndarray, flow: np.ndarray) -> float | None:
-    """`money_weighted_return` of equity rows as columns."""
+def money_weighted(times: np.ndarray, level: np.ndarray, flow: np.ndarray) -> float | None:
+    """`money_weighted_return` of equity rows as columns; times: int64 microseconds UTC."""
     if len(level) < 2 or not flow.any():
         return None
     amounts = -flow
     amounts[0] = -level[0]
     amounts[-1] += level[-1]
-    return xirr(times, amounts)
+    return xirr(pd.to_datetime(times, unit="us", utc=True), amounts)
 
 
 def xirr(times: pd.DatetimeIndex, amounts: np.ndarray) -> float | None:

@@ -1,7 +1,6 @@
 """Building a ledger in typed columns.
 
-The fold appends rows to one array of EVENT; nothing is an object until the run is over, when the rows become a Ledger
-in one pass.
+The fold appends rows to one array of EVENT; nothing is an object until the run is over, when the rows are a Ledger.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from ledger_pipeline.core.events import KINDS, SCHEMA_VERSION, SIDES
 from ledger_pipeline.core.identity import canonical_json
-from ledger_pipeline.ledger.schema import EVENT_SCHEMA, Ledger
+from ledger_pipeline.ledger.rows import BuiltRows, RowsLedger
+from ledger_pipeline.ledger.schema import Ledger
 
 NOTHING = np.nan  # a number that an event does not have
 
@@ -105,62 +102,6 @@ class EventBuffer:
     def ledger(self, *, book: str, strategy: str, symbols: Sequence[str], times: np.ndarray) -> Ledger:
         """All rows as a Ledger; `times` are the bar times in microseconds UTC that `t` refers to."""
         rows = self.rows[: self.count[0]]
-        n = len(rows)
-        seq = np.arange(1, n + 1, dtype=np.int64)
-        order_id = _ids(rows["order"])
-        correlation_id = _shared_ids(rows["correlation"])
-        causation = rows["causation"]
-        filled = rows["kind"] == KINDS.index("FILLED")
-        columns = {
-            "book": _names(np.zeros(n, np.int32), [book]),
-            "seq": pa.array(seq),
-            "event_id": _ids(seq),
-            "kind": _names(rows["kind"], KINDS),
-            "occurred_at": pa.array(times[rows["t"]]).cast(pa.timestamp("us", tz="UTC")),
-            "strategy": _names(np.zeros(n, np.int32), [strategy]),
-            "symbol": _names(rows["symbol"], symbols),
-            "side": _names(
-                np.array([-1, 0, 1], np.int32)[rows["side"]], SIDES
-            ),  # 0 -> none, +1 -> BUY, -1 (the last) -> SELL
-            **{name: _numbers(rows[name]) for name in ("quantity", "price", "fee", "cash_delta")},
-            "order_id": order_id,
-            "broker_order_id": pa.nulls(n, pa.string()),
-            "fill_id": order_id
-            if filled.all()
-            else pc.if_else(pa.array(filled), order_id, pa.scalar(None, pa.string())),
-            "correlation_id": correlation_id,
-            "causation_id": _shared_ids(causation),
-            "reasons": _names(rows["reasons"], self.reasons.texts),
-            "payload": _names(rows["payload"], self.payloads.texts),
-            "schema_version": pa.array(np.full(n, SCHEMA_VERSION, np.int16)),
-        }
-        return Ledger(pa.table(columns, schema=EVENT_SCHEMA))
-
-
-def _ids(numbers: np.ndarray) -> pa.Array:
-    numbers = np.ascontiguousarray(numbers)
-    missing = numbers == 0
-    return pc.cast(pa.array(numbers, mask=missing if missing.any() else None), pa.string())
-
-
-def _shared_ids(numbers: np.ndarray) -> pa.DictionaryArray:
-    """Ids that many events share: running numbers from 1 as names, 0 for none."""
-    used = np.zeros(int(numbers.max(initial=0)) + 1, dtype=bool)
-    used[numbers] = True
-    used[0] = False
-    codes = np.cumsum(used, dtype=np.int32) - 1
-    codes[~used] = -1
-    return _names(codes[numbers], _ids(np.flatnonzero(used)))
-
-
-def _names(codes: np.ndarray, names: Sequence[str] | pa.Array) -> pa.DictionaryArray:
-    codes = np.ascontiguousarray(codes, dtype=np.int32)
-    missing = codes < 0
-    indices = pa.array(codes, mask=missing if missing.any() else None)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(names, pa.string()))
-
-
-def _numbers(values: np.ndarray) -> pa.Array:
-    values = np.ascontiguousarray(values)
-    missing = np.isnan(values)
-    return pa.array(values, mask=missing if missing.any() else None)
+        return RowsLedger(
+            BuiltRows(rows, times, book, strategy, symbols, tuple(self.reasons.texts), tuple(self.payloads.texts))
+        )

@@ -53,6 +53,7 @@ EVENT_SCHEMA = pa.schema(
         pa.field("schema_version", pa.int16(), nullable=False),
     ]
 )
+HEAD = b"ledger_pipeline/events/1\n"  # what the digest of a ledger begins with
 IDS = tuple(field.name for field in EVENT_SCHEMA if field.type == pa.string())
 NAMES = tuple(field.name for field in EVENT_SCHEMA if field.type == _NAME)
 
@@ -123,7 +124,7 @@ def table_hash(table: pa.Table) -> str:
     Names are hashed as codes into their sorted, used categories and ids as lengths and UTF-8 bytes, so neither the
     order in which a writer met the names nor the file format matters.
     """
-    digest = hashlib.sha256(b"ledger_pipeline/events/1\n")
+    digest = hashlib.sha256(HEAD)
     for field in table.schema:
         array = _combined(table.column(field.name))
         header: dict[str, object] = {"name": field.name, "rows": len(array), "nulls": array.null_count}

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.market.bars import micros
 from ledger_pipeline.selection.clusters import EffectiveTrials, effective_trials
 from ledger_pipeline.selection.overfitting import MOST_BLOCKS, Overfitting, pbo
 from ledger_pipeline.selection.reality import RealityCheck, reality_check
@@ -152,7 +153,7 @@ def _risk_free(sweep: Sweep, times: pd.DatetimeIndex) -> np.ndarray:
 
     given = sweep.plan["identity"]["risk_free"]
     rates = risk_free_rates(sweep.snapshot, given)
-    starts = times[:1].append(times[:-1])  # each period begins with the time before
+    starts = micros(times[:1].append(times[:-1]))  # each period begins with the time before
     return np.broadcast_to(np.asarray(period_rates(rates, periods_a_year(sweep), starts)), (len(times),))
 
 

@@ -85,10 +85,10 @@ def _metrics(
     columns = {column: np.ascontiguousarray(equity[column]) for column in EQUITY_COLUMNS}
     rows = growth(columns["equity"], columns["flow"])
     free = risk_free_rates(snapshot, experiment.get("risk_free", 0.0))
-    values: dict[str, Any] = measure(Measured(equity.ts, columns, rows, pnl, traded), periods, free)
+    values: dict[str, Any] = measure(Measured(equity.times, columns, rows, pnl, traded), periods, free)
     if name in snapshot.symbols:
         levels = _levels(snapshot, name, base, int(equity.times[0]) if base is not None else None)
-        values |= against(equity.ts, rows, levels, periods, free)
+        values |= against(equity.times, rows, *levels, periods, free)
     values |= {
         "orders_expired": len(expired),
         "orders_rejected": len(rejected),
@@ -114,20 +114,24 @@ def _periods_a_year(times: bytes, calendar: str) -> tuple[float, str]:
     return year.periods, year.basis
 
 
-def _levels(snapshot: Snapshot, name: str, base: str | None, since: int | None) -> pd.Series:
-    """The total-return index of a benchmark in the base currency. since: the first pulse (int64 microseconds UTC),
-    where there is a base currency: rates are asked for from there on only.
+def _levels(snapshot: Snapshot, name: str, base: str | None, since: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The times (int64 microseconds UTC) and levels of the total-return index of a benchmark in the base currency.
+    since: the first pulse (int64 microseconds UTC), where there is a base currency: rates are asked for from there on
+    only.
     """
     cache = _cached_levels(snapshot.hash, str(snapshot.path))
     if (name, base, since) not in cache:
         if len(cache) >= 64:
             cache.clear()
-        cache[name, base, since] = _converted_levels(snapshot, name, base, since)
+        levels = _converted_levels(snapshot, name, base, since)
+        cache[name, base, since] = micros(pd.DatetimeIndex(levels.index)), levels.to_numpy()
     return cache[name, base, since]
 
 
 @functools.lru_cache(maxsize=4)
-def _cached_levels(snapshot_hash: str, path: str) -> dict[tuple[str, str | None, int | None], pd.Series]:
+def _cached_levels(
+    snapshot_hash: str, path: str
+) -> dict[tuple[str, str | None, int | None], tuple[np.ndarray, np.ndarray]]:
     return {}
 
 

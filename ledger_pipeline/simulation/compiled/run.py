@@ -14,6 +14,7 @@ import pandas as pd
 
 from ledger_pipeline.core.events import KIND
 from ledger_pipeline.core.identity import canonical_json
+from ledger_pipeline.ledger.builder import Interned
 from ledger_pipeline.ledger.schema import Ledger
 from ledger_pipeline.simulation.compiled.driver import BANKRUPT, DONE, GROW, MEMORIES, load
 from ledger_pipeline.simulation.compiled.lowering import Lowered, NotCompilable, lower, require_simulated
@@ -34,6 +35,11 @@ def lowered_for(source: StrategySource, inputs: SimulationInputs, tier: int) -> 
     if lowered.invests and inputs.risk:
         raise NotCompilable("invest with risk steps")
     return lowered
+
+
+# By the reasons of a strategy: all texts that are made of them, the table of outcomes and the codes; every simulation
+# begins with the same.
+_REASONS: dict[tuple[str, ...], tuple[tuple[str, ...], np.ndarray, np.ndarray]] = {}
 
 
 class Refused(Exception):
@@ -159,8 +165,14 @@ class CompiledSimulator(Simulator):
     def _reason_codes(self) -> np.ndarray:
         """int64: the code of the reasons that each number of the compiled part stands for: one, or two in order."""
         single = self.lowered.reasons
-        texts = [*single, *(f"{first},{second}" for first in single for second in single)]
-        return np.array([self._reason(text) for text in texts] or [-1], dtype=np.int64)
+        if single not in _REASONS:
+            texts = [*single, *(f"{first},{second}" for first in single for second in single)]
+            codes = np.array([self._reason(text) for text in texts] or [-1], dtype=np.int64)
+            _REASONS[single] = tuple(self.events.reasons.texts), self.outcomes.copy(), codes
+        known, outcomes, codes = _REASONS[single]
+        self.events.reasons = Interned(list(known), {text: code for code, text in enumerate(known)})
+        self.outcomes = outcomes.copy()
+        return codes
 
     def _opened(self) -> np.ndarray | None:
         timetable = self.inputs.grid.timetable
@@ -177,7 +189,7 @@ class CompiledSimulator(Simulator):
         )  # fmt: skip
         rows = (self.inputs.grid.fields, self.inputs.features, self.opens, self.marked)
         bars = self.inputs.grid.times
-        times = pd.to_datetime(bars if self.lowered.clock else bars[:0], unit="us", utc=True)
+        times = pd.to_datetime(bars, unit="us", utc=True) if self.lowered.clock else None
         clock = [getattr(times, what).to_numpy() for what in self.lowered.clock]
         limits = [np.nan if step == "long_only" else float(step["max_weight"]) for step in self.inputs.risk]  # type: ignore[index]
         return {
