@@ -38,7 +38,11 @@ _SWEEP_OPTIONS = (
         "strategies/sweeps/.",
     ),
     click.option("--where", help="Which points of the grid are meant, such as 'fast < slow'."),
-    click.option("--search", metavar="HOW", help="all, random:NUMBER[:SEED] or sobol:NUMBER[:SEED]. [default: all]"),
+    click.option(
+        "--search",
+        metavar="HOW",
+        help="all, random:NUMBER[:SEED], sobol:NUMBER[:SEED] or optuna:TRIALS:METRIC[:minimize]. [default: all]",
+    ),
     click.option("--start", metavar="DATE", help="First session; indicators are warm."),
     click.option("--end", metavar="DATE", help="Last session."),
     click.option("--seed", type=click.IntRange(0, 2**53 - 1), help="Replace the experiment's seed."),
@@ -160,8 +164,13 @@ def _search(text: str) -> Any:
     kind, *numbers = text.split(":")
     if kind == "all" and not numbers:
         return "all"
+    if kind == "optuna" and 2 <= len(numbers) <= 3 and numbers[0].isascii() and numbers[0].isdigit():
+        direction = {"direction": numbers[2]} if numbers[2:] else {}
+        return {"optuna": {"trials": int(numbers[0]), "by": numbers[1], **direction}}
     if not 1 <= len(numbers) <= 2 or not all(number.isascii() and number.isdigit() for number in numbers):
-        raise InputError(f"--search is all, random:500, random:500:7 or sobol:512, and {text!r} is not.")
+        raise InputError(
+            f"--search is all, random:500, random:500:7, sobol:512 or optuna:300:sharpe, and {text!r} is not."
+        )
     return {kind: int(numbers[0])} | ({"seed": int(numbers[1])} if numbers[1:] else {})
 
 
@@ -470,6 +479,7 @@ def _show(results: Sweep, as_json: bool) -> None:
         **counts,
         "sweep_hash": results.hash,
         "trials": results.trials,
+        "warning": results.warning,
     }
 
     def render() -> None:
@@ -486,6 +496,8 @@ def _show(results: Sweep, as_json: bool) -> None:
             ["trials", f"{summary['trials']:,} of this strategy on the snapshot"],
         ]
         table(["", ""], rows, f"sweep {results.name}")
+        if results.warning:
+            click.echo(f"warning: {results.warning}")
         failed = results.candidates[results.candidates["status"] == "failed"]
         for row in failed.head(5).to_dict("records"):
             click.echo(f"note: candidate {row['number']} failed: {row['error']}")

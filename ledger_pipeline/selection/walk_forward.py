@@ -328,7 +328,8 @@ def _choices(
     """What was chosen for each window, made now where it is not there yet."""
     frames: list[pd.DataFrame] = []
     choices = []
-    total = len(definition.sweep.points) * len(windows)
+    size = definition.sweep.size
+    total = size * len(windows)
     began = time.monotonic()
     evaluated = 0
     for one in windows:
@@ -337,7 +338,7 @@ def _choices(
             trained = replace(
                 definition.sweep, experiment=with_period(definition.sweep.experiment, one.train_start, one.train_end)
             )
-            before = one.number * len(definition.sweep.points)
+            before = one.number * size
 
             def tell(at: Progress, before: int = before, evaluated: int = evaluated) -> None:
                 rate = (evaluated + at.done) / max(time.monotonic() - began, 1e-9)
@@ -348,11 +349,11 @@ def _choices(
             sweep = run_sweep(
                 trained, snapshot, root=place, engine=engine, compiled=compiled, progress=tell, part_of=walk_id
             )
-            evaluated += len(definition.sweep.points)
+            evaluated += size
             frames.append(_eligible(sweep.candidates, definition.rule.by))
             if kept is None:
                 choice = choose(definition.rule, frames, list(definition.sweep.axes))
-                params = None if choice.number is None else definition.sweep.points[choice.number]
+                params = None if choice.number is None else sweep.points[choice.number]
                 store.keep_choice(
                     walk_id, one.number,
                     {"window": one.number, "sweep": sweep.sweep_id, "sweep_hash": sweep.hash, "number": choice.number,

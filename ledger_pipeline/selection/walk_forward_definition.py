@@ -99,7 +99,7 @@ def windows_of(
     held = [0] * len(laid)
     warm = 0
     if definition.plan.purge is None:
-        bars = longest_warm_up(definition.sweep.experiment, definition.sweep.points)
+        bars = longest_warm_up(definition.sweep.experiment, definition.sweep.typical)
         warm = math.ceil(bars / max(len(days) / len(sessions), 1.0))
         held = _held_over(definition.sweep, snapshot, root, cells, sessions, [(one.first, one.last) for one in laid])
         reason = {"kind": "auto", "warmup_sessions": warm, "held_sessions": held}

@@ -27,10 +27,18 @@ MOST_POINTS = 20_000_000  # of a grid, before its condition
 
 @dataclass(frozen=True)
 class Interval:
-    """All numbers from low to high."""
+    """All numbers from low to high; whole: the whole ones."""
 
     low: float
     high: float
+    whole: bool = False
+
+    def value(self, share: float) -> float | int:
+        """The number at a share of its length, from 0 to 1."""
+        if not self.whole:
+            return json_value(float(self.low + share * (self.high - self.low)))
+        count = int(self.high) - int(self.low) + 1
+        return int(self.low) + min(int(share * count), count - 1)
 
 
 Axis = tuple[Any, ...] | Interval
@@ -104,6 +112,14 @@ def points(of: Mapping[str, Axis], keep: Callable[[Point], bool]) -> Iterator[Po
             yield point
 
 
+def listed(of: Mapping[str, Axis]) -> dict[str, Axis]:
+    """The axes with the intervals of whole numbers as lists of them."""
+    return {
+        name: tuple(range(int(axis.low), int(axis.high) + 1)) if isinstance(axis, Interval) and axis.whole else axis
+        for name, axis in of.items()
+    }
+
+
 def discrete(of: Mapping[str, Axis]) -> dict[str, tuple[Any, ...]]:
     """The axes as lists of values; InputError naming one that is an interval, and for a grid that is too large."""
     lists: dict[str, tuple[Any, ...]] = {}
@@ -124,7 +140,7 @@ def check_types(of: Mapping[str, Axis], params: Mapping[str, Any]) -> None:
     than the axis's first.
     """
     for name, axis in of.items():
-        values: Sequence[Any] = (axis.low,) if isinstance(axis, Interval) else axis
+        values: Sequence[Any] = (axis.value(0.0),) if isinstance(axis, Interval) else axis
         like = params[name] if params.get(name) is not None else values[0]
         for value in values:
             if _type(value) != _type(like):
@@ -133,6 +149,22 @@ def check_types(of: Mapping[str, Axis], params: Mapping[str, Any]) -> None:
                     f"grid: {name} has the value {value!r}, {_type(value)}, and {whose} value is {like!r}, "
                     f"{_type(like)}."
                 )
+
+
+def whole_where_meant(of: Mapping[str, Axis], params: Mapping[str, Any]) -> dict[str, Axis]:
+    """The axes, with the intervals of params that are whole numbers of whole numbers. InputError where an end is
+    not."""
+    axes = dict(of)
+    for name, axis in axes.items():
+        own = params.get(name)
+        if isinstance(axis, Interval) and isinstance(own, int) and not isinstance(own, bool):
+            if not (float(axis.low).is_integer() and float(axis.high).is_integer()):
+                raise InputError(
+                    f"grid: {name} goes from {axis.low:g} to {axis.high:g}, and the experiment's value is the whole "
+                    f"number {own}: give whole ends."
+                )
+            axes[name] = Interval(axis.low, axis.high, True)
+    return axes
 
 
 def _type(value: Any) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -24,9 +25,10 @@ from ledger_pipeline.strategy.catalogue import Catalogue
 from ledger_pipeline.strategy.experiment import Experiment, with_period, with_risk_free
 from ledger_pipeline.strategy.source import StrategySource
 from ledger_pipeline.strategy.yaml_files import at, read_yaml, shown
-from ledger_pipeline.sweeps.axes import Axis, Interval, Point, axes, check_types
+from ledger_pipeline.sweeps.axes import Axis, Interval, Point, axes, check_types, listed, points, whole_where_meant
 from ledger_pipeline.sweeps.condition import condition
 from ledger_pipeline.sweeps.evaluation import Keep
+from ledger_pipeline.sweeps.learned import extremes
 from ledger_pipeline.sweeps.search import Search, candidates, search
 
 KEYS = (
@@ -53,11 +55,38 @@ class Definition:
     written: Mapping[str, Any]
     walk_forward: Mapping[str, Any] | None = None
 
+    @property
+    def meets(self) -> Callable[[Point], bool]:
+        """Whether a point meets the condition."""
+        known = {**self.experiment.spec.params, **dict.fromkeys(self.axes)}
+        return condition(self.where, known)
+
     @functools.cached_property
     def points(self) -> list[Point]:
-        """The candidates' values, in the order of their numbers. InputError when there are none."""
-        known = {**self.experiment.spec.params, **dict.fromkeys(self.axes)}
-        return candidates(self.axes, self.search, condition(self.where, known))
+        """The candidates' values, in the order of their numbers; none where the search learns, since they are not known
+        before. InputError when there are none.
+        """
+        return [] if self.search.learns else candidates(self.axes, self.search, self.meets)
+
+    @functools.cached_property
+    def size(self) -> int:
+        """How many candidates there are. InputError when there are none."""
+        if not self.search.learns:
+            return len(self.points)
+        lists = listed(self.axes)
+        if any(isinstance(axis, Interval) for axis in lists.values()):
+            return self.search.number
+        found = sum(1 for _ in itertools.islice(points(lists, self.meets), self.search.number))
+        if not found:
+            raise InputError("no point of the grid meets the condition (where); there is nothing to run.")
+        return found
+
+    @property
+    def typical(self) -> list[Point]:
+        """Points that have the longest windows and the like between them: all, or the ends of the axes where candidates
+        are not known before.
+        """
+        return extremes(self.axes) if self.search.learns else self.points
 
     def identity(self, snapshot: Snapshot) -> dict[str, Any]:
         """All that affects the results, as JSON; the first 20 hex digits of its hash are the sweep's id."""
@@ -121,11 +150,14 @@ def define(
     if taken is not None:
         raise InputError(f"grid: {taken!r} is what a column of the candidates is called; call the param otherwise.")
     _check_read(experiment, varied)
+    varied = whole_where_meant(varied, experiment.spec.params)
     check_types(varied, experiment.spec.params)
     base = with_period(experiment, start, end)
     if risk_free is not None:
         base = with_risk_free(base, risk_free)
     how = _search(search)
+    if how.learns and how.by not in ALL_FORMULAS:
+        raise InputError(f"search optuna: there is no metric {how.by!r}; there are {', '.join(ALL_FORMULAS)}.")
     written = {
         "experiment": experiment.name, "grid": {name: _written(axis) for name, axis in varied.items()}, "where": where,
         "search": how.document, "keep": keep, "start": None if start is None else str(start),
@@ -137,7 +169,7 @@ def define(
         called, base, varied, where, how, cast(Keep, keep), seed,
         {k: v for k, v in written.items() if v is not None}, walk_forward,
     )  # fmt: skip
-    size = len(definition.points)
+    size = definition.size
     if size > LARGE and not yes:
         raise InputError(
             f"the sweep has {size:,} candidates, more than {LARGE:,}; say --yes (yes=True) if it is meant."

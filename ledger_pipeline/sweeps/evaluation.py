@@ -57,7 +57,7 @@ class Result:
 
 
 class DifferentLedger(StorageError):
-    """A sampled candidate is not the same compiled and interpreted: the sweep stops."""
+    """A sampled candidate is not the same compiled and interpreted: nothing that was compiled counts."""
 
     exit_code = IntegrityError.exit_code
 
@@ -148,13 +148,10 @@ def _run_id(task: Task, experiment: Experiment | None, snapshot: Snapshot) -> st
 def _require_same_interpreted(
     task: Task, experiment: Experiment, snapshot: Snapshot, features: FeatureCache, candidate: Run, number: int
 ) -> None:
-    """IntegrityError when the interpreter gives another ledger than was made; nothing of the sweep counts then."""
+    """DifferentLedger when the interpreter gives another ledger than was made."""
     again = _run(task, experiment, snapshot, features, "never")
     if again.events.head != candidate.events.head:
-        raise DifferentLedger(
-            f"candidate {number}: {first_difference(candidate.events, again.events)}. Delete the sweep and run it "
-            "again with --compiled never."
-        )
+        raise DifferentLedger(f"candidate {number}: {first_difference(candidate.events, again.events)}")
 
 
 def _series(candidate: Run, keep: Keep) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,12 +30,14 @@ from ledger_pipeline.sweeps.evaluation import (
     FAILED,
     NO_TRADES,
     OK,
+    DifferentLedger,
     Keep,
     Task,
     candidate_run,
     feature_cache,
     require_same,
 )
+from ledger_pipeline.sweeps.learned import ROUND, Learner
 from ledger_pipeline.sweeps.promotion import promote_candidate
 from ledger_pipeline.sweeps.sweep_store import Shard, SweepStore, rows_digest, shards_of
 from ledger_pipeline.sweeps.worker import Job
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 TARGET = 8.0  # CPU seconds that a shard should take
 LARGEST_SHARD = 5_000  # candidates
+LEARNED_SHARD = 4  # of a search that learns: a round is divided over the workers
 STATUSES = (OK, NO_TRADES, FAILED)
 
 
@@ -107,6 +110,11 @@ class Sweep:
     def counts(self) -> dict[str, int]:
         """How many candidates there are, and how many of each status."""
         return {"candidates": int(self.result["candidates"]), **{name: int(self.result[name]) for name in STATUSES}}
+
+    @property
+    def warning(self) -> str | None:
+        """What the sweep met that a person should know: compiled and interpreted candidates that were not the same."""
+        return self.result.get("warning")
 
     @property
     def axes(self) -> list[str]:
@@ -417,21 +425,22 @@ def run_sweep(
     if compiled not in MODES:
         raise InputError(f"compiled is {compiled!r}; it is auto, never or always.")
     sweep_id = definition.sweep_id(snapshot)
-    store, points = SweepStore(place), definition.points
-    task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, len(points))
+    store, size = SweepStore(place), definition.size
+    task = _task(definition.experiment, snapshot, place, definition.seed, definition.keep, compiled, size)
     spec = definition.experiment.spec
     # InputError for a period outside the data, before anything is kept
     universe_grid(snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
     before_now = store.result(sweep_id)
     if before_now is not None:
-        known = shards_of(len(points), int(store.plan(sweep_id)["shard_size"]))
+        known = shards_of(size, int(store.plan(sweep_id)["shard_size"]))
         if not store.missing(sweep_id, known):
             return open_sweep(sweep_id, place, snapshot.path.parent)
     began = time.monotonic()
-    plan = _plan(store, sweep_id, definition, snapshot, points, task, part_of)
-    shards = shards_of(len(points), int(plan["shard_size"]))
+    plan = _plan(store, sweep_id, definition, snapshot, task, part_of)
+    shards = shards_of(size, int(plan["shard_size"]))
     missing = store.missing(sweep_id, shards)
-    done = len(points) - sum(shard.last - shard.first for shard in missing)
+    warning = None
+    done = size - sum(shard.last - shard.first for shard in missing)
     before = done
     if missing:
 
@@ -440,15 +449,15 @@ def run_sweep(
             done += call.size
             rate = (done - before) / max(time.monotonic() - began, 1e-9)
             if progress is not None:
-                progress(Progress(done, len(points), rate, (len(points) - done) / rate if rate else None))
+                progress(Progress(done, size, rate, (size - done) / rate if rate else None))
 
-        job = Job(sweep_id, task)
-        features = [Call("prepare", (point,)) for point in feature_points(definition.experiment, points)]
-        runs_on.run(job, features, finished)
-        calls = [
-            Call("shard", (shard, points[shard.first : shard.last]), shard.last - shard.first) for shard in missing
-        ]
-        runs_on.run(job, calls, finished)
+        try:
+            _evaluate(definition, Job(sweep_id, task), runs_on, store, shards, missing, finished)
+        except DifferentLedger as error:  # what compiles gives other ledgers: all of it again, interpreted
+            warning, done = str(error), 0
+            store.forget_shards(sweep_id)
+            interpreted = Job(sweep_id, replace(task, compiled="never"))
+            _evaluate(definition, interpreted, runs_on, store, shards, shards, finished)
     require_same(open_snapshot(snapshot.id, root=snapshot.path.parent), snapshot.hash)
     tables = [store.read(sweep_id, shard) for shard in shards]
     if before_now is not None and before_now["sweep_hash"] != rows_digest(tables):
@@ -460,15 +469,72 @@ def run_sweep(
     store.finish(
         sweep_id,
         {
-            "candidates": len(points),
+            "candidates": size,
             **{name: statuses.count(name) for name in STATUSES},
             "sweep_hash": rows_digest(tables),
             "engine": runs_on.name,
+            **({"warning": warning} if warning else {}),
             "seconds": round(time.monotonic() - began, 2),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
     return open_sweep(sweep_id, place, snapshot.path.parent)
+
+
+def _evaluate(
+    definition: Definition,
+    job: Job,
+    engine: Engine,
+    store: SweepStore,
+    shards: list[Shard],
+    missing: list[Shard],
+    finished: Callable[[Call], None],
+) -> None:
+    """Evaluate the candidates of the missing shards."""
+    if definition.search.learns:
+        _evaluate_rounds(definition, job, engine, store, shards, missing, finished)
+        return
+    points = definition.points
+    features = [Call("prepare", (point,)) for point in feature_points(definition.experiment, points)]
+    engine.run(job, features, finished)
+    engine.run(job, [_shard_call(shard, points[shard.first : shard.last]) for shard in missing], finished)
+
+
+def _shard_call(shard: Shard, points: list[Point]) -> Call:
+    return Call("shard", (shard, points), shard.last - shard.first)
+
+
+def _evaluate_rounds(
+    definition: Definition,
+    job: Job,
+    engine: Engine,
+    store: SweepStore,
+    shards: list[Shard],
+    missing: list[Shard],
+    finished: Callable[[Call], None],
+) -> None:
+    """Evaluate the candidates of a search that learns, a round after the other. IntegrityError where what is there from
+    an earlier start is not what the search proposes.
+    """
+    learner = Learner(definition.axes, definition.search, definition.meets)
+    for begin in range(0, len(shards), ROUND // LEARNED_SHARD):
+        part = shards[begin : begin + ROUND // LEARNED_SHARD]
+        first, last = part[0].first, part[-1].last
+        points = learner.ask(last - first)
+        calls = [_shard_call(one, points[one.first - first : one.last - first]) for one in part if one in missing]
+        engine.run(job, calls, finished)
+        rows = [row for one in part for row in store.read(job.sweep_id, one).to_pylist()]
+        if [read_json(row["params"]) for row in rows] != points:
+            raise IntegrityError(
+                f"sweep {job.sweep_id[:10]} holds other candidates than its search proposes; delete it, and run it "
+                "again."
+            )
+        learner.tell([_metric_of(row, definition.search.by) for row in rows])
+
+
+def _metric_of(row: Mapping[str, Any], name: str) -> float | None:
+    value = read_json(row["metrics"]).get(name) if row["metrics"] and row["status"] != FAILED else None
+    return None if value is None else float(value)
 
 
 def open_sweep(sweep: str, root: Location = "data", snapshots: Location = "snapshots") -> Sweep:
@@ -517,15 +583,15 @@ def _plan(
     sweep_id: str,
     definition: Definition,
     snapshot: Snapshot,
-    points: list[Point],
     task: Task,
     part_of: str | None,
 ) -> dict[str, Any]:
     """The plan that is kept, made first where there is none: how many candidates are a shard, by what one costs."""
     if (store.path(sweep_id) / "plan.json").exists():
         return store.plan(sweep_id)
-    cost = _cost(task, snapshot, points)
+    cost = 0.0 if definition.search.learns else _cost(task, snapshot, definition.points)
     size = int(np.clip(TARGET / max(cost, 1e-6), 1, LARGEST_SHARD))
+    count = definition.size
     return store.begin(
         sweep_id,
         {
@@ -535,8 +601,8 @@ def _plan(
             "definition": dict(definition.written),
             "experiment": definition.experiment.plain,
             "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
-            "candidates": len(points),
-            "shard_size": min(size, max(1, -(-len(points) // 8))),
+            "candidates": count,
+            "shard_size": LEARNED_SHARD if definition.search.learns else min(size, max(1, -(-count // 8))),
             "seconds_a_candidate": round(cost, 6),
             "libraries": library_versions(),
             **({"part_of": part_of} if part_of else {}),

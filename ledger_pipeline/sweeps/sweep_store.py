@@ -124,6 +124,12 @@ class SweepStore:
             raise IntegrityError(f"{path} is not as it was written; delete it and run the sweep again to have it anew.")
         return table if series or "series" not in table.column_names else table.drop_columns(["series"])
 
+    def forget_shards(self, sweep_id: str) -> None:
+        """Drop the shards that are there, so that all of them are evaluated again."""
+        folder = self._path(sweep_id) / "shards"
+        for path in list(folder.iterdir()) if folder.exists() else []:
+            path.unlink()
+
     def delete(self, sweep_id: str) -> None:
         """Delete a sweep and its results. What it evaluated stays counted in the trial register."""
         self.plan(sweep_id)

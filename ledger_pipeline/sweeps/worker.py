@@ -30,7 +30,8 @@ class Job:
     @functools.cached_property
     def packed(self) -> PackedJob:
         """The job as another process is sent it with every call, and unpacks it once."""
-        key = (self.sweep_id, self.task.root, self.task.snapshot_root)  # the same sweep may be kept in two places
+        task = self.task  # the same sweep may be kept in two places, and compiled or not
+        key = (self.sweep_id, task.root, task.snapshot_root, task.compiled)
         return PackedJob(key, pickle.dumps(self))
 
 
@@ -38,7 +39,7 @@ class Job:
 class PackedJob:
     """A job on its way to another process of this program."""
 
-    key: tuple[str, str, str]
+    key: tuple[str, ...]
     content: bytes
 
 
@@ -101,7 +102,7 @@ class Worker:
         return len(points)
 
 
-_workers: dict[tuple[str, str, str], Worker] = {}
+_workers: dict[tuple[str, ...], Worker] = {}
 
 
 def make(job: PackedJob, method: str, arguments: tuple[Any, ...], stopped: Callable[[], bool] = lambda: False) -> None:

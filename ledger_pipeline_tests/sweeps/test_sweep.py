@@ -335,3 +335,91 @@ def test_the_experiment_of_a_sweep_is_the_one_it_began_with(tmp_path) -> None:
     sweep = made(tmp_path)
     reopened = lp.open_sweep(sweep.sweep_id[:6], tmp_path / "data", tmp_path)
     assert reopened.base.hash == crossover().hash and reopened.run(2).run_id == sweep.candidates["id"][2]
+
+
+OPTUNA = {"optuna": {"trials": 20, "by": "total_return", "direction": "maximize", "seed": 3}}
+
+
+def test_a_search_that_learns_is_the_same_everywhere(tmp_path, monkeypatch) -> None:
+    """In one process or several, and stopped after a round; it finds the best of 28 pairs within 20."""
+    import ledger_pipeline.sweeps.sweep as module
+
+    snapshot = market(tmp_path)
+    options = {
+        "grid": {"fast": {"from": 2, "to": 9}, "slow": list(range(4, 12))},
+        "search": OPTUNA,
+        "snapshot": snapshot,
+    }
+    one = made(tmp_path, **options)
+    frame = one.candidates
+    assert len(frame) == 20 and not frame.duplicated(["fast", "slow"]).any() and (frame["fast"] < frame["slow"]).all()
+    assert all(isinstance(value, int) for value in frame["fast"]) and frame["fast"].between(2, 9).all()
+    several = made(tmp_path, **options, engine="processes", workers=2, root=tmp_path / "b")
+    assert several.hash == one.hash and several.sweep_id == one.sweep_id
+
+    learner, told = module.Learner.tell, []
+
+    def once(self, values):
+        if told:
+            raise KeyboardInterrupt
+        told.append(values)
+        learner(self, values)
+
+    monkeypatch.setattr(module.Learner, "tell", once)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, **options, root=tmp_path / "c")
+    monkeypatch.undo()
+    assert made(tmp_path, **options, root=tmp_path / "c").hash == one.hash
+    everything = made(tmp_path, **options | {"search": "all", "grid": options["grid"] | {"fast": list(range(2, 10))}})
+    assert frame["total_return"].max() >= everything.candidates["total_return"].quantile(0.9)
+
+
+def test_a_small_grid_is_gone_through_once(tmp_path) -> None:
+    assert len(made(tmp_path, search=OPTUNA).candidates) == 5
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"optuna": {"trials": 10}}, "write all, "),
+        ({"optuna": {"trials": 0, "by": "sharpe"}}, "asks for no candidate"),
+        ({"optuna": {"trials": 10, "by": "luck"}}, "there is no metric 'luck'"),
+        ({"optuna": {"trials": 10, "by": "sharpe", "direction": "up"}}, "search optuna"),
+        ({"optuna": 10}, "search optuna is 10"),
+    ],
+)
+def test_a_search_that_learns_is_written_so(tmp_path, search, message) -> None:
+    with pytest.raises(InputError, match=message):
+        made(tmp_path, search=search)
+
+
+def test_an_interval_of_a_whole_number_has_whole_ends(tmp_path) -> None:
+    with pytest.raises(InputError, match="fast goes from 2.5 to 4"):
+        made(tmp_path, grid={"fast": {"from": 2.5, "to": 4}, "slow": [6]}, search={"random": 2})
+    drawn = made(
+        tmp_path, grid={"fast": {"from": 2, "to": 4}, "slow": [6]}, search={"random": 3, "seed": 1}, where=None
+    )
+    assert sorted(drawn.candidates["fast"]) == [2, 3, 4]
+
+
+def test_a_difference_makes_all_candidates_interpreted(tmp_path, monkeypatch) -> None:
+    """A sampled candidate that is not the same compiled: the sweep is that of the interpreter, and says so."""
+    from dataclasses import replace
+
+    from ledger_pipeline.sweeps import evaluation
+
+    snapshot = market(tmp_path)
+    plain = made(tmp_path, snapshot=snapshot, compiled="never", root=tmp_path / "plain")
+    real = evaluation.run
+
+    def wrong(experiment, *arguments, compiled, **options):
+        if compiled != "never":
+            experiment = replace(
+                experiment, spec=experiment.spec.model_copy(update={"params": experiment.spec.params | {"quantity": 9}})
+            )
+        return real(experiment, *arguments, compiled=compiled, **options)
+
+    monkeypatch.setattr(evaluation, "run", wrong)
+    found = made(tmp_path, snapshot=snapshot, compiled="always")
+    assert found.hash == plain.hash and plain.warning is None
+    assert "candidate 0: compiled and interpreted differ at 2024-" in found.warning
