@@ -51,7 +51,8 @@ def list_(project: Project, as_json: bool) -> None:
 
 def _interpreted(item: Experiment) -> str | None:
     """Why an experiment is not compiled, the construct and its line; None when it is."""
-    from ledger_pipeline.simulation.compiled.lowering import NotCompilable, compile_experiment
+    from ledger_pipeline.simulation.compiled.assignment import NotCompilable
+    from ledger_pipeline.simulation.compiled.lowering import compile_experiment
 
     try:
         compile_experiment(item)

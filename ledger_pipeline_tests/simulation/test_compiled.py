@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import ledger_pipeline as lp
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.simulation.compiled import choice
-from ledger_pipeline.simulation.compiled.lowering import NotCompilable, lower
+from ledger_pipeline.simulation.compiled.assignment import NotCompilable
+from ledger_pipeline.simulation.compiled.lowering import lower
 from ledger_pipeline.strategy.preflight import preflight
 from ledger_pipeline_tests import small
 
@@ -246,11 +247,11 @@ def test_what_raises_says_the_same_compiled(tmp_path, replaced, by, message) -> 
     [
         ("x = ctx.history('A', 3)\n    return ctx.flat()", "line 2: `ctx.history('A', 3)`"),
         ("return {'A': 1}", "line 2: a return of anything but targets"),
-        ("return ctx.weights({'A': 1.0})", "line 2: a return of anything but targets"),
+        ("return ctx.targets(ctx.closes)", "line 2: a return of anything but targets"),
         ("m = ctx.memory\n    return ctx.flat()", "line 2: `ctx.memory`"),
         ("x = ctx.memory.get('n')\n    return ctx.flat()", "line 2: `ctx.memory.get('n')`"),
         ("x = ctx.now.isoformat()\n    return ctx.flat()", "line 2: `ctx.now.isoformat()`"),
-        ("d = {'A': 1}\n    return ctx.flat()", "line 2: `{'A': 1}`"),
+        ("d = {1: 1}\n    return ctx.flat()", "line 2: `1` as a symbol"),
         ("t = ctx.flat()\n    t['A'] = True\n    return t", "line 3: `True`"),
         ("t = ctx.flat()\n    t['A'] = params['text']\n    return t", "line 3: the param 'text'"),
         ("t = ctx.flat()\n    t['A'] = params['missing']\n    return t", "line 3: the param 'missing'"),
@@ -330,6 +331,88 @@ def test_where_python_and_compiled_code_may_part_they_do_not(tmp_path, monkeypat
         except InputError as error:
             said.append(str(error))
     assert said[1] == said[0] or "cannot be compiled" in said[1], said
+
+
+BESIDE = {
+    "functions and numbers of the module": """
+import math
+FLOOR = 0.25
+DEPTH = -2
+
+def size(ctx, params, symbol, most):
+    x = math.log(ctx.close(symbol)) * FLOOR
+    for other in ctx.universe:
+        if other == symbol:
+            x = x + 1
+    if x > most:
+        return most
+    return math.floor(x * 7) + DEPTH / 8
+
+def rising(ctx, symbol):
+    return ctx.feature(symbol, "fast") > ctx.feature(symbol, "slow") and not math.isnan(ctx.close(symbol))
+
+def scaled(x, y):
+    return math.exp(-x) * y + math.log1p(x)
+
+def strategy(ctx, params):
+    t = ctx.flat()
+    for s in ctx.universe:
+        if rising(ctx, s):
+            t[s] = scaled(size(ctx, params, s, params["most"]), 3) + size(ctx, params, "A", 2.5)
+            t.because(s, "UP")
+    return t
+""",
+    "weights of a dict": """
+def strategy(ctx, params):
+    w = {s: 1.0 / ctx.close(s) for s in ctx.universe if ctx.feature(s, "fast") > ctx.feature(s, "slow")}
+    total = sum(w.values())
+    if not w:
+        return ctx.weights({})
+    for s in ctx.universe:
+        if s in ctx.universe and w.get(s, 0.0) > 0:
+            w[s] = w[s] / total * 0.9
+    t = ctx.weights(w, whole=True)
+    t.because("A", "W")
+    return t
+""",
+    "weights as they are written": """
+def strategy(ctx, params):
+    if ctx.now.day > 15:
+        return ctx.weights({"A": 0.3, "B": params["most"] / 10})
+    return ctx.weights({s: 0.2 for s in ctx.universe})
+""",
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_the_strategy_is_compiled_with_it(tmp_path, name) -> None:
+    rng = np.random.default_rng(2)
+    walk = {s: np.round(20 * np.exp(np.cumsum(rng.normal(0, 0.02, 120))), 2).tolist() for s in "ABC"}
+    walk["C"][40:44] = [None] * 4
+    features = {"fast": {"indicator": "sma", "window": 3}, "slow": {"indicator": "sma", "window": 8}}
+    item = lp.experiment(
+        BESIDE[name], params={"most": 1.75}, features=features, costs=[{"spread_bps": 5}], opening={"cash": 5000},
+        cash_rule="allow_negative", name="beside",
+    )  # fmt: skip
+    both(item, small.seal(tmp_path, walk))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(x):\n    return f(x - 1) if x > 0 else 1.0\n", "`f`, which calls itself"),
+        ("def f(x):\n    return x > 3\n", "a condition, as a number"),
+        ("def f(x):\n    return 1.0 if x > 3 else x > 2\n", "cannot be compiled"),
+        ("def f(x):\n    if x > 3:\n        return True\n    return 2.0\n", "returns numbers and conditions"),
+        ("def f(x, y=2):\n    return x * y\n", "called otherwise than by position"),
+        ("def f(x):\n    if x > 3:\n        return 1.0\n", "a path of `f` that returns nothing"),
+    ],
+)
+def test_functions_that_are_not_compiled_are_named(tmp_path, text, message) -> None:
+    body = "\ndef strategy(ctx, params):\n    t = ctx.flat()\n    t['A'] = f(ctx.close('A'))\n    return t\n"
+    item = lp.experiment(text + body, costs=[], name="beside")
+    with pytest.raises(InputError, match=message):
+        lp.run(item, small.seal(tmp_path, {"A": [10, 11, 12, 13]}), compiled="always")
 
 
 def test_a_difference_has_the_strategy_interpreted_and_is_told(tmp_path, monkeypatch) -> None:

@@ -16,8 +16,9 @@ from numba.core.errors import NumbaError
 
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.simulation.compiled.assignment import NotCompilable
 from ledger_pipeline.simulation.compiled.driver import is_cached
-from ledger_pipeline.simulation.compiled.lowering import Lowered, NotCompilable
+from ledger_pipeline.simulation.compiled.lowering import Lowered
 from ledger_pipeline.simulation.compiled.run import CompiledSimulator, Refused, lowered_for
 from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator
 from ledger_pipeline.strategy.source import StrategySource

@@ -207,6 +207,79 @@ def lp_dict_sum(d):
 
 
 @compiled
+def lp_weights(n, d, whole, fields, equity, vector, invest, why, fresh):
+    """As ctx.weights: weight x equity / close, what is not named zero."""
+    fresh[0] = 0
+    for u in range(n):
+        weight = d[0, u] if d[1, u] != 0.0 else 0.0
+        if not np.isfinite(weight):
+            raise ValueError
+        vector[u] = weight * equity / fields[3, u]
+        if whole:
+            vector[u] = np.trunc(np.rint(vector[u] * 1e9) / 1e9)
+        invest[u] = np.nan
+        why[u] = -1
+
+
+@compiled
+def lp_floor(x):
+    if not np.isfinite(x):
+        raise ValueError
+    return lp_exact(np.floor(x))
+
+
+@compiled
+def lp_ceil(x):
+    if not np.isfinite(x):
+        raise ValueError
+    return lp_exact(np.ceil(x))
+
+
+@compiled
+def lp_log(x):
+    if x <= 0.0:
+        raise ValueError
+    return math.log(x)
+
+
+@compiled
+def lp_log1p(x):
+    if x <= -1.0:
+        raise ValueError
+    return math.log1p(x)
+
+
+@compiled
+def lp_log2(x):
+    if x <= 0.0:
+        raise ValueError
+    return np.log2(x)
+
+
+@compiled
+def lp_log10(x):
+    if x <= 0.0:
+        raise ValueError
+    return math.log10(x)
+
+
+@compiled
+def lp_exp(x):
+    value = math.exp(x)
+    if np.isinf(value) and not np.isinf(x):
+        raise OverflowError
+    return value
+
+
+@compiled
+def lp_expm1(x):
+    value = math.expm1(x)
+    if np.isinf(value) and not np.isinf(x):
+        raise OverflowError
+    return value
+
+
+@compiled
 def lp_same(a, b):
     if len(a) != len(b):
         return False

@@ -7,11 +7,13 @@ part is smaller than tier 1, and only holds what is the same to the bit in Pytho
 statements    assignments to names, +=, -=, *=, if, for over the universe, a list of symbols or a range, while, break,
               continue, pass, return of targets
 numbers       + - * /, comparisons, and, or, not, if-else, abs, len, float, min and max of several, sum of a
-              comprehension; math.sqrt, fabs, isnan, isfinite; params that are numbers
+              comprehension; math.sqrt, fabs, floor, ceil, log, log1p, log2, log10, exp, expm1, isnan, isfinite;
+              params that are numbers; numbers that the module names
+functions     of the module, called with ctx, params, symbols and numbers, that return a number or a condition
 symbols       as arguments of ctx and targets, in == and != and in, in lists (comprehensions, append, sorted by a
               number, the first so many), as the keys of a dict of numbers
 ctx           universe, cash, equity, now (year, month, ...), open, high, low, close, volume, feature, position, flat,
-              hold; memory.get of numbers that are remembered, always under the same names
+              hold, weights of a dict by symbol; memory.get of numbers that are remembered, always under the same names
 targets       one at a time: targets[symbol] = number, invest, because with written codes, remember
 """
 
@@ -23,9 +25,10 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ledger_pipeline.simulation.compiled.assignment import NotCompilable, definitely_assigned
 from ledger_pipeline.strategy.experiment import Experiment
 from ledger_pipeline.strategy.source import StrategySource
 
@@ -38,7 +41,8 @@ ARGUMENTS = (
     "n", "fields", "features", "held", "expected", "cash", "equity", "named", "clock", "known", "memory", "vector",
     "invest", "why", "next", "fresh",
 )  # fmt: skip
-MATH = ("sqrt", "fabs")
+MATH = ("sqrt", "fabs", "floor", "ceil", "log", "log1p", "log2", "log10", "exp", "expm1")
+_ALL = "lp_all"  # stands for all that `decide` is given, until it is known what that is
 MOST_REASONS = 24
 _LARGEST = 10**9  # of a whole number that is written or a param: products of a few stay exact in 64 bits
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
@@ -50,14 +54,6 @@ _PREFIX = "lp_"  # of the names that are ours
 def params_of(numbers: Sequence[str], bounds: Sequence[str]) -> list[str]:
     """What the params are called in lowered code."""
     return [*(f"{_PREFIX}p_{name}" for name in numbers), *(f"{_PREFIX}w_{name}" for name in bounds)]
-
-
-class NotCompilable(Exception):
-    """What of a source cannot be compiled: the construct, and its line in the source (0: none in particular)."""
-
-    def __init__(self, construct: str, line: int = 0) -> None:
-        super().__init__(f"line {line}: {construct}" if line else construct)
-        self.construct, self.line = construct, line
 
 
 @dataclass(frozen=True)
@@ -134,58 +130,151 @@ def _kind(value: Any) -> str:
 @functools.lru_cache(maxsize=256)
 def _lowered(text: str, function_name: str, features: tuple[str, ...], params: tuple[tuple[str, str], ...]) -> Lowered:
     tree = ast.parse(text)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    if len(functions) != 1 or functions[0].name != function_name:
-        raise NotCompilable("more than one function", functions[-1].lineno if functions else 0)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    constants: dict[str, int | float] = {}
     for node in tree.body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         importing = isinstance(node, ast.Import) and all(a.name == "math" and not a.asname for a in node.names)
-        if not (node is functions[0] or docstring or importing):
+        named = _named_number(node)
+        if named is not None:
+            constants[named[0]] = named[1]
+        elif not (isinstance(node, ast.FunctionDef) or docstring or importing):
             raise NotCompilable(f"`{ast.unparse(node).splitlines()[0]}` beside the function", node.lineno)
+    function = functions.pop(function_name)
     try:
-        lowered = _Lowering(functions[0], features, dict(params)).done()
+        lowered = _Lowering(function, features, dict(params), _Module(functions, constants)).done()
         compile(lowered.text, "<lowered>", "exec", dont_inherit=True)
     except (SyntaxError, RecursionError, MemoryError):
-        raise NotCompilable("nesting that is too deep", functions[0].lineno) from None
+        raise NotCompilable("nesting that is too deep", function.lineno) from None
     return lowered
+
+
+def _named_number(node: ast.stmt) -> tuple[str, int | float] | None:
+    """The name and the number of `NAME = 0.5` at the top level."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            sign = 1
+            if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+                sign, value = -1, value.operand
+            if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
+                if not isinstance(value.value, bool) and math.isfinite(value.value) and abs(value.value) <= _LARGEST:
+                    return name, sign * value.value
+    return None
+
+
+@dataclass
+class _Module:
+    """What stands beside the strategy: functions and numbers by name; lowered: the text of each function for each kind
+    of arguments, in the order in which they are needed; active: those that are being lowered.
+    """
+
+    functions: Mapping[str, ast.FunctionDef]
+    constants: Mapping[str, int | float]
+    lowered: dict[str, str] = field(default_factory=dict)
+    active: list[str] = field(default_factory=list)
 
 
 class _Lowering:
     """One function on its way. `symbols_in`: names that hold a symbol; `lists`: names that hold a list of symbols."""
 
-    def __init__(self, function: ast.FunctionDef, features: tuple[str, ...], params: Mapping[str, str]) -> None:
-        self.function, self.features, self.given = function, features, params
-        arguments = [*function.args.posonlyargs, *function.args.args]
-        self.ctx, self.own_params = (argument.arg for argument in arguments)
-        self.numbers: list[str] = []
-        self.bounds: list[str] = []
+    def __init__(
+        self,
+        function: ast.FunctionDef,
+        features: tuple[str, ...],
+        params: Mapping[str, str],
+        module: _Module,
+        caller: _Lowering | None = None,
+        kinds: Sequence[str] = ("ctx", "params"),
+    ) -> None:
+        self.function, self.features, self.given, self.module = function, features, params, module
+        self.is_helper = caller is not None
+        arguments = [argument.arg for argument in (*function.args.posonlyargs, *function.args.args)]
+        of_kind = {kind: [name for name, one in zip(arguments, kinds, strict=True) if one == kind] for kind in kinds}
+        self.ctx, self.own_params = (of_kind.get(kind, [""])[0] for kind in ("ctx", "params"))
+        self.numbers: list[str] = caller.numbers if caller else []
+        self.bounds: list[str] = caller.bounds if caller else []
         self.codes: list[str] = []
-        self.named: list[str] = []
+        self.named: list[str] = caller.named if caller else []
+        self.returns = _returned(function) if caller else ""
         self.targets: str | None = None
         self.invests = False
-        self.symbols_in: set[str] = set()
+        self.symbols_in: set[str] = set(of_kind.get("symbol", ()))
+        self.numbers_in: set[str] = set(of_kind.get("number", ()))
         self.lists: set[str] = set()
         self.dicts: set[str] = set()
-        self.clock: list[str] = []
-        self.memory = _remembered(function)
+        self.clock: list[str] = caller.clock if caller else []
+        self.memory: tuple[str, ...] = caller.memory if caller else _remembered(function)
         self.stores = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        taken = self.stores & {self.ctx, self.own_params, *_TAKEN}
-        taken |= {name for name in self.stores if name.startswith(_PREFIX) or not name.isascii()}
+        beside = {*module.functions, *module.constants}
+        taken = self.stores & {self.ctx, self.own_params, *_TAKEN, *beside, *self.symbols_in}
+        taken |= set(arguments) & {*_TAKEN, *beside}
+        taken |= {name for name in (*self.stores, *arguments) if name.startswith(_PREFIX) or not name.isascii()}
         if taken:
             raise NotCompilable(f"an assignment to `{min(taken)}`", function.lineno)
 
     def done(self) -> Lowered:
         body = [node for node in self.function.body if not _is_text(node)]
-        _, ends = _definitely_assigned(body, set(), self.stores)
+        _, ends = definitely_assigned(body, set(), self.stores)
         if not ends:
             raise NotCompilable("a path that returns nothing", self.function.lineno)
         lines = [line for node in body for line in self.statement(node)]
         names, bounds = tuple(self.numbers), tuple(self.bounds)
         header = ", ".join([*(_PREFIX + name for name in ARGUMENTS), *params_of(names, bounds)])
-        text = f"def decide({header}):\n" + "\n".join("    " + line for line in lines) + "\n"
+        own = f"def decide({header}):\n" + "\n".join("    " + line for line in lines) + "\n"
+        text = "\n\n@compiled\n".join([*self.module.lowered.values(), own]).replace(_ALL, header)
         return Lowered(
             text, names, bounds, tuple(self.codes), tuple(self.named), tuple(self.clock), self.memory, self.invests
         )
+
+    def helper(self, name: str, arguments: Sequence[str]) -> str:
+        """The text of a function of the module for this kind of arguments. arguments: what they are called in it."""
+        body = [node for node in self.function.body if not _is_text(node)]
+        known = {*self.symbols_in, *self.numbers_in}
+        _, ends = definitely_assigned(body, set(known), self.stores | known)
+        if not ends:
+            raise NotCompilable(f"a path of `{self.function.name}` that returns nothing", self.function.lineno)
+        lines = [line for node in body for line in self.statement(node)]
+        return f"def {name}({', '.join([_ALL, *arguments])}):\n" + "\n".join("    " + line for line in lines) + "\n"
+
+    def helper_call(self, call: ast.Call) -> tuple[str, str] | None:
+        """The call of a function of the module, and whether it returns a number or a condition; None for another."""
+        if not isinstance(call.func, ast.Name) or call.func.id not in self.module.functions:
+            return None
+        called = call.func.id
+        function = self.module.functions[called]
+        plain = function.args
+        if call.keywords or plain.defaults or plain.kwonlyargs or plain.vararg or plain.kwarg:
+            raise NotCompilable(f"`{ast.unparse(call)}`, called otherwise than by position", call.lineno)
+        names = [argument.arg for argument in (*plain.posonlyargs, *plain.args)]
+        if len(names) != len(call.args):
+            raise NotCompilable(f"`{ast.unparse(call)}`", call.lineno)
+        kinds = [self.kind(argument) for argument in call.args]
+        if kinds.count("ctx") > 1 or kinds.count("params") > 1:
+            raise NotCompilable(f"`{ast.unparse(call)}`", call.lineno)
+        key = f"{_PREFIX}f_{called}_{''.join(kind[0] for kind in kinds)}"
+        if key in self.module.active or len(self.module.active) > 20:
+            raise NotCompilable(f"`{called}`, which calls itself", call.lineno)
+        inner = _Lowering(function, self.features, self.given, self.module, self, kinds)
+        if key not in self.module.lowered:
+            self.module.active.append(key)
+            own = [name for name, kind in zip(names, kinds, strict=True) if kind in ("symbol", "number")]
+            text = inner.helper(key, own)
+            self.module.lowered[key] = text
+            self.module.active.pop()
+        given = [
+            self.symbol(argument) if kind == "symbol" else f"float({self.number(argument)})"
+            for argument, kind in zip(call.args, kinds, strict=True)
+            if kind in ("symbol", "number")
+        ]
+        return f"{key}({', '.join([_ALL, *given])})", inner.returns
+
+    def kind(self, node: ast.expr) -> str:
+        """What an argument is: ctx, params, a symbol or a number."""
+        if isinstance(node, ast.Name) and node.id and node.id == self.ctx:
+            return "ctx"
+        if isinstance(node, ast.Name) and node.id and node.id == self.own_params:
+            return "params"
+        return "symbol" if self.is_symbol(node) else "number"
 
     def statement(self, node: ast.stmt) -> list[str]:
         line = node.lineno
@@ -225,17 +314,38 @@ class _Lowering:
         return ["    " + line for node in nodes if not _is_text(node) for line in self.statement(node)] or ["    pass"]
 
     def answer(self, value: ast.expr | None, line: int) -> list[str]:
-        """A return: of the targets at hand, or of new ones."""
+        """A return: of the targets at hand, or of new ones; of a function beside it a number or a condition."""
+        if self.is_helper:
+            if value is None:
+                raise NotCompilable("a return of nothing", line)
+            return [f"return {self.truth(value) if self.returns == 'condition' else f'float({self.number(value)})'}"]
         if isinstance(value, ast.Name) and value.id == self.targets:
             return ["return 0"]
+        lines, value = self.weighed(value, line)
         filling = self.new_targets(value)
         if filling is None:
-            raise NotCompilable("a return of anything but targets, ctx.hold() or ctx.flat()", line)
-        return [filling, "return 0"]
+            raise NotCompilable("a return of anything but targets, ctx.hold(), ctx.flat() or ctx.weights(...)", line)
+        return [*lines, filling, "return 0"]
+
+    def weighed(self, value: ast.expr | None, line: int) -> tuple[list[str], ast.expr | None]:
+        """Lines that name the dict of ctx.weights({...}), and the call with that name; nothing for anything else."""
+        match value:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="weights"), args=[given]):
+                if name == self.ctx and isinstance(given, ast.Dict | ast.DictComp):
+                    named = copy.copy(value)
+                    named.args = [ast.Name(_GIVEN, ast.Load())]
+                    return self.dict_of_symbols(_GIVEN, given, line), named
+        return [], value
 
     def new_targets(self, value: ast.expr | None) -> str | None:
-        """What fills the targets where `value` makes new ones: ctx.flat() or ctx.hold()."""
+        """What fills the targets where `value` makes new ones: ctx.flat(), ctx.hold() or ctx.weights(dict)."""
+        if self.is_helper:
+            return None
         match value:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="weights"), args=[ast.Name(id=given)]):
+                if name == self.ctx and given in self.dicts and (whole := _whole_shares(value)) is not None:
+                    into = "lp_fields, lp_equity, lp_vector, lp_invest, lp_why, lp_fresh"
+                    return f"lp_weights(lp_n, {given}, {whole}, {into})"
             case ast.Call(
                 func=ast.Attribute(value=ast.Name(id=name), attr="flat" | "hold" as how), args=[], keywords=[]
             ):
@@ -244,12 +354,13 @@ class _Lowering:
         return None
 
     def assignment(self, name: str, value: ast.expr, line: int) -> list[str]:
-        filling = self.new_targets(value)
+        lines, weighed = self.weighed(value, line)
+        filling = self.new_targets(weighed)
         if filling is not None:
             if self.targets not in (None, name) or name in self.symbols_in | self.lists | self.dicts:
                 raise NotCompilable("more than one name for targets", line)
             self.targets = name
-            return [filling]
+            return [*lines, filling]
         if name == self.targets:
             raise NotCompilable(f"`{name}` as targets and as something else", line)
         if isinstance(value, ast.Dict | ast.DictComp):
@@ -270,8 +381,10 @@ class _Lowering:
             raise NotCompilable(f"`{name}` as a dict and as something else", line)
         lines = [f"{name} = lp_dict(lp_n)"]
         if isinstance(value, ast.Dict):
-            if value.keys:
-                raise NotCompilable(f"`{ast.unparse(value)}`", line)
+            for symbol, number in zip(value.keys, value.values, strict=True):
+                if symbol is None:
+                    raise NotCompilable(f"`{ast.unparse(value)}`", line)
+                lines.append(f"lp_dict_set({name}, {self.symbol(symbol)}, {self.number(number)})")
             self.dicts.add(name)
             return lines
         match value:
@@ -294,6 +407,8 @@ class _Lowering:
 
     def plain(self, name: str, line: int) -> None:
         """Require that a name holds a number."""
+        if name in self.numbers_in and name in self.stores:
+            return
         if name in self.symbols_in | self.lists | self.dicts or name == self.targets:
             raise NotCompilable(f"`{name}` as a number and as something else", line)
 
@@ -426,6 +541,8 @@ class _Lowering:
                 keywords=[],
             ):
                 return f"math.{what}({self.number(one)})"
+            case ast.Call() if (helper := self.helper_call(node)) is not None and helper[1] == "condition":
+                return helper[0]
             case ast.Name(id=name) if name in self.lists:
                 return f"(len({name}) > 0)"
             case ast.Name(id=name) if name in self.dicts:
@@ -505,7 +622,9 @@ class _Lowering:
                 others = self.symbols_in | self.lists | self.dicts
                 if name in others or name in (self.targets, self.ctx, self.own_params):
                     raise NotCompilable(f"`{name}` as a number", node.lineno)
-                if name not in self.stores:
+                if name in self.module.constants and name not in self.numbers_in:
+                    return f"({float(self.module.constants[name])!r})"
+                if name not in self.stores and name not in self.numbers_in:
                     raise NotCompilable(f"the name `{name}`", node.lineno)
                 return f"float({name})"
             case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _ARITHMETIC):
@@ -544,6 +663,10 @@ class _Lowering:
 
     def value_of(self, call: ast.Call) -> str:
         line = call.lineno
+        if (helper := self.helper_call(call)) is not None:
+            if helper[1] == "condition":
+                raise NotCompilable(f"`{ast.unparse(call)}`, a condition, as a number", line)
+            return helper[0]
         if (place := self.remembered(call, 2)) is not None:
             return f"lp_given(lp_known[0], lp_memory[{place}], {self.number(call.args[1])})"
         match call.func, call.args:
@@ -571,7 +694,7 @@ class _Lowering:
                 return f"lp_features[{self.features.index(feature)}, {self.symbol(symbol)}]"
             case ast.Attribute(value=ast.Name(id="math"), attr=what), [argument] if what in MATH:
                 value = self.number(argument)
-                return f"lp_sqrt({value})" if what == "sqrt" else f"math.{what}({value})"
+                return f"math.fabs({value})" if what == "fabs" else f"lp_{what}({value})"
             case ast.Name(id="abs" | "float" as what), [argument]:
                 return f"{what}({self.number(argument)})"
             case ast.Name(id="len"), [argument]:
@@ -615,6 +738,41 @@ def _remembered(function: ast.FunctionDef) -> tuple[str, ...]:
     return shapes.pop() if shapes else ()
 
 
+def _returned(function: ast.FunctionDef) -> str:
+    """Whether a function returns numbers or conditions. NotCompilable for some of both: True is no 1.0 everywhere."""
+    kinds = {
+        "condition" if _is_condition(node.value) else "number"
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and node.value is not None
+    }
+    if len(kinds) > 1:
+        raise NotCompilable(f"`{function.name}`, which returns numbers and conditions", function.lineno)
+    return kinds.pop() if kinds else "number"
+
+
+def _is_condition(node: ast.expr | None) -> bool:
+    match node:
+        case ast.Compare() | ast.Constant(value=bool()):
+            return True
+        case ast.UnaryOp(op=ast.Not()):
+            return True
+        case ast.BoolOp(values=values):
+            return all(map(_is_condition, values))
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr="isnan" | "isfinite")):
+            return True
+    return False
+
+
+def _whole_shares(call: ast.Call) -> bool | None:
+    """The value of `whole=`, False without it; None for other keywords."""
+    match call.keywords:
+        case []:
+            return False
+        case [ast.keyword(arg="whole", value=ast.Constant(value=bool(whole)))]:
+            return whole
+    return None
+
+
 def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
@@ -628,6 +786,7 @@ def _is_name(node: ast.expr, name: str) -> bool:
 
 
 _OPERATION: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_GIVEN = "lp_given_weights"  # the name of a dict that is written where it is used
 _EACH = "lp_each"  # the variable of a comprehension that is written out as a loop
 
 
@@ -649,72 +808,3 @@ def _is_plain(arguments: ast.arguments) -> bool:
 def _compare_sign(op: ast.cmpop) -> str:
     signs = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Is: "is"}
     return signs.get(type(op), "is not")
-
-
-def _definitely_assigned(nodes: Sequence[ast.stmt], known: set[str], local: set[str]) -> tuple[set[str], bool]:
-    """The names that surely have a value after some statements, and whether these surely return. NotCompilable for a
-    name that may be read before it has one: compiled code would not notice.
-    """
-    for node in nodes:
-        match node:
-            case ast.If(test=test, body=body, orelse=other):
-                _require_known(test, known, local)
-                first, first_ends = _definitely_assigned(body, set(known), local)
-                second, second_ends = _definitely_assigned(other, set(known), local)
-                if first_ends and second_ends:
-                    return first & second, True
-                known = second if first_ends else first if second_ends else first & second
-            case ast.For(target=target, iter=over, body=body):
-                _require_known(over, known, local)
-                inside = known | {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
-                _definitely_assigned(body, inside, local)
-            case ast.While(test=test, body=body):
-                _require_known(test, known, local)
-                _definitely_assigned(body, set(known), local)
-            case ast.Return():
-                _require_known(node, known, local)
-                return known, True
-            case ast.Break() | ast.Continue():
-                return known | local, False  # nothing after it is reached
-            case ast.AugAssign(target=target):
-                _require_known(node.value, known, local)
-                if isinstance(target, ast.Name) and target.id not in known:
-                    raise NotCompilable(f"`{target.id}`, which may have no value yet", node.lineno)
-            case _:
-                _require_known(node, known, local)
-                known = known | {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and _at_level(n, node)}
-    return known, False
-
-
-def _at_level(name: ast.Name, node: ast.stmt) -> bool:
-    """Whether a name is stored by the statement itself, not inside a comprehension."""
-    inside = {
-        inner
-        for part in ast.walk(node)
-        if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)
-        for inner in ast.walk(part)
-    }
-    return isinstance(name.ctx, ast.Store) and name not in inside
-
-
-def _require_known(node: ast.AST, known: set[str], local: set[str]) -> None:
-    """NotCompilable for a name that is read and may have no value; comprehensions and lambdas have their own."""
-    match node:
-        case ast.Name(id=name, ctx=ast.Load()):
-            if name in local and name not in known:
-                raise NotCompilable(f"`{name}`, which may have no value yet", node.lineno)
-        case ast.ListComp(generators=parts) | ast.GeneratorExp(generators=parts) | ast.DictComp(generators=parts):
-            inner = set(known)
-            for part in parts:
-                _require_known(part.iter, inner, local)
-                inner |= {n.id for n in ast.walk(part.target) if isinstance(n, ast.Name)}
-                for test in part.ifs:
-                    _require_known(test, inner, local)
-            values = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-            for value in values:
-                _require_known(value, inner, local)
-        case ast.Lambda(args=arguments, body=body):
-            _require_known(body, known | {argument.arg for argument in arguments.args}, local)
-        case _:
-            for child in ast.iter_child_nodes(node):
-                _require_known(child, known, local)

@@ -16,8 +16,9 @@ from ledger_pipeline.core.events import KIND
 from ledger_pipeline.core.identity import canonical_json
 from ledger_pipeline.ledger.builder import Interned
 from ledger_pipeline.ledger.schema import Ledger
+from ledger_pipeline.simulation.compiled.assignment import NotCompilable
 from ledger_pipeline.simulation.compiled.driver import BANKRUPT, DONE, GROW, MEMORIES, load
-from ledger_pipeline.simulation.compiled.lowering import Lowered, NotCompilable, lower, require_simulated
+from ledger_pipeline.simulation.compiled.lowering import Lowered, lower, require_simulated
 from ledger_pipeline.simulation.kernel import END_OF_DATA, ORDER
 from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator
 from ledger_pipeline.strategy.source import StrategySource
