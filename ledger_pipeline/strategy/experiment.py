@@ -34,7 +34,7 @@ from ledger_pipeline.strategy.experiment_spec import (
 from ledger_pipeline.strategy.preflight import Preflight, preflight
 from ledger_pipeline.strategy.references import UndefinedParam, is_reference, names_in, referring, resolved
 from ledger_pipeline.strategy.source import StrategySource, source_hash, typed_constants
-from ledger_pipeline.strategy.terms import parse_costs, parse_risk, plain
+from ledger_pipeline.strategy.terms import json_value, parse_costs, parse_risk, plain
 from ledger_pipeline.strategy.user_indicators import UserIndicator, of_features, rebuilt
 
 
@@ -279,8 +279,11 @@ def with_params(experiment: Experiment, params: Mapping[str, Any]) -> Experiment
     merged = {**experiment.spec.params, **params}
     own = {one.indicator.name: one.indicator for one in experiment.indicators.values()}
     try:
-        values = experiment.spec.model_dump() | {"params": merged} | resolved(experiment.referring, merged)
-        spec = ExperimentSpec.model_validate(values)
+        if experiment.referring or experiment.spec.params_schedule:
+            values = experiment.spec.model_dump() | {"params": merged} | resolved(experiment.referring, merged)
+            spec = ExperimentSpec.model_validate(values)
+        else:  # nothing but the params changes, and the rest was checked
+            spec = experiment.spec.model_copy(update={"params": json_value(merged)})
     except ValidationError as error:
         place, message = first_error(error)
         raise InputError(f"{key_of(place)} {message}.") from None

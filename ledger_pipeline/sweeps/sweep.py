@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
+from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError, RefusedError
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
 from ledger_pipeline.selection.gates import gates as read_gates
@@ -495,9 +495,22 @@ def _evaluate(
         _evaluate_rounds(definition, job, engine, store, shards, missing, finished)
         return
     points = definition.points
-    features = [Call("prepare", (point,)) for point in feature_points(definition.experiment, points)]
-    engine.run(job, features, finished)
+    needed = [point for point in feature_points(definition.experiment, points) if _lacks_features(job.task, point)]
+    engine.run(job, [Call("prepare", (point,)) for point in needed], finished)
     engine.run(job, [_shard_call(shard, points[shard.first : shard.last]) for shard in missing], finished)
+
+
+def _lacks_features(task: Task, point: Point) -> bool:
+    """Whether a feature of a point is not kept yet; where the point is not sound, its candidate says so."""
+    try:
+        experiment = with_params(task.experiment, point)
+        spec = experiment.spec
+        snapshot = open_snapshot(task.snapshot_id, root=task.snapshot_root)
+        cells = universe_grid(snapshot, spec.universe, spec.base_currency)
+        store = feature_cache(task.root).store
+        return not all(store.path(item, snapshot, cells).exists() for item in experiment.features)
+    except (InputError, RefusedError):
+        return False
 
 
 def _shard_call(shard: Shard, points: list[Point]) -> Call:
