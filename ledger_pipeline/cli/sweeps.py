@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ import click
 
 from ledger_pipeline.cli.options import person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.project import Project
 
@@ -343,6 +343,7 @@ def promote(
     from ledger_pipeline.simulation.promotions import promotion_of
 
     results = _opened(project, sweep_name)
+    require_same_gates(project, results.name, results.gates)
     promoted = promote_candidate(
         project, results, candidate, label=label, by=by, reason=reason, against_gates=against_gates
     )
@@ -385,6 +386,7 @@ def integrity(
     from ledger_pipeline.selection.integrity_store import keep_integrity
 
     results = _opened(project, sweep_name)
+    require_same_gates(project, results.name, results.gates)
     worth = selection_integrity(results, candidate, by=by, trials=trials, blocks=blocks, draws=draws)
     kept = keep_integrity(project.data, results.sweep_id, results.name, worth, outcomes(results.gates, worth))
     report_integrity(project, results, worth.candidate)
@@ -455,6 +457,22 @@ def delete(project: Project, sweep_name: str, as_json: bool) -> None:
     sweep_id = store.resolve(sweep_name)
     store.delete(sweep_id)
     emit({"deleted": sweep_id}, as_json, lambda: click.echo(f"{sweep_id[:10]}: deleted; its trials stay counted"))
+
+
+def require_same_gates(project: Project, name: str, asked: Mapping[str, float | bool]) -> None:
+    """RefusedError where the sweep's file states other gates now than the sweep began with, InputError where it states
+    none that are; a sweep that was given on the line has no file.
+    """
+    from ledger_pipeline.selection.gates import gates
+    from ledger_pipeline.sweeps.definition import read_written, sweep_names
+
+    if name not in sweep_names(project.strategies):
+        return
+    if gates(read_written(project.strategies, name).get("gates")) != dict(asked):
+        raise RefusedError(
+            f"the gates of sweeps/{name}.yaml are not those that {name!r} was run with; run it again, so that it goes "
+            "by them."
+        )
 
 
 def _opened(project: Project, given: str) -> Sweep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import click
 
 from ledger_pipeline.cli.options import person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.cli.sweeps import definition_of, engine_options, progress_of, sweep_options
+from ledger_pipeline.cli.sweeps import definition_of, engine_options, progress_of, require_same_gates, sweep_options
+from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -59,7 +61,12 @@ def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given
     how = {key: given.pop(key) for key in ("engine", "workers", "compiled")}
     laid = {key: value for key in _LAID if (value := given.pop(key)) is not None}
     definition = definition_of(project, name, given)
-    written = {**(definition.walk_forward or {}), **{k: _count(v) if k in ("purge", "embargo") else v
+    stated = definition.walk_forward or {}
+    if not isinstance(stated, Mapping):
+        raise InputError(
+            f"walk_forward of sweeps/{name}.yaml is {stated!r}; write its keys, as in {{train: 3y, test: 1y}}."
+        )
+    written = {**stated, **{k: _count(v) if k in ("purge", "embargo") else v
                                                      for k, v in laid.items()}}  # fmt: skip
     walked = define_walk_forward(definition, written)
     snapshot = open_snapshot(snapshot_id, root=project.snapshots)
@@ -84,9 +91,14 @@ def list_(project: Project, as_json: bool) -> None:
     from ledger_pipeline.selection.walk_forward_store import WalkForwardStore
 
     store = WalkForwardStore(project.data)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    damaged: list[str] = []
     for walk_id in store.ids():
-        plan, result = store.plan(walk_id), store.result(walk_id)
+        try:
+            plan, result = store.plan(walk_id), store.result(walk_id)
+        except IntegrityError as error:
+            damaged.append(str(error))
+            continue
         rows.append(
             {
                 "walk_forward": walk_id,
@@ -102,10 +114,13 @@ def list_(project: Project, as_json: bool) -> None:
         )
     rows.sort(key=lambda row: row["begun_at"])
     names = ("name", "experiment", "snapshot", "windows", "by", "state")
-    emit(
-        {"walk_forwards": rows}, as_json,
-        lambda: table(["walk-forward", *names], [[row["walk_forward"][:10], *(row[k] for k in names)] for row in rows]),
-    )  # fmt: skip
+
+    def render() -> None:
+        table(["walk-forward", *names], [[row["walk_forward"][:10], *(row[k] for k in names)] for row in rows])
+        for one in damaged:
+            click.echo(f"damaged: {one}")
+
+    emit({"walk_forwards": rows, "damaged": damaged}, as_json, render)
 
 
 @walk_forward.command()
@@ -138,9 +153,11 @@ def promote(
     Example: ledger-pipeline walk-forward promote crossover --label walked --by "Ada Byron" --reason "holds up"
     """
     from ledger_pipeline.defs.launch import promote_walked
+    from ledger_pipeline.selection.gates import gates
     from ledger_pipeline.simulation.promotions import promotion_of
 
     result = _opened(project, walk)
+    require_same_gates(project, result.name, gates(result.plan["identity"]["sweep"].get("gates")))
     run = promote_walked(project, result, label=label, by=by, reason=reason, against_gates=against_gates)
     kept = promotion_of(project.data, run.run_id)
     assert kept is not None

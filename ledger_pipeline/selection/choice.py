@@ -87,6 +87,8 @@ def choose(rule: ChoiceRule, windows: Sequence[pd.DataFrame], axes: Sequence[str
     best = np.flatnonzero(scores == scores.max())
     place = int(best[0] if rule.tie == "first" else best[-1])
     among = f"among the {int(eligible.sum())} of {len(values)} candidates that have one"
+    failed = int((frame["status"] == "failed").sum()) if "status" in frame else 0
+    among += f"; {failed} failed" if failed else ""
     equal = "" if len(best) == 1 else f"; {len(best)} are equal, the {rule.tie} of them"
     return Choice(
         int(frame["number"].iloc[place]), float(values[place]),

@@ -9,11 +9,13 @@ Lopez de Prado, Lewis: Detection of False Investment Strategies Using Unsupervis
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ledger_pipeline.selection.arguments import check_count
 from ledger_pipeline.selection.returns_table import returns_table
 
 CUT = 0.5  # candidates that correlate by more are one idea
@@ -36,6 +38,7 @@ class EffectiveTrials:
 
 def effective_trials(returns: Any, *, seed: int = 0) -> EffectiveTrials:
     """The effective number of trials of candidates, returns as in `pbo`. InputError as `returns_table`."""
+    check_count(seed, "seed", 0)
     values = returns_table(returns).to_numpy()
     if values.shape[1] > LARGEST:
         values = values[:, np.unique(np.linspace(0, values.shape[1] - 1, LARGEST).round().astype(int))]
@@ -81,6 +84,7 @@ def _clusters(correlation: np.ndarray, members: np.ndarray, seed: int) -> list[n
 def _base(correlation: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[float]]:
     """The best k-means clusters over numbers of clusters and restarts, and the quality of each."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.metrics import silhouette_samples
 
     n = len(correlation)
@@ -90,7 +94,9 @@ def _base(correlation: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[fl
     np.fill_diagonal(distance, 0.0)
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     for clusters in range(2, min(n - 1, _MOST) + 1):
-        labels = KMeans(clusters, n_init=_RESTARTS, random_state=seed).fit_predict(distance)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct candidates than clusters
+            labels = KMeans(clusters, n_init=_RESTARTS, random_state=seed).fit_predict(distance)
         if len(np.unique(labels)) < 2:
             continue
         silhouettes = silhouette_samples(_between_rows(distance), labels, metric="precomputed")

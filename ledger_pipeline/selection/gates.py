@@ -77,6 +77,19 @@ def require_met(found: Sequence[GateOutcome], what: str, against: str | None) ->
         )
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What gates look at. values: by the names of LIMITS, None where undefined; track_record, record_needed: returns
+    there are and that are needed (None: no number is enough); years, years_needed: alike.
+    """
+
+    values: Mapping[str, float | None]
+    track_record: int
+    record_needed: float | None
+    years: float
+    years_needed: float
+
+
 def outcomes(asked: Gates, integrity: Integrity) -> list[GateOutcome]:
     """Each gate with what the integrity of a choice says to it. A value that is undefined meets no gate."""
     values = {
@@ -85,20 +98,28 @@ def outcomes(asked: Gates, integrity: Integrity) -> list[GateOutcome]:
         "probabilistic_sharpe": integrity.probabilistic,
         "reality_check": None if integrity.reality is None else integrity.reality.spa_consistent,
     }
+    return judged(
+        asked,
+        Measures(values, integrity.track_record, integrity.record_needed, integrity.years, integrity.years_needed),
+    )
+
+
+def judged(asked: Gates, measures: Measures) -> list[GateOutcome]:
+    """Each gate with what there is. A value that is undefined meets no gate."""
     found = []
     for name, limit in asked.items():
         if name in LIMITS:
-            value = values[name]
+            value = measures.values[name]
             known = value is not None and math.isfinite(value)
             at_most = LIMITS[name] == "max"
             met = bool(known and (value <= limit if at_most else value >= limit))  # type: ignore[operator]
             found.append(GateOutcome(name, f"{'at most' if at_most else 'at least'} {limit:g}", value, met))
         elif limit is True and name == "min_track_record":
-            needed = integrity.record_needed
-            met = needed is not None and integrity.track_record >= needed
+            needed = measures.record_needed
+            met = needed is not None and measures.track_record >= needed
             text = "no record is long enough for it" if needed is None else f"at least {needed:,.0f} returns"
-            found.append(GateOutcome(name, text, float(integrity.track_record), met))
+            found.append(GateOutcome(name, text, float(measures.track_record), met))
         elif limit is True:
-            met = integrity.years >= integrity.years_needed
-            found.append(GateOutcome(name, f"at least {integrity.years_needed:.1f} years", integrity.years, met))
+            met = measures.years >= measures.years_needed
+            found.append(GateOutcome(name, f"at least {measures.years_needed:.1f} years", measures.years, met))
     return found

@@ -178,6 +178,8 @@ def selection_integrity(
     that is larger than the register's; blocks: of PBO; draws, seed: of the bootstraps; tests: whether reality check and
     intervals are made, too. InputError where there are no returns, for fewer trials than are registered, and as `pbo`.
     """
+    if not hasattr(sweep, "candidates"):
+        raise InputError(f"the integrity of a sweep is measured, not of a {type(sweep).__name__}; run one, or see pbo.")
     returns, left_out = traded_returns(sweep)
     registered = sweep.trials
     if trials is not None:
@@ -234,7 +236,7 @@ def selection_integrity(
         record_needed=min_track_record(known, confidence=CONFIDENCE),
         years=years,
         years_needed=min_backtest_length(count),
-        overfitting=pbo(returns, blocks=_blocks(blocks, len(returns))),
+        overfitting=pbo(returns, blocks=fitting_blocks(blocks, len(returns))),
         haircuts=tuple(haircut_sharpe(ratios, observations=len(own), chosen=list(columns).index(number), trials=count)),
         reality=reality_check(some, draws=draws, seed=seed) if tests else None,
         intervals=bootstrap_intervals(own, periods_per_year=year, draws=draws, seed=seed) if tests else None,
@@ -243,8 +245,8 @@ def selection_integrity(
     )
 
 
-def _blocks(asked: int, observations: int) -> int:
-    """As many blocks as asked for, fewer where the returns are few."""
+def fitting_blocks(asked: int, observations: int) -> int:
+    """As many blocks as asked for, fewer where they would have less than four returns."""
     most = observations // 4
     return asked if asked <= most or asked <= 2 else max(most - most % 2, 2)
 

@@ -8,13 +8,25 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 
+from ledger_pipeline.analytics.metrics import period_rates
+from ledger_pipeline.analytics.returns import time_weighted_returns
 from ledger_pipeline.core.errors import InputError, RefusedError
 from ledger_pipeline.core.identity import check_id, check_text
-from ledger_pipeline.selection.gates import GateOutcome, gates, require_met
-from ledger_pipeline.selection.sharpe import deflated_sharpe, moments, probabilistic_sharpe
+from ledger_pipeline.market.bars import micros
+from ledger_pipeline.selection.gates import GateOutcome, Measures, gates, judged, require_met
+from ledger_pipeline.selection.reality import reality_check
+from ledger_pipeline.selection.sharpe import (
+    deflated_sharpe,
+    min_backtest_length,
+    min_track_record,
+    moments,
+    probabilistic_sharpe,
+)
 from ledger_pipeline.selection.walk_forward import WalkForward
 from ledger_pipeline.selection.walk_forward_store import WalkForwardStore
+from ledger_pipeline.simulation.measures import risk_free_rates
 from ledger_pipeline.simulation.promotions import Promotion, keep_promotion
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.replay import stored_experiment
@@ -80,41 +92,68 @@ def promote_walk_forward(
 
 
 def walk_forward_gates(walk: WalkForward) -> list[GateOutcome]:
-    """What the gates of the sweep's file say to a walk-forward. Overfitting is the mean over its windows; the Sharpe
-    ratios are those of the stitched run, which chose nothing by its own returns: deflated by the number of
-    walk-forwards of the strategy on the snapshot.
+    """What the gates of the sweep's file say to a walk-forward. Overfitting is the mean over its windows; the rest is
+    measured by the returns of the stitched run, in excess of the risk-free rate. These chose nothing, so what they are
+    deflated by is the number of walk-forwards of the strategy on the snapshot.
     """
-    from ledger_pipeline.analytics.returns import time_weighted_returns
-
-    asked = gates(walk.plan.get("gates"))
+    asked = gates(walk.plan["identity"]["sweep"].get("gates"))
     if not asked:
         return []
-    returns = time_weighted_returns(walk.run.equity).dropna()
-    known = moments(returns)
-    found = []
-    for gate, limit in asked.items():
-        value: float | None
-        if gate == "pbo":
-            values = [walk.pbo(one.window.number).pbo for one in walk.windows if one.choice.number is not None]
-            value = float(np.mean(values)) if values else None
-        elif gate == "deflated_sharpe":
-            ratios = _other_ratios(walk)
-            deviation = float(np.std(ratios, ddof=1)) if len(ratios) > 1 else 0.0
-            value = deflated_sharpe(known, trials=max(len(ratios), 1), deviation=deviation)
-        elif gate == "probabilistic_sharpe":
-            value = probabilistic_sharpe(known)
-        else:
-            continue  # these are about candidates of one sweep
-        at_most = gate == "pbo"
-        met = value is not None and (value <= limit if at_most else value >= limit)
-        found.append(GateOutcome(gate, f"{'at most' if at_most else 'at least'} {limit:g}", value, met))
-    return found
+    returns, year = excess_returns(walk.run), float(walk.run.metrics["periods_per_year"])
+    ratios = _ratios(walk)
+    tried = max(len(ratios), 1)
+    try:
+        known = moments(returns)
+        measures = Measures(
+            {
+                "pbo": _overfitting(walk) if "pbo" in asked else None,
+                "deflated_sharpe": deflated_sharpe(
+                    known, trials=tried, deviation=float(np.std(ratios, ddof=1)) if len(ratios) > 1 else 0.0
+                ),
+                "probabilistic_sharpe": probabilistic_sharpe(known),
+                "reality_check": reality_check(returns).spa_consistent if "reality_check" in asked else None,
+            },
+            len(returns),
+            min_track_record(known),
+            len(returns) / year,
+            min_backtest_length(tried),
+        )
+    except InputError:  # a run that never traded, say: nothing is met
+        nothing = dict.fromkeys(("pbo", "deflated_sharpe", "probabilistic_sharpe", "reality_check"))
+        measures = Measures(nothing, len(returns), None, len(returns) / year, min_backtest_length(tried))
+    count = "1 walk-forward" if tried == 1 else f"{tried:,} walk-forwards"
+    return [
+        replace(one, asked=f"{one.asked}, deflated by {count} of the strategy,")
+        if one.gate == "deflated_sharpe"
+        else one
+        for one in judged(asked, measures)
+    ]
 
 
-def _other_ratios(walk: WalkForward) -> list[float]:
-    """Sharpe ratios per period of the finished walk-forwards of the strategy on the snapshot, this one among them."""
+def excess_returns(run: Run) -> pd.Series:
+    """The time-weighted returns of a run in excess of the risk-free rate that it is measured by."""
+    returns = time_weighted_returns(run.equity).dropna()
+    free = risk_free_rates(run.snapshot, run.provenance["experiment"].get("risk_free", 0.0))
+    times = pd.DatetimeIndex(run.equity["ts"])
+    starts = micros(times[len(times) - len(returns) - 1 : -1])
+    return returns - period_rates(free, float(run.metrics["periods_per_year"]), starts)
+
+
+def _overfitting(walk: WalkForward) -> float | None:
+    """The mean probability of overfitting of the windows in which something was chosen; None where one has none."""
+    numbers = [one.window.number for one in walk.windows if one.choice.number is not None]
+    try:
+        return float(np.mean([walk.pbo(number).pbo for number in numbers])) if numbers else None
+    except InputError:  # a window with one candidate that traded, say
+        return None
+
+
+def _ratios(walk: WalkForward) -> list[float]:
+    """Sharpe ratios per period of the stitched runs of the finished walk-forwards of the strategy on the snapshot, this
+    one among them.
+    """
     store = WalkForwardStore(walk.root)
-    ratios = []
+    ratios: dict[str, float] = {}
     for walk_id in store.ids():
         plan, result = store.plan(walk_id), store.result(walk_id)
         same = plan["experiment"]["spec"]["strategy"] == walk.plan["experiment"]["spec"]["strategy"]
@@ -122,5 +161,5 @@ def _other_ratios(walk: WalkForward) -> list[float]:
             continue
         metrics = result["content"]["metrics"]
         if metrics["sharpe"] is not None:
-            ratios.append(metrics["sharpe"] / math.sqrt(metrics["periods_per_year"]))
-    return ratios
+            ratios[result["content"]["run_id"]] = metrics["sharpe"] / math.sqrt(metrics["periods_per_year"])
+    return list(ratios.values())

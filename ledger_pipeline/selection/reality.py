@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
-from ledger_pipeline.selection.returns_table import returns_table
+from ledger_pipeline.selection.arguments import check_count, check_number
+from ledger_pipeline.selection.returns_table import FLAT, returns_table
 
 LARGEST = 200  # candidates of a confidence set, which looks at every pair of them
 
@@ -63,13 +64,20 @@ def reality_check(
     from arch.bootstrap import MCS, SPA, StepM
 
     frame = returns_table(returns, candidates=1, observations=10)
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 100:
-        raise InputError(f"draws is {draws!r}; give at least 100.")
+    check_count(draws, "draws", 100)
+    check_count(seed, "seed", 0)
+    check_number(size, "size")
     if not 0.0 < size < 0.5:
         raise InputError(f"size is {size!r}; give the size of a test, such as 0.05.")
     values = frame.to_numpy()
     against = np.zeros(len(frame)) if benchmark is None else _aligned(benchmark, frame)
     excess = values - against[:, None]
+    same = np.flatnonzero(excess.std(axis=0) < FLAT)
+    if len(same):
+        raise InputError(
+            f"candidate {frame.columns[same[0]]} differs from the benchmark by the same at every row, so there is "
+            "nothing to test; leave it out."
+        )
     length = _block_length(excess) if block_length is None else block_length
     if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= len(frame) // 2:
         raise InputError(f"block_length is {length!r}; it is from 1 to half of the {len(frame)} returns.")
@@ -83,9 +91,16 @@ def reality_check(
     step.compute()
     chosen = None
     if 2 <= frame.shape[1] <= LARGEST:
-        confidence = MCS(models, size=size, **options)
-        confidence.compute()
-        chosen = tuple(frame.columns[k] for k in list(confidence.included))
+        alike = _alike(values)  # candidates that differ by nothing that varies have no variance to test with
+        best = [max(group, key=lambda k: values[:, k].mean()) for group in alike]
+        if len(best) == 1:
+            chosen = tuple(frame.columns[k] for k in alike[0])
+        else:
+            confidence = MCS(models[best], size=size, **options)
+            confidence.compute()
+            kept = set(list(confidence.included))
+            chosen = tuple(frame.columns[k] for k in sorted(k for group, one in zip(alike, best, strict=True)
+                                                            if one in kept for k in group))  # fmt: skip
     return RealityCheck(
         reality_check=float(plain.pvalues["upper"]),
         spa_lower=float(studentized.pvalues["lower"]),
@@ -101,8 +116,24 @@ def reality_check(
     )
 
 
+def _alike(values: np.ndarray) -> list[list[int]]:
+    """Columns in groups whose differences do not vary."""
+    groups: list[list[int]] = []
+    for k in range(values.shape[1]):
+        for group in groups:
+            if (values[:, k] - values[:, group[0]]).std() < FLAT:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return groups
+
+
 def _aligned(benchmark: Any, frame: pd.DataFrame) -> np.ndarray:
-    series = pd.Series(benchmark).astype(np.float64)
+    try:
+        series = pd.Series(benchmark).astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputError("the benchmark must be one series of returns.") from None
     if len(series) != len(frame) or (isinstance(benchmark, pd.Series) and not series.index.equals(frame.index)):
         raise InputError(
             f"the benchmark has {len(series)} returns and the candidates {len(frame)}, or other times: give the "

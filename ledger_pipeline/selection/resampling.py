@@ -13,6 +13,8 @@ import pandas as pd
 
 from ledger_pipeline.analytics.metrics import max_drawdown
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.market.grid import OPEN
+from ledger_pipeline.selection.arguments import check_confidence, check_count, check_number
 from ledger_pipeline.selection.reality import suggested_block_length
 from ledger_pipeline.selection.returns_table import FLAT, one_series
 
@@ -59,10 +61,10 @@ def bootstrap_intervals(
     from arch.bootstrap import StationaryBootstrap
 
     values = one_series(returns, observations=20)
-    if not 0.5 < confidence < 1.0:
-        raise InputError(f"confidence is {confidence!r}; give a probability between 0.5 and 1, such as 0.95.")
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 100:
-        raise InputError(f"draws is {draws!r}; give at least 100.")
+    check_confidence(confidence)
+    check_count(draws, "draws", 100)
+    check_count(seed, "seed", 0)
+    check_number(periods_per_year, "periods_per_year", above=0.0)
     if (values <= -1.0).any():
         raise InputError("an account that lost everything has no interval.")
     auto = min(suggested_block_length(values), max(len(values) // 10, 1))
@@ -87,8 +89,9 @@ def bootstrap_intervals(
 @dataclass(frozen=True)
 class PermutationTest:
     """The gain of a run's trades beside that of as many trades of the same length and side at random times. gain: sum
-    of log returns of the closes over the bars that were held, a short one counted against; p_value: share of the draws
-    that gained as much or more, the trades themselves counted as one draw; drawn: float64, the gain of each draw.
+    of log returns from the open of the bar that a trade was filled at to the open of the bar that closed it, a short
+    one counted against; p_value: share of the draws that gained as much or more, the trades themselves counted as one
+    draw; drawn: float64, the gain of each draw.
     """
 
     gain: float
@@ -101,10 +104,10 @@ class PermutationTest:
 
 def permutation_test(run: Run, *, draws: int = 1000, seed: int = 0) -> PermutationTest:
     """Test the times of a run's trades: each symbol has the same round trips, as long and on the same side, at random
-    times that do not overlap. Prices are closes continued across splits; costs, sizes and dividends are left aside.
+    times that do not overlap. Prices are opens continued across splits; costs, sizes and dividends are left aside.
     InputError for a run without trades.
     """
-    _check_draws(draws)
+    _check_run(run, draws, seed)
     cells = run.grid
     rng = np.random.default_rng(seed)
     trades = run.trades
@@ -115,7 +118,7 @@ def permutation_test(run: Run, *, draws: int = 1000, seed: int = 0) -> Permutati
         i = cells.symbols.index(str(symbol))
         rows = np.flatnonzero(cells.present[:, i])
         rows = rows[rows >= cells.first]
-        level = np.log(cells.fields[rows, 3, i] * cells.split_factor[rows, i])
+        level = np.log(cells.fields[rows, OPEN, i] * cells.split_factor[rows, i])
         opened, closed = (_bars(part[name], cells.times[rows]) for name in ("opened_at", "closed_at"))
         side = np.where(part["side"].to_numpy() == "LONG", 1.0, -1.0)
         length = np.maximum(closed - opened, 1)
@@ -167,7 +170,7 @@ def trade_order(run: Run, *, draws: int = 1000, seed: int = 0) -> TradeOrder:
     its entry, and the shares are compounded in random orders: the end is the same, the way there is not. InputError for
     a run with fewer than two trades.
     """
-    _check_draws(draws)
+    _check_run(run, draws, seed)
     trades = run.trades
     if len(trades) < 2:
         raise InputError(f"the run closed {len(trades)} trade, and an order needs at least two.")
@@ -186,6 +189,8 @@ def trade_order(run: Run, *, draws: int = 1000, seed: int = 0) -> TradeOrder:
     return TradeOrder(own, quantiles, float(np.mean(drawn < own)), len(trades), draws, seed)
 
 
-def _check_draws(draws: int) -> None:
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 100:
-        raise InputError(f"draws is {draws!r}; give at least 100.")
+def _check_run(run: Any, draws: int, seed: int) -> None:
+    if not all(hasattr(run, name) for name in ("trades", "grid", "equity")):
+        raise InputError(f"a run is tested, not a {type(run).__name__}; of a walk-forward take its run.")
+    check_count(draws, "draws", 100)
+    check_count(seed, "seed", 0)

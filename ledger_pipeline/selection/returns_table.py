@@ -21,7 +21,10 @@ def returns_table(returns: Any, *, candidates: int = 2, observations: int = 3) -
     if isinstance(returns, pd.Series):
         returns = returns.to_frame()
     try:
-        frame = pd.DataFrame(returns).astype(np.float64)
+        given = pd.DataFrame(returns)
+        if any(pd.api.types.is_complex_dtype(kind) for kind in given.dtypes):
+            raise TypeError
+        frame = given.astype(np.float64)
     except (TypeError, ValueError):
         raise InputError("returns must be a table of numbers: one row a period, one column a candidate.") from None
     if frame.shape[1] < candidates:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.selection.arguments import check_confidence, check_count, check_number
 from ledger_pipeline.selection.returns_table import one_series, returns_table
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
@@ -63,6 +64,7 @@ def probabilistic_sharpe(of: Any, *, benchmark: float = 0.0) -> float:
     """
     from scipy.stats import norm
 
+    check_number(benchmark, "benchmark")
     known = of if isinstance(of, Moments) else moments(of)
     return float(norm.cdf((known.sharpe - benchmark) / _deviation(known, known.observations)))
 
@@ -71,9 +73,9 @@ def expected_maximum_sharpe(trials: int, deviation: float) -> float:
     """The Sharpe ratio per period that the best of so many trials without any skill is expected to have, where the
     ratios of the trials have this standard deviation. Bailey and Lopez de Prado 2014, equation 1.
     """
-    if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 1:
-        raise InputError(f"trials is {trials!r}; give the number of trials, at least 1.")
-    if not (math.isfinite(deviation) and deviation >= 0):
+    check_count(trials, "trials", 1)
+    check_number(deviation, "the deviation of the trials' Sharpe ratios")
+    if deviation < 0:
         raise InputError(f"the deviation of the trials' Sharpe ratios is {deviation!r}; it is a number from 0 on.")
     return deviation * _expected_maximum(int(trials))
 
@@ -94,7 +96,8 @@ def min_track_record(of: Any, *, benchmark: float = 0.0, confidence: float = 0.9
     """
     from scipy.stats import norm
 
-    _check_confidence(confidence)
+    check_confidence(confidence)
+    check_number(benchmark, "benchmark")
     known = of if isinstance(of, Moments) else moments(of)
     if known.sharpe <= benchmark:
         return None
@@ -107,8 +110,7 @@ def min_backtest_length(trials: int, *, sharpe: float = 1.0) -> float:
 
     Bailey, Borwein, Lopez de Prado and Zhu 2014, theorem 1: five years allow 45 trials for a ratio of 1.
     """
-    if not (math.isfinite(sharpe) and sharpe > 0):
-        raise InputError(f"sharpe is {sharpe!r}; it is an annual Sharpe ratio above zero.")
+    check_number(sharpe, "sharpe, an annual ratio,", above=0.0)
     return (expected_maximum_sharpe(trials, 1.0) / sharpe) ** 2
 
 
@@ -116,7 +118,7 @@ def min_backtest_length(trials: int, *, sharpe: float = 1.0) -> float:
 class Haircut:
     """What is left of a Sharpe ratio when it is one of many. method: bonferroni, holm or bhy; p_value: of the ratio as
     one of the tests (two-sided); sharpe: the ratio per period that alone would have this p-value; cut: the share of the
-    ratio that is lost, 1 for all.
+    ratio that is lost, 1 for all. Of a ratio at or below zero nothing is cut.
     """
 
     method: str
@@ -138,11 +140,19 @@ def haircut_sharpe(
     """
     from scipy.stats import t as student
 
-    values = np.asarray(ratios, dtype=np.float64).ravel()
+    try:
+        values = np.asarray(ratios, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        values = np.empty(0)
     if not len(values) or not np.isfinite(values).all():
         raise InputError("ratios must be the Sharpe ratios of the tests, all of them numbers.")
-    if observations < 3:
-        raise InputError(f"observations is {observations}; a Sharpe ratio needs at least 3 returns.")
+    check_count(observations, "observations", 3)
+    if trials is not None:
+        check_count(trials, "trials", 1)
+    if chosen is not None:
+        check_count(chosen, "chosen", 0)
+        if chosen >= len(values):
+            raise InputError(f"chosen is {chosen}; there are {len(values)} tests, from 0 on.")
     place = int(values.argmax()) if chosen is None else chosen
     freedom, root = observations - 1, math.sqrt(observations)
     p_values = 2.0 * student.sf(np.abs(values) * root, freedom)
@@ -150,9 +160,12 @@ def haircut_sharpe(
     cuts = []
     for method in ("bonferroni", "holm", "bhy"):
         p_value = float(adjusted_p_values(p_values, method, count)[place])
-        left = float(student.isf(p_value / 2.0, freedom)) / root
-        own = abs(float(values[place]))
-        cuts.append(Haircut(method, p_value, left, 1.0 - left / own if own else 1.0))
+        own = float(values[place])
+        if own <= 0.0:  # nothing that could be cut
+            cuts.append(Haircut(method, p_value, own, 0.0))
+            continue
+        left = min(float(student.isf(p_value / 2.0, freedom)) / root, own)  # a p-value of 0 is one too small to write
+        cuts.append(Haircut(method, p_value, left, 1.0 - left / own))
     return cuts
 
 
@@ -199,8 +212,3 @@ def _deviation(known: Moments, observations: int) -> float:
             "has no standard error; the returns are too few or too uneven."
         )
     return math.sqrt(variance / (observations - 1))
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0.5 < confidence < 1.0:
-        raise InputError(f"confidence is {confidence!r}; give a probability between 0.5 and 1, such as 0.95.")

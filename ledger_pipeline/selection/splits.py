@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.selection.arguments import check_number
 from ledger_pipeline.selection.choice import Rule, choice_rule
 from ledger_pipeline.selection.returns_table import FLAT, returns_table
 
@@ -157,6 +158,8 @@ def cross_validate(
         raise InputError(f"by is {by!r}; of returns it is sharpe, mean or volatility.")
     if choice_rule(by, select).rule not in ("argmax", "argmin"):
         raise InputError(f"select is {select!r}; over splits it is argmax or argmin.")
+    if periods_per_year is not None:
+        check_number(periods_per_year, "periods_per_year", above=0.0)
     splits = combinatorial_splits(len(frame), groups=groups, test_groups=test_groups, purge=purge, embargo=embargo)
     values = frame.to_numpy()
     numbers = path_numbers(groups, test_groups)

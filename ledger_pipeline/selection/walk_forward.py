@@ -27,6 +27,7 @@ from ledger_pipeline.selection.walk_forward_definition import WalkForwardDefinit
 from ledger_pipeline.selection.walk_forward_store import WalkForwardStore
 from ledger_pipeline.selection.windows import Window
 from ledger_pipeline.simulation.compiled.choice import Compiled
+from ledger_pipeline.simulation.evaluation import Evaluation
 from ledger_pipeline.simulation.measures import metrics_between
 from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.store import RunStore
@@ -138,7 +139,9 @@ class WalkForward:
     @functools.cached_property
     def run(self) -> Run:
         """The stitched run, as it is stored. IntegrityError when it is not the one that was made."""
-        stored = RunStore(self.root).open(self.run_id, self.snapshot.path.parent)
+        spec = self.plan["experiment"]["spec"]
+        measured = Evaluation(stitched_name(self.name), spec["benchmark"], spec["risk_free"])
+        stored = RunStore(self.root).open(self.run_id, self.snapshot.path.parent, measured)
         if stored.events.head != self.content["ledger_head"]:
             raise IntegrityError(f"run {self.run_id} is not the one that walk-forward {self.walk_id[:10]} made.")
         return stored
@@ -151,12 +154,13 @@ class WalkForward:
 
     def pbo(self, number: int, *, blocks: int = 10) -> Overfitting:
         """The probability of overfitting of the choice in a window, from the train returns of its candidates that
-        traded. InputError as `pbo`.
+        traded; fewer blocks where they would have less than four returns. InputError as `pbo`.
         """
-        from ledger_pipeline.selection.integrity import traded_returns
+        from ledger_pipeline.selection.integrity import fitting_blocks, traded_returns
         from ledger_pipeline.selection.overfitting import pbo
 
-        return pbo(traded_returns(self.sweep(number))[0], blocks=blocks)
+        returns = traded_returns(self.sweep(number))[0]
+        return pbo(returns, blocks=fitting_blocks(blocks, len(returns)))
 
     def promote(self, *, label: str, by: str, reason: str, against_gates: str | None = None) -> Run:
         """Give the stitched run a label; see selection.promotion."""
@@ -255,7 +259,6 @@ def run_walk_forward(
             "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
             "windows": [one.document for one in windows],
             "purge": purged,
-            "gates": definition.sweep.written.get("gates"),
             "dropped": dropped,
             "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         },
@@ -350,7 +353,7 @@ def _choices(
                 trained, snapshot, root=place, engine=engine, compiled=compiled, progress=tell, part_of=walk_id
             )
             evaluated += size
-            frames.append(_eligible(sweep.candidates, definition.rule.by))
+            frames.append(_eligible(sweep, definition.rule.by, one))
             if kept is None:
                 choice = choose(definition.rule, frames, list(definition.sweep.axes))
                 params = None if choice.number is None else sweep.points[choice.number]
@@ -365,14 +368,25 @@ def _choices(
     return choices
 
 
-def _eligible(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The candidates with the metric missing where one failed. InputError where there is no such metric."""
-    if by not in frame.columns:
-        if (frame["status"] == FAILED).all():
-            return frame.assign(**{by: np.nan})
-        raise InputError(f"there is no metric {by!r} to choose by.")
+def _eligible(sweep: Sweep, by: str, at: Window) -> pd.DataFrame:
+    """The candidates with the metric missing where one failed. InputError where there is no such metric, or where all
+    failed.
+    """
+    frame = sweep.candidates
+    if (frame["status"] == FAILED).all():
+        raise InputError(
+            f"all {len(frame):,} candidates failed in window {at.number} ({at.train_start} to {at.train_end}); the "
+            f"first: {frame['error'].iloc[0]}"
+        )
+    if by not in sweep.metric_names():
+        raise InputError(f"there is no metric {by!r} to choose by; there are {', '.join(sweep.metric_names())}.")
     values = frame[by].where(frame["status"] != FAILED)
     return frame.assign(**{by: pd.to_numeric(values, errors="coerce").astype(np.float64)})
+
+
+def stitched_name(name: str) -> str:
+    """What the experiment of a stitched run is called before it is given a name of its own."""
+    return f"{name}_walk_forward"[:63]
 
 
 def stitched_experiment(
@@ -380,17 +394,13 @@ def stitched_experiment(
 ) -> Experiment:
     """The experiment whose params are those of each choice during its test, and that holds nothing in between."""
     schedule: list[dict[str, Any]] = []
-    for k, (one, kept) in enumerate(zip(windows, choices, strict=True)):
+    for one, kept in zip(windows, choices, strict=True):
         schedule.append({"start": one.test_start, "params": kept["params"], "fresh": not definition.carry})
-        following = windows[k + 1].test_start if k + 1 < len(windows) else None
-        if following is not None and (following - one.test_end).days > _LONGEST_BREAK:
+        if one.rests:
             schedule.append({"start": one.test_end + timedelta(days=1), "params": None})
     base = with_period(definition.sweep.experiment, windows[0].test_start, windows[-1].test_end)
-    named = replace(base, name=f"{definition.sweep.name}_walk_forward"[:63])
+    named = replace(base, name=stitched_name(definition.sweep.name))
     return with_schedule(named, schedule)
-
-
-_LONGEST_BREAK = 14  # days without a session between two tests that follow each other
 
 
 def _window_result(kept: Mapping[str, Any]) -> WindowResult:

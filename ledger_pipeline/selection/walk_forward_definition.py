@@ -108,6 +108,8 @@ def windows_of(
                definition.plan.embargo)
         for k, border in enumerate(laid)
     ]  # fmt: skip
+    resting = [after.test_first > border.test_last + 1 for border, after in zip(laid, laid[1:], strict=False)]
+    windows = [replace(one, rests=rests) for one, rests in zip(windows, [*resting, False], strict=True)]
     return windows, reason, dropped
 
 

@@ -31,7 +31,8 @@ class WalkForwardStore:
 
     def begin(self, walk_id: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Keep the plan of a walk-forward, unless it is there already, and return the one that is kept."""
-        create_directory(self._path(walk_id), {"plan.json": (json.dumps(plan, indent=2) + "\n").encode()})
+        written = plan | {"hash": hash_json(plan)}
+        create_directory(self._path(walk_id), {"plan.json": (json.dumps(written, indent=2) + "\n").encode()})
         return self.plan(walk_id)
 
     def plan(self, walk_id: str) -> dict[str, Any]:
@@ -42,7 +43,9 @@ class WalkForwardStore:
                 f"there is no walk-forward {walk_id!r} under {self.root}; `ledger-pipeline walk-forward list` shows "
                 "what there is."
             )
-        if not {"name", "identity", "windows", "begun_at"} <= set(plan) or hash_json(plan["identity"])[:20] != walk_id:
+        rest = {name: value for name, value in plan.items() if name != "hash"}
+        whole = {"name", "identity", "windows", "begun_at"} <= set(plan) and plan.get("hash") == hash_json(rest)
+        if not whole or hash_json(plan["identity"])[:20] != walk_id:
             raise IntegrityError(
                 f"{self._path(walk_id) / 'plan.json'} does not describe walk-forward {walk_id}; restore it."
             )

@@ -23,6 +23,7 @@ Scheme = Literal["rolling", "anchored"]
 
 _LENGTH = re.compile(r"\s*(\d{1,6})\s*(y|m|w|years?|months?|weeks?|sessions?)\s*", re.IGNORECASE)
 _UNITS = {"y": "years", "m": "months", "w": "weeks"}
+_MOST = 5_000  # of a unit
 LEAST = 2  # sessions that a window needs
 
 
@@ -52,6 +53,8 @@ def length(given: Any, what: str) -> Length:
     if match is None or not int(match[1]):
         raise InputError(f"{what} is {given!r}; write a length such as 3y, 6m, 2w or '250 sessions'.")
     unit = match[2].lower()
+    if int(match[1]) > _MOST:
+        raise InputError(f"{what} is {given!r}; it is longer than any data.")
     return Length(int(match[1]), "sessions" if unit.startswith("session") else _UNITS[unit[0]])
 
 
@@ -106,8 +109,8 @@ def window_plan(
     purged = None if purge in (None, "auto") else session_count(purge, "purge")
     embargoed = session_count(embargo, "embargo")
     if windows is not None:
-        if train is not None or test is not None or step is not None:
-            raise InputError("give the windows themselves, or the lengths of train and test, not both.")
+        if train is not None or test is not None or step is not None or scheme != "rolling":
+            raise InputError("give the windows themselves, or the lengths of train and test and a scheme, not both.")
         return WindowPlan(purge=purged, embargo=embargoed, pairs=_pairs(windows))
     if train is None or test is None:
         raise InputError("walk_forward needs the lengths of train and test, such as {train: 3y, test: 1y}.")
@@ -132,9 +135,10 @@ def _pairs(windows: Any) -> tuple[tuple[date, date, date, date], ...]:
     for window in windows:
         if not isinstance(window, Mapping) or set(window) != {"train", "test"}:
             raise InputError(f"{form}, not {window!r}.")
-        days = [_day(day) for part in ("train", "test") for day in window[part]]
-        if len(days) != 4:
+        parts = [window["train"], window["test"]]
+        if not all(isinstance(part, Sequence) and not isinstance(part, str) and len(part) == 2 for part in parts):
             raise InputError(f"{form}, not {window!r}.")
+        days = [_day(day) for part in parts for day in part]
         if days[0] > days[1] or days[2] > days[3]:
             raise InputError(f"a window from {days[0]} to {days[1]} and {days[2]} to {days[3]} ends before it begins.")
         if days[2] <= days[1]:
@@ -158,9 +162,9 @@ def _day(given: Any) -> date:
 
 @dataclass(frozen=True)
 class Window:
-    """A train window and its test, all of them sessions, both ends included. number: from 0; train_end: after purge
-    and embargo, which are numbers of sessions; border: the last session before the test; train_sessions,
-    test_sessions: how many there are.
+    """A train window and its test, all of them sessions, both ends included. number: from 0; train_end: after purge and
+    embargo, which are numbers of sessions; border: the last session before the test; train_sessions, test_sessions: how
+    many there are; rests: whether there are sessions between this test and the next.
     """
 
     number: int
@@ -173,6 +177,7 @@ class Window:
     embargo: int
     train_sessions: int
     test_sessions: int
+    rests: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
@@ -228,6 +233,11 @@ def borders(
 
 
 def _of_pair(sessions: pd.DatetimeIndex, pair: tuple[date, date, date, date]) -> Border:
+    if pair[0] < sessions[0].date() or pair[3] > sessions[-1].date():
+        raise InputError(
+            f"the window from {pair[0]} to {pair[3]} goes beyond the data, which are from {_text(sessions[0])} to "
+            f"{_text(sessions[-1])}."
+        )
     first, test_first = (int(sessions.searchsorted(pd.Timestamp(day))) for day in (pair[0], pair[2]))
     last, test_last = (int(sessions.searchsorted(pd.Timestamp(day), side="right")) - 1 for day in (pair[1], pair[3]))
     if test_last < test_first or last < first:

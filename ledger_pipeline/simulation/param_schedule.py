@@ -1,8 +1,9 @@
 """Params that change during a run: from the first bar of a session on, others are in force.
 
 A change is an event, PARAMS_CHANGED, before the fills of its bar. With a fresh start what is held is sold: at the first
-pulse of the change everything is targeted to zero, and the strategy decides from the next pulse on (at once, where
-nothing is held or ordered); what it remembered is forgotten. A change to no params holds nothing until the next one.
+pulse of the change everything is targeted to zero, so it is sold at the open of the bar after it, and the strategy
+decides from the pulse after that on (at once, where nothing is held or ordered); what it remembered is forgotten. A
+change to no params holds nothing until the next one.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from ledger_pipeline.strategy.experiment_spec import (
     ExperimentSpec,
     Interest,
     Opening,
+    ScheduledParams,
     checked_risk_free,
 )
 from ledger_pipeline.strategy.preflight import Preflight, preflight
@@ -276,10 +277,14 @@ def with_params(experiment: Experiment, params: Mapping[str, Any]) -> Experiment
     """The experiment with these params among its own, and all that refers to them, which is another experiment.
     InputError when it would not be sound.
     """
+    if experiment.spec.params_schedule:
+        raise InputError(
+            f"experiment {experiment.name!r} has params_schedule, which says its params by date; vary one without."
+        )
     merged = {**experiment.spec.params, **params}
     own = {one.indicator.name: one.indicator for one in experiment.indicators.values()}
     try:
-        if experiment.referring or experiment.spec.params_schedule:
+        if experiment.referring:
             values = experiment.spec.model_dump() | {"params": merged} | resolved(experiment.referring, merged)
             spec = ExperimentSpec.model_validate(values)
         else:  # nothing but the params changes, and the rest was checked
@@ -324,6 +329,7 @@ def assemble(
     scheduled, entries = [], []
     for entry in spec.params_schedule:
         items: list[Feature] = []
+        _check_scheduled(entry, spec, set(names_in(dict(referring or {}))))
         if entry.params is not None:
             items = _features({**spec.features, **entry.features}, {**spec.params, **entry.params}, indicators)
             for mine, base in zip(items, features, strict=True):
@@ -352,6 +358,32 @@ def assemble(
     except InputError as error:
         raise SpecError(str(error), "features") from None
     return Experiment(name, checked, spec, captured, yours, tuple(scheduled), dict(referring or {}))
+
+
+def _check_scheduled(entry: ScheduledParams, spec: ExperimentSpec, of_account: set[str]) -> None:
+    """SpecError for a param that the experiment does not have, or that a field of the account takes its value from, and
+    for a feature that there is not.
+    """
+    for name in entry.params or {}:
+        if name not in spec.params:
+            known = ", ".join(sorted(spec.params)) or "none"
+            raise SpecError(
+                f"params_schedule from {entry.start} changes {name!r}, which is no param of the experiment (it has: "
+                f"{known}).",
+                "params_schedule",
+            )
+        if name in of_account and (entry.params or {})[name] != spec.params[name]:
+            raise SpecError(
+                f"params_schedule from {entry.start} changes {name!r}, which a field of the account takes its value "
+                "from; such a change would be another account.",
+                "params_schedule",
+            )
+    unknown = sorted(set(entry.features) - set(spec.features))
+    if unknown:
+        raise SpecError(
+            f"params_schedule from {entry.start} has the feature {unknown[0]!r}, which the experiment does not define.",
+            "params_schedule",
+        )
 
 
 def _features(
@@ -451,5 +483,9 @@ def first_error(error: ValidationError) -> tuple[tuple[int | str, ...], str]:
 
 
 def key_of(place: tuple[int | str, ...]) -> str:
-    """A place in an experiment as it is written: deposits[0].amount."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    """A place in an experiment as it is written: deposits[0].amount; "it" for the whole."""
+    return (
+        "it"
+        if not place
+        else "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    )

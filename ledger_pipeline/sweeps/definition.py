@@ -140,6 +140,10 @@ def define(
         raise InputError(
             f"a sweep varies an experiment, not a {type(experiment).__name__}: make one with experiment(...)."
         )
+    if experiment.spec.params_schedule:
+        raise InputError(
+            f"experiment {experiment.name!r} has params_schedule, which says its params by date; vary one without."
+        )
     if keep not in get_args(Keep):
         raise InputError(f"keep is {keep!r}; it is metrics, returns or equity.")
     asked = read_gates(gates)

@@ -222,7 +222,7 @@ class Sweep:
     @property
     def gates(self) -> dict[str, float | bool]:
         """What a promotion must meet, as it was asked for when the sweep began."""
-        return read_gates(self.plan["definition"].get("gates"))
+        return read_gates(self.plan["identity"].get("gates"))
 
     def promote(
         self, candidate: str | int, *, label: str, by: str, reason: str, against_gates: str | None = None

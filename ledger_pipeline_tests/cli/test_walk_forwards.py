@@ -61,7 +61,7 @@ def test_from_a_file_to_a_run_that_may_be_deployed(windows) -> None:
     assert deployed.experiment == "walked" and deployed.pinned.chosen_from.walk_forward
     assert deployed.pinned.chosen_from.sweep == summary["walk_id"]
     assert told("walk-forward", "delete", "windows") == {"deleted": summary["walk_id"]}
-    assert told("walk-forward", "list") == {"walk_forwards": []}
+    assert told("walk-forward", "list") == {"walk_forwards": [], "damaged": []}
 
 
 def test_what_is_printed_for_people(windows) -> None:
@@ -122,3 +122,32 @@ def test_progress_is_a_line_of_json(windows) -> None:
     result = call("walk-forward", "run", "windows", "--snapshot", "small", "--engine", "serial", "--json")
     lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
     assert lines and lines[-1]["done"] == lines[-1]["total"] == 6 * 4
+
+
+def test_gates_that_were_edited_are_not_passed_by(windows) -> None:
+    path = windows.strategies / "sweeps" / "windows.yaml"
+    told("sweep", "run", "windows", "--snapshot", "small", "--engine", "serial")
+    walk()
+    path.write_text(SWEEP + "gates: {pbo: {max: 0.01}}\n")
+    for command in (("sweep", "integrity", "windows"), ("sweep", "promote", "windows", "0", "--label", "x", *WHO),
+                    ("walk-forward", "promote", "windows", "--label", "x", *WHO)):  # fmt: skip
+        assert "are not those that 'windows' was run with; run it again" in refused(3, *command)
+    path.write_text(SWEEP + "gates: {pboo: {max: 0.01}}\n")
+    assert "there is no gate 'pboo'" in refused(2, "sweep", "integrity", "windows")
+
+
+def test_a_damaged_walk_forward_hides_no_other(windows) -> None:
+    first = walk()
+    second = walk("--train", "15 sessions")
+    path = windows.data / "walk_forwards" / first["walk_id"] / "result.json"
+    path.write_text(path.read_text().replace("sharpe", "shrape", 1))
+    listed = told("walk-forward", "list")
+    assert [row["walk_forward"] for row in listed["walk_forwards"]] == [second["walk_id"]]
+    assert len(listed["damaged"]) == 1 and "result.json" in listed["damaged"][0]
+
+
+def test_a_key_that_is_no_mapping_is_told(windows) -> None:
+    (windows.strategies / "sweeps" / "windows.yaml").write_text(
+        "experiment: fast\ngrid: {window: [3, 5]}\nwalk_forward: yes\n"
+    )
+    assert "write its keys" in refused(2, "walk-forward", "run", "windows", "--snapshot", "small")

@@ -106,3 +106,48 @@ def test_a_run_without_trades_has_nothing_to_test(tmp_path) -> None:
         lp.permutation_test(run)
     with pytest.raises(InputError, match="closed 0 trade"):
         lp.trade_order(run)
+
+
+def test_the_gain_is_that_of_the_trades(tmp_path) -> None:
+    """Bought at the open of day 2 at 10 and sold at the open of day 4 at 13, whatever the closes say."""
+    prices = [(10, 10), (10, 11), (10, 12), (12, 9), (13, 8), (13, 13), (13, 13), (13, 13)]
+    run = small.play(tmp_path, {"A": prices}, {1: {"A": 1}, 3: {"A": 0}}, costs=[])
+    assert run.trades["pnl"].tolist() == [3.0]
+    assert lp.permutation_test(run, draws=100).gain == pytest.approx(np.log(1.3), abs=1e-12)
+
+
+def test_candidates_that_are_alike_are_one(tmp_path) -> None:
+    """Equal columns, and one that differs by a constant: the best set holds all that are alike, or none of them."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 0.01, (300, 4))
+    values[:, 1] = values[:, 0]
+    values[:, 2] = values[:, 0] - 0.0001
+    found = lp.reality_check(values, draws=200)
+    assert found.best_set is not None and len({k in found.best_set for k in (0, 1, 2)}) == 1
+    same = lp.reality_check(values[:, :2], draws=200)
+    assert same.best_set == (0, 1)
+    with pytest.raises(InputError, match="differs from the benchmark by the same at every row"):
+        lp.reality_check(values[:, [0]], benchmark=values[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: lp.reality_check(r, benchmark="x"), "one series of returns"),
+        (lambda r: lp.reality_check(r, size="x"), "size is 'x'"),
+        (lambda r: lp.reality_check(r, seed=-1), "seed is -1"),
+        (lambda r: lp.bootstrap_intervals(r[:, 0], periods_per_year=0), "periods_per_year is 0"),
+        (lambda r: lp.bootstrap_intervals(r[:, 0], periods_per_year=float("nan")), "periods_per_year is nan"),
+        (lambda r: lp.bootstrap_intervals(r[:, 0], seed="x"), "seed is 'x'"),
+        (lambda r: lp.effective_trials(r, seed="x"), "seed is 'x'"),
+        (lambda r: lp.cpcv(r, periods_per_year="x"), "periods_per_year is 'x'"),
+        (lambda r: lp.cpcv(r, periods_per_year=-1), "periods_per_year is -1"),
+        (lambda r: lp.permutation_test("x"), "a run is tested, not a str"),
+        (lambda r: lp.trade_order(pd.DataFrame(r)), "a run is tested, not a DataFrame"),
+        (lambda r: lp.selection_integrity(pd.DataFrame(r)), "not of a DataFrame"),
+        (lambda r: lp.pbo(r + 1j), "a table of numbers"),
+    ],
+)
+def test_more_that_makes_no_sense(call, message) -> None:
+    with pytest.raises(InputError, match=message):
+        call(np.random.default_rng(0).normal(0, 0.01, (100, 3)))

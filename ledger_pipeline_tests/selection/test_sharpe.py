@@ -113,7 +113,7 @@ def test_a_haircut_by_hand() -> None:
         (lambda: lp.expected_maximum_sharpe(True, 1.0), "trials is True"),
         (lambda: lp.expected_maximum_sharpe(5, -1.0), "the deviation of the trials"),
         (lambda: lp.min_track_record(PAPER, confidence=95), "confidence is 95"),
-        (lambda: lp.min_backtest_length(10, sharpe=0.0), "sharpe is 0.0"),
+        (lambda: lp.min_backtest_length(10, sharpe=0.0), "sharpe, an annual ratio, is 0.0"),
         (lambda: moments([0.01, 0.01, 0.01]), "the same return at every row"),
         (lambda: moments([0.01, float("nan"), 0.02]), "no return at row 2"),
         (lambda: moments([0.01]), "1 return, and at least 3"),
@@ -125,5 +125,32 @@ def test_a_haircut_by_hand() -> None:
     ],
 )
 def test_what_makes_no_sense_is_told(call, message) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_nothing_is_cut_of_a_loss_and_no_more_is_left_than_there_was() -> None:
+    for cut in lp.haircut_sharpe([-0.1, -0.05], observations=500):
+        assert (cut.sharpe, cut.cut) == (-0.05, 0.0)
+    for cut in lp.haircut_sharpe([0.1], observations=200_000):  # a p-value too small to write
+        assert (cut.sharpe, cut.cut) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lp.haircut_sharpe([0.1], observations="x"), "observations is 'x'"),
+        (lambda: lp.haircut_sharpe([0.1], observations=float("nan")), "observations is nan"),
+        (lambda: lp.haircut_sharpe([0.1], observations=100, chosen=5), "chosen is 5; there are 1 tests"),
+        (lambda: lp.haircut_sharpe([0.1], observations=100, trials=2.5), "trials is 2.5"),
+        (lambda: lp.haircut_sharpe("x", observations=100), "ratios must be"),
+        (lambda: lp.probabilistic_sharpe(PAPER, benchmark="x"), "benchmark is 'x'"),
+        (lambda: lp.probabilistic_sharpe(PAPER, benchmark=float("nan")), "benchmark is nan"),
+        (lambda: lp.min_track_record(PAPER, confidence="a"), "confidence is 'a'"),
+        (lambda: lp.expected_maximum_sharpe(2, "a"), "is 'a'"),
+        (lambda: lp.min_backtest_length(5, sharpe="1"), "is '1'"),
+    ],
+)
+def test_more_that_makes_no_sense(call, message) -> None:
     with pytest.raises(InputError, match=message):
         call()

@@ -315,3 +315,86 @@ def test_report_table_and_picture(tmp_path) -> None:
     pd.testing.assert_series_equal(lost, result.table["degradation"], check_names=False, check_dtype=False)
     with pytest.raises(InputError, match="there is no window 9"):
         result.sweep(9)
+
+
+def test_between_tests_nothing_is_held(tmp_path) -> None:
+    """Tests of 2 sessions every 4: in between the run is flat, and the days there move nothing."""
+    result = walked(
+        tmp_path, experiment=hold_all(), snapshot=small.seal(tmp_path, {"A": list(range(10, 38))}), grid={"n": [1]},
+        train="10 sessions", test="2 sessions", step="4 sessions", by="cagr",
+    )  # fmt: skip
+    assert [one.window.rests for one in result.windows] == [True] * (len(result.windows) - 1) + [False]
+    exposure = result.run.equity.set_index("ts")["exposure"]
+    assert exposure[small.at(11)] > 0 and exposure[small.at(13)] == 0 and exposure[small.at(15)] > 0
+
+
+def test_a_walk_forward_is_measured_by_its_own_rate(tmp_path) -> None:
+    snapshot = market(tmp_path)
+    plain, paid = walked(tmp_path, snapshot=snapshot), walked(tmp_path, snapshot=snapshot, risk_free=0.2)
+    assert plain.run_id == paid.run_id and plain.walk_id != paid.walk_id
+    assert paid.run.metrics == paid.content["metrics"] and paid.run.metrics["risk_free"] == 0.2
+    assert plain.run.metrics["sharpe"] > paid.run.metrics["sharpe"]
+
+
+def gated(tmp_path, gates, **options):
+    from ledger_pipeline.selection.walk_forward_definition import define_walk_forward
+    from ledger_pipeline.sweeps.definition import define
+
+    swept = define(crossover(), GRID, keep="returns", gates=gates, **options)
+    laid = {"train": "10 sessions", "test": "4 sessions", "purge": 0}
+    return module.run_walk_forward(
+        define_walk_forward(swept, laid), market(tmp_path), root=tmp_path / "data", engine="serial"
+    )
+
+
+def test_every_gate_counts_for_a_walk_forward(tmp_path) -> None:
+    from ledger_pipeline.selection.promotion import excess_returns, walk_forward_gates
+    from ledger_pipeline.selection.sharpe import min_track_record, probabilistic_sharpe
+
+    asked = {
+        "pbo": {"max": 1.0}, "deflated_sharpe": {"min": 0.5}, "probabilistic_sharpe": {"min": 0.99},
+        "reality_check": {"max": 0.05}, "min_track_record": True, "min_backtest_length": True,
+    }  # fmt: skip
+    result = gated(tmp_path, asked, risk_free=0.1)
+    found = {one.gate: one for one in walk_forward_gates(result)}
+    assert set(found) == set(asked) and found["pbo"].met
+    returns = excess_returns(result.run)
+    year = result.run.metrics["periods_per_year"]
+    plain = result.run.equity["equity"].pct_change().dropna().to_numpy()
+    np.testing.assert_allclose(returns.to_numpy(), plain - (1.1 ** (1 / year) - 1), atol=1e-12)
+    assert found["probabilistic_sharpe"].value == probabilistic_sharpe(returns)
+    needed = min_track_record(returns)
+    assert found["min_track_record"].met == (needed is not None and len(returns) >= needed)
+    assert found["min_backtest_length"].met  # one walk-forward asks for no length
+    assert "deflated by 1 walk-forward of the strategy" in found["deflated_sharpe"].sentence
+
+
+def test_a_plan_that_was_changed_is_found(tmp_path) -> None:
+    result = gated(tmp_path, {"probabilistic_sharpe": {"min": 1.0}})
+    path = tmp_path / "data" / "walk_forwards" / result.walk_id / "plan.json"
+    path.write_text(path.read_text().replace('"dropped": "', '"dropped": "nothing, and '))
+    with pytest.raises(IntegrityError, match="does not describe walk-forward"):
+        lp.open_walk_forward(result.walk_id, tmp_path / "data", result.snapshot.path.parent)
+
+
+def test_candidates_that_all_fail_are_no_success(tmp_path) -> None:
+    text = "\ndef strategy(ctx, params):\n    t = ctx.flat()\n    t['A'] = params['n'] / (params['n'] - params['n'])\n    return t\n"
+    experiment = lp.experiment(text, params={"n": 1}, costs=[], name="broken")
+    with pytest.raises(InputError, match=r"all 2 candidates failed in window 0 .*division"):
+        walked(tmp_path, experiment=experiment, grid={"n": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "periods_basis"}, "there is no metric 'periods_basis'"),
+        ({"train": "999999y"}, "longer than any data"),
+        ({"train": None, "test": None, "windows": [{"train": 5, "test": ["2024-01-10", "2024-01-12"]}]}, "windows are written"),
+        ({"train": None, "test": None, "windows": [{"train": ["2024-01-01", "2024-01-05"], "test": ["2024-01-10", "2099-01-12"]}]}, "goes beyond the data"),
+        ({"train": None, "test": None, "scheme": "anchored", "windows": [{"train": ["2024-01-01", "2024-01-05"], "test": ["2024-01-10", "2024-01-12"]}]}, "not both"),
+        ({"experiment": crossover(params_schedule=[{"start": "2024-01-05", "params": {"fast": 3}}])}, "params_schedule"),
+    ],
+)  # fmt: skip
+def test_more_that_cannot_be(tmp_path, options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        walked(tmp_path, **options)

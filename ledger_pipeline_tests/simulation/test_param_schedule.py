@@ -132,3 +132,23 @@ def test_a_change_outside_the_run_is_none(tmp_path) -> None:
     assert "PARAMS_CHANGED" not in set(run.ledger["kind"]) and run.fills["quantity"].tolist() == [1]
     early = scheduled({"start": "2020-01-01", "params": {"n": 2}}, {"start": "2021-01-01", "params": {"n": 4}})
     assert lp.run(early, small.seal(tmp_path / "b", prices())).fills["quantity"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"params_schedule": [{"start": small.day(4), "params": {"fsat": 3}}]}, "'fsat', which is no param"),
+        ({"params_schedule": [{"start": small.day(4), "params": {"fee": 3.0}}]}, "'fee', which a field of the account"),
+        ({"params_schedule": [{"start": small.day(4), "params": {"fast": 3}, "features": {"odd": {"indicator": "sma", "window": 3}}}]},
+         "the feature 'odd', which the experiment does not define"),
+    ],
+)  # fmt: skip
+def test_a_change_that_nothing_would_follow_is_told(options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        crossover(**options)
+
+
+def test_an_experiment_with_a_schedule_is_not_varied(tmp_path) -> None:
+    changed = crossover(params_schedule=[{"start": small.day(4), "params": {"fast": 3}}])
+    with pytest.raises(InputError, match="has params_schedule, which says its params by date"):
+        lp.sweep(changed, market(tmp_path), grid={"fast": [2, 3]}, engine="serial", root=tmp_path / "data")
