@@ -17,7 +17,7 @@ from ledger_pipeline.project import Project
 if TYPE_CHECKING:
     from ledger_pipeline.selection.walk_forward import WalkForward
 
-_LAID = ("train", "test", "step", "scheme", "purge", "embargo", "by", "select", "tie", "carry")
+_LAID = ("train", "test", "step", "scheme", "purge", "embargo", "by", "select", "tie", "carry", "live")
 
 
 @click.group(name="walk-forward", cls=ErrorHandlingGroup)
@@ -44,6 +44,7 @@ def walk_forward() -> None:
 @click.option("--select", type=click.Choice(["argmax", "argmin", "plateau", "rank", "maximin"]))
 @click.option("--tie", type=click.Choice(["first", "last"]))
 @click.option("--carry/--flat", default=None, help="Whether a test begins with what the one before held.")
+@click.option("--live", is_flag=True, default=None, help="Choose for the test that is still to come, too.")
 @engine_options
 @json_option
 @click.pass_obj
@@ -223,6 +224,9 @@ def _show(result: WalkForward, as_json: bool) -> None:
         for row in frame.to_dict("records"):
             if row["params"] is None:
                 click.echo(f"note: window {row['number']}: {row['why']}")
+        for one in result.windows:
+            if one.window.pending:
+                click.echo(f"note: the last choice is for the test from {one.window.test_start} on, which is not over")
         if result.dropped:
             click.echo(f"note: {result.dropped}")
         sharpe = result.content["metrics"]["sharpe"]

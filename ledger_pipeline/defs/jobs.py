@@ -1,11 +1,12 @@
 """Jobs and the offer to run every experiment over a new snapshot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
-from ledger_pipeline.defs.partitions import EXPERIMENTS, run_key
-from ledger_pipeline.defs.resources import research_status
+from ledger_pipeline.defs.partitions import EXPERIMENTS, run_key, sweep_key
+from ledger_pipeline.defs.resources import ProjectResource, research_status
 from ledger_pipeline.defs.runs import MEMBERS
 
 research_job = dg.define_asset_job(
@@ -88,11 +89,58 @@ def backfill_new_snapshot(context: dg.SensorEvaluationContext) -> dg.SensorResul
     )
 
 
-def _request(record: dg.EventLogRecord, names: Sequence[str]) -> dg.RunRequest:
-    """All experiments on the snapshot of this materialisation; the same content asks for the same run."""
-    snapshot_id = str(record.partition_key)
+@dg.sensor(
+    job=walk_forward_job,
+    name="walk_forwards_follow_snapshots",
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    minimum_interval_seconds=30,
+    description="The offer to choose anew: switch it on, and each snapshot sealed from then on is walked forward over "
+    "by the sweeps whose file says `live: true`. A person promotes what came of it.",
+)
+def walk_forwards_follow_snapshots(
+    context: dg.SensorEvaluationContext, project: ProjectResource
+) -> dg.SensorResult | dg.SkipReason:
+    """One run a sealed snapshot and sweep; the snapshot's hash makes it once."""
+    from ledger_pipeline.sweeps.definition import read_written, sweep_names
+
+    sealed = dg.AssetKey("sealed_snapshot")
+    latest = context.instance.fetch_materializations(sealed, limit=1).records
+    if not context.cursor:  # from now on
+        return dg.SensorResult(cursor=str(latest[0].storage_id if latest else 0))
+    unseen = dg.AssetRecordsFilter(asset_key=sealed, after_storage_id=int(context.cursor))
+    records = context.instance.fetch_materializations(unseen, limit=20, ascending=True).records
+    strategies = project.project.strategies
+    live = [name for name in sweep_names(strategies) if _is_live(read_written(strategies, name).get("walk_forward"))]
+    if not records:
+        return dg.SkipReason("no snapshot was sealed since")
+    requests = []
+    for record in records:
+        snapshot_id, version = _sealed(record)
+        requests += [
+            dg.RunRequest(
+                run_key=f"walk-{snapshot_id}-{name}-{version}",
+                partition_key=str(sweep_key(snapshot_id, name)),
+                tags={"snapshot": snapshot_id, "sweep": name},
+            )
+            for name in live
+        ]
+    return dg.SensorResult(run_requests=requests, cursor=str(records[-1].storage_id))
+
+
+def _is_live(written: Any) -> bool:
+    return isinstance(written, Mapping) and written.get("live") is True
+
+
+def _sealed(record: dg.EventLogRecord) -> tuple[str, str]:
+    """The id of a sealed snapshot and its hash."""
     materialization = record.asset_materialization
     version = ((materialization and materialization.tags) or {}).get("dagster/data_version", "")
+    return str(record.partition_key), version
+
+
+def _request(record: dg.EventLogRecord, names: Sequence[str]) -> dg.RunRequest:
+    """All experiments on the snapshot of this materialisation; the same content asks for the same run."""
+    snapshot_id, version = _sealed(record)
     return dg.RunRequest(
         run_key=f"{snapshot_id}-{version}",
         tags={

@@ -191,6 +191,7 @@ def walk_forward(
     select: str = "argmax",
     tie: str = "first",
     carry: bool = False,
+    live: bool = False,
     where: str | None = None,
     search: Any = "all",
     start: date | str | None = None,
@@ -210,7 +211,8 @@ def walk_forward(
     train, test, step: lengths such as "3y", "6m", "250 sessions"; scheme: rolling or anchored; purge: sessions between
     train and test that do not count, or "auto"; embargo: further ones, such as "5 sessions"; windows: the windows
     themselves, instead; by, select, tie: see selection.choice; carry: a test begins with the positions of the one
-    before, instead of flat. The other arguments are those of `sweep`. What is there from an earlier start is not done
+    before, instead of flat; live: choose for the test that is still to come, too, so that a deployment of the stitched
+    run decides by it. The other arguments are those of `sweep`. What is there from an earlier start is not done
     again. Raises what `sweep` raises, and InputError for windows that cannot be.
     """
     if not isinstance(snapshot, Snapshot):
@@ -222,7 +224,7 @@ def walk_forward(
         risk_free=risk_free, name=name, yes=yes,
     )  # fmt: skip
     written = {"train": train, "test": test, "step": step, "scheme": scheme, "purge": purge, "embargo": embargo,
-               "windows": windows, "by": by, "select": select, "tie": tie, "carry": carry}  # fmt: skip
+               "windows": windows, "by": by, "select": select, "tie": tie, "carry": carry, "live": live}  # fmt: skip
     return run_walk_forward(
         define_walk_forward(swept, written), snapshot, root=root, engine=engine, workers=workers, compiled=compiled,
         progress=progress,
@@ -248,7 +250,10 @@ def run_walk_forward(
     if store.result(walk_id) is not None:
         return open_walk_forward(walk_id, place, snapshot.path.parent)
     windows, purged, dropped = windows_of(definition, snapshot, place)
-    require_comparable(definition.rule, [n for one in windows for n in (one.train_sessions, one.test_sessions)])
+    require_comparable(
+        definition.rule,
+        [n for one in windows for n in (one.train_sessions, one.test_sessions)[: 1 if one.pending else 2]],
+    )
     plan = store.begin(
         walk_id,
         {
@@ -281,7 +286,9 @@ def run_walk_forward(
             "value": kept["value"],
             "why": kept["why"],
             "params": kept["params"],
-            "test": _finite(metrics_between(stitched, one.test_start, one.test_end).get(definition.rule.by)),
+            "test": None
+            if one.pending
+            else _finite(metrics_between(stitched, one.test_start, one.test_end).get(definition.rule.by)),
         }
         for one, kept in zip(windows, choices, strict=True)
     ]
@@ -398,7 +405,8 @@ def stitched_experiment(
         schedule.append({"start": one.test_start, "params": kept["params"], "fresh": not definition.carry})
         if one.rests:
             schedule.append({"start": one.test_end + timedelta(days=1), "params": None})
-    base = with_period(definition.sweep.experiment, windows[0].test_start, windows[-1].test_end)
+    last = [one for one in windows if not one.pending][-1]
+    base = with_period(definition.sweep.experiment, windows[0].test_start, last.test_end)
     named = replace(base, name=stitched_name(definition.sweep.name))
     return with_schedule(named, schedule)
 

@@ -32,7 +32,8 @@ from ledger_pipeline.sweeps.sweep import longest_warm_up
 if TYPE_CHECKING:
     from ledger_pipeline.market.grid import Grid
 
-KEYS = ("train", "test", "step", "scheme", "purge", "embargo", "windows", "by", "select", "tie", "carry")
+LAID = ("train", "test", "step", "scheme", "purge", "embargo", "windows", "live")
+KEYS = (*LAID, "by", "select", "tie", "carry")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def define_walk_forward(sweep: Definition, written: Mapping[str, Any]) -> WalkFo
     unknown = next((key for key in written if key not in KEYS), None)
     if unknown is not None:
         raise InputError(f"walk_forward: {unknown} is not a known key; the keys are {', '.join(KEYS)}.")
-    laid = {key: value for key, value in written.items() if key in KEYS[:7] and value is not None}
+    laid = {key: value for key, value in written.items() if key in LAID and value is not None}
     chosen = {key: written[key] for key in ("by", "select", "tie") if written.get(key) is not None}
     carry = written.get("carry", False)
     if not isinstance(carry, bool):
@@ -105,7 +106,7 @@ def windows_of(
         reason = {"kind": "auto", "warmup_sessions": warm, "held_sessions": held}
     windows = [
         window(sessions, k, border, max(warm, held[k]) if definition.plan.purge is None else definition.plan.purge,
-               definition.plan.embargo)
+               definition.plan.embargo, following)
         for k, border in enumerate(laid)
     ]  # fmt: skip
     resting = [after.test_first > border.test_last + 1 for border, after in zip(laid, laid[1:], strict=False)]

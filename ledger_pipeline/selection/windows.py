@@ -72,7 +72,7 @@ def session_count(given: Any, what: str) -> int:
 class WindowPlan:
     """How windows are laid. step: how far one begins after the other, the length of a test where it is not given;
     purge: sessions, None for those that the experiment asks for (auto); pairs: the windows themselves, where they are
-    given, and nothing of the lengths counts.
+    given, and nothing of the lengths counts; live: whether a choice is made for the test that is still to come, too.
     """
 
     train: Length | None = None
@@ -82,6 +82,7 @@ class WindowPlan:
     purge: int | None = None
     embargo: int = 0
     pairs: tuple[tuple[date, date, date, date], ...] = ()
+    live: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
@@ -90,7 +91,8 @@ class WindowPlan:
             laid: dict[str, Any] = {"windows": [[day.isoformat() for day in pair] for pair in self.pairs]}
         else:
             laid = {name: str(getattr(self, name)) for name in ("train", "test", "step")} | {"scheme": self.scheme}
-        return {**laid, "purge": "auto" if self.purge is None else self.purge, "embargo": self.embargo}
+        live = {"live": True} if self.live else {}
+        return {**laid, "purge": "auto" if self.purge is None else self.purge, "embargo": self.embargo, **live}
 
 
 def window_plan(
@@ -102,12 +104,19 @@ def window_plan(
     purge: Any = "auto",
     embargo: Any = 0,
     windows: Sequence[Mapping[str, Any]] | None = None,
+    live: Any = False,
 ) -> WindowPlan:
     """A plan as it is written; windows: {train: [first, last], test: [first, last]} each, instead of lengths.
     InputError for what is none.
     """
     purged = None if purge in (None, "auto") else session_count(purge, "purge")
     embargoed = session_count(embargo, "embargo")
+    if not isinstance(live, bool):
+        raise InputError(f"live is {live!r}; it is true or false.")
+    if windows is not None and live:
+        raise InputError(
+            "live goes with lengths, which say when the next test begins, not with windows that are given."
+        )
     if windows is not None:
         if train is not None or test is not None or step is not None or scheme != "rolling":
             raise InputError("give the windows themselves, or the lengths of train and test and a scheme, not both.")
@@ -124,6 +133,7 @@ def window_plan(
         cast(Scheme, scheme),
         purged,
         embargoed,
+        live=live,
     )
 
 
@@ -164,7 +174,8 @@ def _day(given: Any) -> date:
 class Window:
     """A train window and its test, all of them sessions, both ends included. number: from 0; train_end: after purge and
     embargo, which are numbers of sessions; border: the last session before the test; train_sessions, test_sessions: how
-    many there are; rests: whether there are sessions between this test and the next.
+    many there are; rests: whether there are sessions between this test and the next; pending: whether the test is not
+    over: its sessions are those that there are, and test_end is test_start where there are none.
     """
 
     number: int
@@ -178,6 +189,7 @@ class Window:
     train_sessions: int
     test_sessions: int
     rests: bool = False
+    pending: bool = False
 
     @property
     def document(self) -> dict[str, Any]:
@@ -194,6 +206,7 @@ class Border:
     last: int
     test_first: int
     test_last: int
+    pending: bool = False
 
 
 def borders(
@@ -215,7 +228,9 @@ def borders(
         begun = after(known, *steps) if plan.scheme == "rolling" else 0
         border, end = after(known, *steps, plan.train), after(known, *steps, plan.train, plan.test)
         if end > len(sessions):
-            if border < len(sessions) and laid:
+            if plan.live and laid and border <= len(sessions):
+                laid.append(Border(begun, border - 1, border, len(sessions) - 1, True))
+            elif border < len(sessions) and laid:
                 dropped = f"the test from {_text(sessions[border])} would go beyond the last session and is dropped"
             break
         if laid and border <= laid[-1].test_last:
@@ -248,8 +263,17 @@ def _of_pair(sessions: pd.DatetimeIndex, pair: tuple[date, date, date, date]) ->
     return Border(first, last, test_first, test_last)
 
 
-def window(sessions: pd.DatetimeIndex, number: int, border: Border, purge: int, embargo: int) -> Window:
-    """A window with its purge. InputError when too little of the train window is left."""
+def window(
+    sessions: pd.DatetimeIndex,
+    number: int,
+    border: Border,
+    purge: int,
+    embargo: int,
+    following: pd.Timestamp | None = None,
+) -> Window:
+    """A window with its purge. following: the first session after them. InputError when too little of the train window
+    is left.
+    """
     last = min(border.last, border.test_first - 1 - purge - embargo)
     if last - border.first + 1 < LEAST:
         raise InputError(
@@ -258,10 +282,11 @@ def window(sessions: pd.DatetimeIndex, number: int, border: Border, purge: int, 
             "window, or state a smaller purge."
         )
     days = [cast(pd.Timestamp, sessions[k]).date() for k in (border.first, last, border.last)]
-    tested = [cast(pd.Timestamp, sessions[k]).date() for k in (border.test_first, border.test_last)]
+    known = [*sessions[border.test_first : border.test_last + 1], *([following] if following is not None else [])]
+    tested = [cast(pd.Timestamp, known[0]).date(), cast(pd.Timestamp, sessions[border.test_last]).date()]
     return Window(
-        number, days[0], days[1], days[2], tested[0], tested[1], purge, embargo, last - border.first + 1,
-        border.test_last - border.test_first + 1,
+        number, days[0], days[1], days[2], tested[0], max(tested), purge, embargo, last - border.first + 1,
+        border.test_last - border.test_first + 1, pending=border.pending,
     )  # fmt: skip
 
 

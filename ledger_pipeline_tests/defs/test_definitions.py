@@ -136,6 +136,7 @@ def test_jobs_sensors_resources_and_executor() -> None:
         "experiments_follow_files": "RUNNING",
         "sweeps_follow_files": "RUNNING",
         "backfill_new_snapshot": "STOPPED",
+        "walk_forwards_follow_snapshots": "STOPPED",
         "derive_results": "RUNNING",
         "poll_fills": "STOPPED",
         "deployments_follow_files": "RUNNING",

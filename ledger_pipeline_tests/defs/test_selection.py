@@ -103,3 +103,37 @@ def test_a_file_without_windows_says_so(small) -> None:
         result = started(small, records, walk_forward_job, [walk_forward_asset, walk_forward_report])
         failed = [event for event in result.all_events if event.is_step_failure]
         assert "has no key walk_forward" in str(failed[0].event_specific_data.error)
+
+
+def test_new_snapshots_are_walked_over_where_that_is_asked_for(small) -> None:
+    """From the moment it is switched on, and only by the file that says live; the same content is asked for once."""
+    from ledger_pipeline.defs.jobs import walk_forwards_follow_snapshots
+    from ledger_pipeline.defs.resources import ProjectResource
+    from ledger_pipeline_tests.projects import seal
+
+    prepared(small, TEXT.replace("purge: 0}", "purge: 0, live: true}"))
+    with instance(small) as records:
+        resource = ProjectResource(root=str(small.root))
+
+        def tick(cursor):
+            context = dg.build_sensor_context(instance=records, cursor=cursor, resources={"project": resource})
+            return walk_forwards_follow_snapshots(context)
+
+        first = tick(None)
+        assert not first.run_requests and first.cursor
+        assert isinstance(tick(first.cursor), dg.SkipReason)
+        seal(small, "second", days=70)
+        told = tick(first.cursor)
+        (request,) = told.run_requests
+        assert request.partition_key == str(sweep_key("second", "windows"))
+        assert request.run_key.startswith("walk-second-windows-")
+        assert isinstance(tick(told.cursor), dg.SkipReason)
+        records.add_dynamic_partitions(SWEEPS, ["windows"])
+        config = {"ops": {"walk_forward": {"config": {"engine": "serial"}}}}
+        result = run_job(
+            records, small, walk_forward_job, [walk_forward_asset, walk_forward_report],
+            partition_key=request.partition_key, config=config,
+        )  # fmt: skip
+        assert result.success
+        walk = lp.open_walk_forward("windows", small.data, small.snapshots)
+        assert walk.snapshot.id == "second" and walk.windows[-1].window.pending

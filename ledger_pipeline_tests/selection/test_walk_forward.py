@@ -398,3 +398,43 @@ def test_candidates_that_all_fail_are_no_success(tmp_path) -> None:
 def test_more_that_cannot_be(tmp_path, options, message) -> None:
     with pytest.raises(InputError, match=message):
         walked(tmp_path, **options)
+
+
+def test_live_it_chooses_for_the_test_that_is_to_come(tmp_path) -> None:
+    """Tests of 4 from day 10 on: the fifth, from day 26, is not over on day 27, the last. With `live` its train window,
+    days 16 to 25, chooses too; the stitched run is over on day 25 as before, and what follows is decided by the choice.
+    """
+    from decimal import Decimal
+
+    from ledger_pipeline.trading.deployment.strategy import evaluate
+
+    snapshot = market(tmp_path)
+    plain, live = walked(tmp_path, snapshot=snapshot), walked(tmp_path, snapshot=snapshot, live=True)
+    assert len(live.windows) == len(plain.windows) + 1 and live.walk_id != plain.walk_id
+    last = live.windows[-1]
+    assert last.window.pending and last.test is None and str(last.window.test_start) == small.day(26)
+    assert (str(last.window.train_start), str(last.window.train_end)) == (small.day(16), small.day(25))
+    assert live.run.equity["ts"].iloc[-1] == small.at(25)
+    assert live.run.equity.equals(plain.run.equity) and live.run_id != plain.run_id
+    experiment = stored_experiment(live.run.provenance)
+    given = {"deployment": "x", "seed": 0, "cash": Decimal(1000), "positions": {}, "memory": {}, "ratios": {}}
+    alone = crossover(params={**experiment.spec.params, **last.params})
+    assert evaluate(experiment, snapshot, **given).orders == evaluate(alone, snapshot, **given).orders
+    assert "-" in walk_forward_report(live) and live.figure() is not None
+
+
+def test_a_test_that_begins_with_the_next_session_is_pending(tmp_path) -> None:
+    """26 sessions: the test from day 26 on has none yet."""
+    from ledger_pipeline_tests.sweeps.markets import PRICES
+
+    snapshot = small.seal(tmp_path, {name: values[:26] for name, values in PRICES.items()})
+    live = walked(tmp_path, snapshot=snapshot, live=True)
+    last = live.windows[-1].window
+    assert last.pending and last.test_sessions == 0 and str(last.test_start) == str(last.test_end) == small.day(26)
+    assert len(walked(tmp_path, snapshot=snapshot).windows) == len(live.windows) - 1
+
+
+def test_live_goes_with_lengths(tmp_path) -> None:
+    pair = {"train": [small.day(0), small.day(9)], "test": [small.day(10), small.day(13)]}
+    with pytest.raises(InputError, match="live goes with lengths"):
+        walked(tmp_path, train=None, test=None, windows=[pair], live=True)
