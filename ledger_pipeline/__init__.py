@@ -45,7 +45,7 @@ _PUBLIC = {
     "RunStore": "ledger_pipeline.simulation.store",
     "replay": "ledger_pipeline.simulation.replay",
     "prove": "ledger_pipeline.simulation.proof",
-    "sweep": "ledger_pipeline.sweeps.sweep",
+    "sweep": "ledger_pipeline.sweeps.running",
     "Sweep": "ledger_pipeline.sweeps.sweep",
     "open_sweep": "ledger_pipeline.sweeps.sweep",
     "walk_forward": "ledger_pipeline.selection.walk_forward",

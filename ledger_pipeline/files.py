@@ -19,7 +19,7 @@ from typing import Any
 
 from upath import UPath
 
-from ledger_pipeline.core.errors import InputError, StorageError
+from ledger_pipeline.core.errors import InputError, IntegrityError, StorageError
 
 Location = str | os.PathLike[str] | UPath
 
@@ -95,6 +95,21 @@ def write_file(path: UPath, data: bytes) -> None:
 def write_json(path: UPath, value: Any) -> None:
     """Replace one JSON file atomically, readable by people: indented, keys as given."""
     write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_document(path: UPath, advice: str) -> dict[str, Any] | None:
+    """The mapping in a JSON file, None where there is no file. IntegrityError naming it, with what to do, for anything
+    else.
+    """
+    if not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise IntegrityError(f"{path} is not readable; {advice}.")
+    return document
 
 
 def create_directory(target: UPath, files: Mapping[str, bytes], *, read_only: bool = False) -> bool:

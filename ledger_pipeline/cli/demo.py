@@ -35,7 +35,7 @@ def demo(project: Project, as_json: bool) -> None:
     from ledger_pipeline.simulation.store import RunStore
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.sweeps.definition import defined_in
-    from ledger_pipeline.sweeps.sweep import run_sweep
+    from ledger_pipeline.sweeps.running import run_sweep
 
     started = time.perf_counter()
     source = project.root / "sources" / "demo"

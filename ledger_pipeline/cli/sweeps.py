@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ledger_pipeline.sweeps.definition import Definition
-    from ledger_pipeline.sweeps.sweep import Progress, Sweep
+    from ledger_pipeline.sweeps.running import Progress
+    from ledger_pipeline.sweeps.sweep import Sweep
 
 _SHOWN = ("total_return", "cagr", "volatility", "sharpe", "max_drawdown", "trades", "costs")  # metrics of a table
 
@@ -104,7 +105,7 @@ def run(project: Project, /, name: str, snapshot_id: str, as_json: bool, **given
     """
     from ledger_pipeline.defs.launch import report_sweep
     from ledger_pipeline.market.snapshot import open_snapshot
-    from ledger_pipeline.sweeps.sweep import run_sweep
+    from ledger_pipeline.sweeps.running import run_sweep
 
     how = {key: given.pop(key) for key in ("engine", "workers", "compiled")}
     definition = definition_of(project, name, given)

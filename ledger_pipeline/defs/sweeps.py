@@ -17,7 +17,8 @@ from ledger_pipeline.defs.versions import code_version
 
 if TYPE_CHECKING:
     from ledger_pipeline.project import Project
-    from ledger_pipeline.sweeps.sweep import Progress, Sweep
+    from ledger_pipeline.sweeps.running import Progress
+    from ledger_pipeline.sweeps.sweep import Sweep
 
 REPLAY = "candidates_replay"
 SAMPLE = 10  # candidates that are made anew
@@ -60,7 +61,8 @@ def sweep_asset(
     """Many variants of an experiment on a snapshot, each exactly the run that it would be if it were stored."""
     from ledger_pipeline.market.snapshot import open_snapshot
     from ledger_pipeline.sweeps.definition import defined_in
-    from ledger_pipeline.sweeps.sweep import open_sweep, run_sweep
+    from ledger_pipeline.sweeps.running import run_sweep
+    from ledger_pipeline.sweeps.sweep import open_sweep
 
     paths = project.project
     snapshot_id, name = sweep_parts(context.partition_key)

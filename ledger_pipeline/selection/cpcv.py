@@ -8,7 +8,8 @@ from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.selection.choice import Rule
 from ledger_pipeline.selection.splits import CombinatorialResult, Metric, cross_validate
 from ledger_pipeline.selection.windows import session_count
-from ledger_pipeline.sweeps.sweep import Sweep, longest_warm_up
+from ledger_pipeline.sweeps.running import longest_warm_up
+from ledger_pipeline.sweeps.sweep import Sweep
 
 
 def cpcv(

@@ -36,7 +36,8 @@ from ledger_pipeline.sweeps.definition import define
 from ledger_pipeline.sweeps.engines import Engine
 from ledger_pipeline.sweeps.engines import engine as named_engine
 from ledger_pipeline.sweeps.evaluation import FAILED, feature_cache
-from ledger_pipeline.sweeps.sweep import Progress, Sweep, open_sweep, run_sweep
+from ledger_pipeline.sweeps.running import Progress, run_sweep
+from ledger_pipeline.sweeps.sweep import Sweep, open_sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ from ledger_pipeline.strategy.experiment import with_period
 from ledger_pipeline.strategy.references import names_in
 from ledger_pipeline.sweeps.definition import Definition
 from ledger_pipeline.sweeps.evaluation import feature_cache
-from ledger_pipeline.sweeps.sweep import longest_warm_up
+from ledger_pipeline.sweeps.running import longest_warm_up
 
 if TYPE_CHECKING:
     from ledger_pipeline.market.grid import Grid

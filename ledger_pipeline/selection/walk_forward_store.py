@@ -14,7 +14,7 @@ from typing import Any
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_json
-from ledger_pipeline.files import Location, create_directory, location, write_json
+from ledger_pipeline.files import Location, create_directory, location, read_document, write_json
 
 
 class WalkForwardStore:
@@ -107,13 +107,5 @@ class WalkForwardStore:
         return self.root / check_id("walk-forward", walk_id)
 
     def _json(self, walk_id: str, name: str) -> dict[str, Any] | None:
-        path = self._path(walk_id) / name
-        if not path.exists():
-            return None
-        try:
-            document = json.loads(path.read_bytes())
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise IntegrityError(f"{path} is not readable; restore it, or delete it and run the walk-forward again.")
-        return document
+        advice = "restore it, or delete it and run the walk-forward again"
+        return read_document(self._path(walk_id) / name, advice)

@@ -23,7 +23,7 @@ from upath import UPath
 
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import canonical_json, check_id, hash_bytes, hash_json
-from ledger_pipeline.files import Location, create_directory, location, write_file, write_json
+from ledger_pipeline.files import Location, create_directory, location, read_document, write_file, write_json
 from ledger_pipeline.sweeps.evaluation import Result
 
 _HASH = b"rows_sha256"
@@ -164,16 +164,7 @@ class SweepStore:
         return self.root / check_id("sweep", sweep_id)
 
     def _json(self, sweep_id: str, name: str) -> dict[str, Any] | None:
-        path = self._path(sweep_id) / name
-        if not path.exists():
-            return None
-        try:
-            document = json.loads(path.read_bytes())
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise IntegrityError(f"{path} is not readable; delete the directory of the sweep and run it again.")
-        return document
+        return read_document(self._path(sweep_id) / name, "delete the directory of the sweep and run it again")
 
 
 def _to_parquet(results: Sequence[Result]) -> bytes:

@@ -72,7 +72,7 @@ def test_every_field_may_be_varied(tmp_path) -> None:
 
 def test_engines_stops_and_shards_give_the_same(tmp_path, monkeypatch) -> None:
     """The hash and every row, in one process or several, in one go or stopped in the middle."""
-    import ledger_pipeline.sweeps.sweep as module
+    import ledger_pipeline.sweeps.running as module
     from ledger_pipeline.sweeps.worker import Worker
 
     snapshot = market(tmp_path)
@@ -294,7 +294,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_runs(tmp_path, options,
 def test_a_snapshot_that_is_sealed_anew_meanwhile_stops_it(tmp_path, monkeypatch) -> None:
     import shutil
 
-    import ledger_pipeline.sweeps.sweep as module
+    import ledger_pipeline.sweeps.running as module
     from ledger_pipeline.sweeps.worker import Worker
 
     snapshot = market(tmp_path, snapshot_id="mine")
@@ -342,7 +342,7 @@ OPTUNA = {"optuna": {"trials": 20, "by": "total_return", "direction": "maximize"
 
 def test_a_search_that_learns_is_the_same_everywhere(tmp_path, monkeypatch) -> None:
     """In one process or several, and stopped after a round; it finds the best of 28 pairs within 20."""
-    import ledger_pipeline.sweeps.sweep as module
+    import ledger_pipeline.sweeps.running as module
 
     snapshot = market(tmp_path)
     options = {
