@@ -208,7 +208,7 @@ def _show(result: WalkForward, as_json: bool) -> None:
         "snapshot": result.plan["snapshot"],
         "by": result.by,
         "purge": result.plan["purge"],
-        "dropped": result.dropped,
+        "notes": result.notes,
         "headline": headline(result),
         "windows": [_json_row(row) for row in frame.to_dict("records")],
         "run_id": result.run_id,
@@ -227,8 +227,8 @@ def _show(result: WalkForward, as_json: bool) -> None:
         for one in result.windows:
             if one.window.pending:
                 click.echo(f"note: the last choice is for the test from {one.window.test_start} on, which is not over")
-        if result.dropped:
-            click.echo(f"note: {result.dropped}")
+        for note in result.notes:
+            click.echo(f"note: {note}")
         sharpe = result.content["metrics"]["sharpe"]
         click.echo(
             f"stitched run {result.run_id[:10]}: Sharpe {'-' if sharpe is None else f'{sharpe:.2f}'} out of sample; "

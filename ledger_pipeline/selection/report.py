@@ -111,7 +111,7 @@ def walk_forward_report(result: WalkForward) -> str:
         header=["window", "train", "test", "purge", "candidate", *result.axes, "train metric", "test metric", "lost"],
         rows=[_row(result, row) for row in result.table.to_dict("records")],
         reasons=[(one.window.number, one.choice.why) for one in result.windows],
-        notes=[note for note in (result.dropped, _purge(result)) if note],
+        notes=[note for note in (*result.notes, _purge(result)) if note],
         facts=_facts(result),
     )
 

@@ -97,9 +97,9 @@ class WalkForward:
         return str(self.plan["identity"]["by"])
 
     @property
-    def dropped(self) -> str | None:
-        """What of the data is in no test, because a window there would not be complete."""
-        return self.plan.get("dropped")
+    def notes(self) -> list[str]:
+        """What there is to say of the windows: sessions that are in no test, and warm-up inside a train window."""
+        return list(self.plan["notes"])
 
     @functools.cached_property
     def windows(self) -> list[WindowResult]:
@@ -250,7 +250,7 @@ def run_walk_forward(
     store = WalkForwardStore(place)
     if store.result(walk_id) is not None:
         return open_walk_forward(walk_id, place, snapshot.path.parent)
-    windows, purged, dropped = windows_of(definition, snapshot, place)
+    windows, purged, notes = windows_of(definition, snapshot, place)
     require_comparable(
         definition.rule,
         [n for one in windows for n in (one.train_sessions, one.test_sessions)[: 1 if one.pending else 2]],
@@ -265,7 +265,7 @@ def run_walk_forward(
             "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
             "windows": [one.document for one in windows],
             "purge": purged,
-            "dropped": dropped,
+            "notes": notes,
             "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         },
     )

@@ -9,7 +9,7 @@ ended in the window, and at most half of the window.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import pandas as pd
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.selection.choice import ChoiceRule, choice_rule
-from ledger_pipeline.selection.windows import Window, WindowPlan, as_sessions, borders, window, window_plan
+from ledger_pipeline.selection.windows import Border, Window, WindowPlan, as_sessions, borders, window, window_plan
 from ledger_pipeline.simulation.grids import universe_grid
 from ledger_pipeline.simulation.measures import main_calendar
 from ledger_pipeline.simulation.run import run
@@ -85,9 +85,9 @@ def define_walk_forward(sweep: Definition, written: Mapping[str, Any]) -> WalkFo
 
 def windows_of(
     definition: WalkForwardDefinition, snapshot: Snapshot, root: str
-) -> tuple[list[Window], dict[str, Any], str | None]:
-    """The windows of a definition on a snapshot, where their purge comes from, and what was dropped. root: where
-    features are kept. InputError where no window is complete or the purge leaves no train window.
+) -> tuple[list[Window], dict[str, Any], list[str]]:
+    """The windows of a definition on a snapshot, where their purge comes from, and what there is to say of them. root:
+    where features are kept. InputError where no window is complete or the purge leaves no train window.
     """
     spec = definition.sweep.experiment.spec
     cells = universe_grid(snapshot, spec.universe, spec.base_currency, spec.start, spec.end)
@@ -98,10 +98,9 @@ def windows_of(
     laid, dropped = borders(sessions, definition.plan, following)
     reason: dict[str, Any] = {"kind": "stated"}
     held = [0] * len(laid)
-    warm = 0
+    bars = longest_warm_up(definition.sweep.experiment, definition.sweep.typical)
+    warm = math.ceil(bars / max(len(days) / len(sessions), 1.0))
     if definition.plan.purge is None:
-        bars = longest_warm_up(definition.sweep.experiment, definition.sweep.typical)
-        warm = math.ceil(bars / max(len(days) / len(sessions), 1.0))
         held = _held_over(definition.sweep, snapshot, root, cells, sessions, [(one.first, one.last) for one in laid])
         reason = {"kind": "auto", "warmup_sessions": warm, "held_sessions": held}
     windows = [
@@ -111,7 +110,24 @@ def windows_of(
     ]  # fmt: skip
     resting = [after.test_first > border.test_last + 1 for border, after in zip(laid, laid[1:], strict=False)]
     windows = [replace(one, rests=rests) for one, rests in zip(windows, [*resting, False], strict=True)]
-    return windows, reason, dropped
+    earlier = len(np.unique(cells.timetable.account_sessions[: cells.first]))
+    notes = [note for note in (dropped, _cold(laid, earlier, warm)) if note]
+    return windows, reason, notes
+
+
+def _cold(laid: Sequence[Border], earlier: int, warm: int) -> str | None:
+    """What to say where a train window begins before the indicators have had their bars. earlier: sessions that the
+    snapshot holds before those of the windows.
+    """
+    lacking = [warm - 1 - earlier - border.first for border in laid]
+    if lacking[0] <= 0:
+        return None
+    several = sum(one > 0 for one in lacking)
+    where = "the first train window" if several == 1 else f"the first {several} train windows"
+    return (
+        f"indicators warm up during the first {lacking[0]} sessions of {where}: the snapshot holds no earlier bars for "
+        "them"
+    )
 
 
 def _session_after(calendar: str, last: pd.Timestamp) -> pd.Timestamp:

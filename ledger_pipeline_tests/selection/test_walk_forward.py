@@ -42,7 +42,11 @@ def test_each_window_is_chosen_on_its_train_sessions_alone(tmp_path) -> None:
     result = walked(tmp_path, snapshot=snapshot)
     assert [str(one.window.train_start) for one in result.windows] == [small.day(k) for k in (0, 4, 8, 12)]
     assert [str(one.window.test_start) for one in result.windows] == [small.day(k) for k in (10, 14, 18, 22)]
-    assert result.dropped == f"the test from {small.day(26)} would go beyond the last session and is dropped"
+    assert result.notes == [
+        f"the test from {small.day(26)} would go beyond the last session and is dropped",
+        "indicators warm up during the first 5 sessions of the first 2 train windows: the snapshot holds no earlier bars "
+        "for them",
+    ]
     points = [(f, s) for f in (2, 3) for s in (4, 6)]
     for one in result.windows:
         start, end = one.window.train_start, one.window.train_end
@@ -372,7 +376,7 @@ def test_every_gate_counts_for_a_walk_forward(tmp_path) -> None:
 def test_a_plan_that_was_changed_is_found(tmp_path) -> None:
     result = gated(tmp_path, {"probabilistic_sharpe": {"min": 1.0}})
     path = tmp_path / "data" / "walk_forwards" / result.walk_id / "plan.json"
-    path.write_text(path.read_text().replace('"dropped": "', '"dropped": "nothing, and '))
+    path.write_text(path.read_text().replace('"notes": [', '"notes": ["nothing", '))
     with pytest.raises(IntegrityError, match="does not describe walk-forward"):
         lp.open_walk_forward(result.walk_id, tmp_path / "data", result.snapshot.path.parent)
 
