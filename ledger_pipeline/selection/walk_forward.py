@@ -250,6 +250,8 @@ def run_walk_forward(
     store = WalkForwardStore(place)
     if store.result(walk_id) is not None:
         return open_walk_forward(walk_id, place, snapshot.path.parent)
+    runs_on = named_engine(engine, workers)
+    runs_on.start()
     windows, purged, notes = windows_of(definition, snapshot, place)
     require_comparable(
         definition.rule,
@@ -269,7 +271,6 @@ def run_walk_forward(
             "begun_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         },
     )
-    runs_on = named_engine(engine, workers)
     try:
         choices = _choices(definition, snapshot, windows, walk_id, store, runs_on, compiled, place, progress)
     finally:

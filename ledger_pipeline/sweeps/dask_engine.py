@@ -29,6 +29,9 @@ class Dask:
         self.address = address
         self.name = f"dask://{address}"
 
+    def start(self) -> None:
+        """See Engine."""
+
     def close(self) -> None:
         """See engines.Engine; the cluster stays."""
 

@@ -17,12 +17,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Protocol
 
 from ledger_pipeline.core.errors import InputError, StorageError
 from ledger_pipeline.sweeps.worker import Job, PackedJob, Stopped, Worker, make
 
 _LOSSES = 3  # times in a row that workers are lost without anything being finished, before it is given up
+
+_PRELOADED = (  # what the first candidate of a worker would import
+    "exchange_calendars", "ledger_pipeline.analytics.metrics", "ledger_pipeline.simulation.compiled.run",
+    "ledger_pipeline.simulation.measures", "ledger_pipeline.sweeps.worker", "numba.experimental", "numba.typed",
+    "scipy.linalg",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class Engine(Protocol):
         """Make every call, telling `finished` of each. Raises what a call raises, and StorageError when the engine has
         no workers left; what was finished before is kept.
         """
+        ...
+
+    def start(self) -> None:
+        """Begin to start its workers, while the caller still prepares what they are to do."""
         ...
 
     def close(self) -> None:
@@ -74,6 +85,9 @@ class Serial:
 
     name = "serial"
 
+    def start(self) -> None:
+        """See Engine."""
+
     def close(self) -> None:
         """See Engine."""
 
@@ -92,6 +106,7 @@ class Processes:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._context = multiprocessing.get_context("forkserver")
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Any = None
 
@@ -114,6 +129,17 @@ class Processes:
                 self.close()
                 raise
 
+    def start(self) -> None:
+        """See Engine. The server that workers are forked from loads the modules that they need, once for all."""
+        self._context.set_forkserver_preload([*_PRELOADED])
+        resource_tracker.ensure_running()  # the server would begin with it, and it lets signals through when it is done
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is not for the server
+        try:
+            with _no_main_module():
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def close(self) -> None:
         """See Engine. What they are at is left between two candidates."""
         if self._pool is not None:
@@ -123,11 +149,10 @@ class Processes:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["ledger_pipeline.sweeps.worker"])
-            self._stop = context.Event()
+            self.start()
+            self._stop = self._context.Event()
             with _no_main_module():
-                self._pool = ProcessPoolExecutor(self.workers, context, _begin, (self._stop, os.getpid()))
+                self._pool = ProcessPoolExecutor(self.workers, self._context, _begin, (self._stop, os.getpid()))
         return self._pool
 
     def _drain(self, pool: ProcessPoolExecutor, job: Job, left: list[Call], finished: Finished) -> None:

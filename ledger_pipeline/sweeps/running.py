@@ -129,6 +129,7 @@ def run_sweep(
         if not store.missing(sweep_id, known):
             return open_sweep(sweep_id, place, snapshot.path.parent)
     began = time.monotonic()
+    runs_on.start()
     plan = _plan(store, sweep_id, definition, snapshot, task, part_of)
     shards = shards_of(size, int(plan["shard_size"]))
     missing = store.missing(sweep_id, shards)

@@ -38,7 +38,7 @@ def test_the_fields_and_kinds_are_those_of_the_design() -> None:
             "fill_id correlation_id causation_id reasons payload schema_version"
         ).split()
     )
-    assert len(KINDS) == len(set(KINDS)) == 29 and KIND["UNRECOGNIZED"] == 27
+    assert len(KINDS) == len(set(KINDS)) == 30 and KIND["UNRECOGNIZED"] == 27 and KIND["PARAMS_CHANGED"] == 29
 
 
 def other(value):

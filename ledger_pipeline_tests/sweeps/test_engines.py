@@ -178,3 +178,24 @@ def test_the_fields_that_refer_to_params_reach_every_process(tmp_path) -> None:
     one = lp.sweep(crossover(), market(tmp_path), grid=grid, engine="serial", root=tmp_path / "a")
     two = lp.sweep(crossover(), market(tmp_path), grid=grid, engine="processes", workers=2, root=tmp_path / "b")
     assert one.hash == two.hash and one.candidates["costs"].nunique() == 3
+
+
+def test_ctrl_c_while_the_workers_start_says_nothing_of_its_own() -> None:
+    """Ctrl-C goes to every process of a terminal; the server that loads their modules is to keep quiet, and to end with
+    the process that asked.
+    """
+    script = (
+        "import psutil, signal, time\n"
+        "from ledger_pipeline.sweeps.engines import engine\n"
+        "engine('processes', 1).start()\n"
+        "servers = psutil.Process().children()\n"
+        "time.sleep(0.3)\n"
+        "for one in servers:\n"
+        "    one.send_signal(signal.SIGINT)\n"
+        "time.sleep(3)\n"
+        "print(len(servers), all(one.is_running() and one.status() != 'zombie' for one in servers))\n"
+    )
+    made = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert made.stdout.split() == ["2", "True"] and made.stderr == ""
