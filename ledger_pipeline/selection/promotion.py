@@ -123,7 +123,7 @@ def walk_forward_gates(walk: WalkForward) -> list[GateOutcome]:
         measures = Measures(nothing, len(returns), None, len(returns) / year, min_backtest_length(tried))
     count = "1 walk-forward" if tried == 1 else f"{tried:,} walk-forwards"
     return [
-        replace(one, asked=f"{one.asked}, deflated by {count} of the strategy,")
+        replace(one, asked=f"{one.asked} when deflated by {count} of the strategy")
         if one.gate == "deflated_sharpe"
         else one
         for one in judged(asked, measures)
