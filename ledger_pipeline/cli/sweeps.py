@@ -21,6 +21,7 @@ from ledger_pipeline.project import Project
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ledger_pipeline.simulation.promotions import Promotion
     from ledger_pipeline.sweeps.definition import Definition
     from ledger_pipeline.sweeps.running import Progress
     from ledger_pipeline.sweeps.sweep import Sweep
@@ -356,9 +357,7 @@ def promote(
             f"run {promoted.run_id[:10]} is candidate {kept.candidate} of sweep {kept.sweep_name} ({kept.sweep[:10]}), "
             f"one of {kept.trials:,} trials of its strategy on {results.snapshot.id}; its experiment is {label!r}"
         )
-        for gate in kept.gates:
-            click.echo(f"gate {gate['gate']}: {'met' if gate['met'] else 'not met'} ({gate['asked']})")
-        click.echo(f"trade it:  ledger-pipeline promote {label} --by ... --reason ...")
+        echo_gates(kept)
 
     emit(asdict(kept), as_json, render)
 
@@ -433,10 +432,10 @@ def cpcv(
     }  # fmt: skip
 
     def render() -> None:
-        said = (
+        title = (
             f"{result.splits:,} splits, {len(result.metrics):,} paths, purge {result.purge}, embargo {result.embargo}"
         )
-        table(["", ""], [[name, f"{value:.3f}"] for name, value in result.summary.items()], said)
+        table(["", ""], [[name, f"{value:.3f}"] for name, value in result.summary.items()], title)
         most, times = counts.index[0], int(counts.iloc[0])
         click.echo(f"{len(counts):,} candidates were chosen, candidate {most} in {times:,} of {result.splits:,} splits")
 
@@ -458,6 +457,13 @@ def delete(project: Project, sweep_name: str, as_json: bool) -> None:
     sweep_id = store.resolve(sweep_name)
     store.delete(sweep_id)
     emit({"deleted": sweep_id}, as_json, lambda: click.echo(f"{sweep_id[:10]}: deleted; its trials stay counted"))
+
+
+def echo_gates(kept: Promotion) -> None:
+    """Print what each gate said to a promotion, and how to trade what was promoted."""
+    for gate in kept.gates:
+        click.echo(f"gate {gate['gate']}: {'met' if gate['met'] else 'not met'} ({gate['asked']})")
+    click.echo(f"trade it:  ledger-pipeline promote {kept.label} --by ... --reason ...")
 
 
 def require_same_gates(project: Project, name: str, asked: Mapping[str, float | bool]) -> None:

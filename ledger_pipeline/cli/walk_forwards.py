@@ -10,7 +10,14 @@ import click
 
 from ledger_pipeline.cli.options import person_options
 from ledger_pipeline.cli.output import ErrorHandlingGroup, emit, json_option, table
-from ledger_pipeline.cli.sweeps import definition_of, engine_options, progress_of, require_same_gates, sweep_options
+from ledger_pipeline.cli.sweeps import (
+    definition_of,
+    echo_gates,
+    engine_options,
+    progress_of,
+    require_same_gates,
+    sweep_options,
+)
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.project import Project
 
@@ -168,9 +175,7 @@ def promote(
             f"run {run.run_id[:10]} is the stitched run of walk-forward {kept.sweep_name} ({kept.sweep[:10]}), after "
             f"{kept.trials:,} trials of its strategy on {result.snapshot.id}; its experiment is {label!r}"
         )
-        for gate in kept.gates:
-            click.echo(f"gate {gate['gate']}: {'met' if gate['met'] else 'not met'} ({gate['asked']})")
-        click.echo(f"trade it:  ledger-pipeline promote {label} --by ... --reason ...")
+        echo_gates(kept)
 
     emit(asdict(kept), as_json, render)
 

@@ -80,7 +80,7 @@ def choose(rule: ChoiceRule, windows: Sequence[pd.DataFrame], axes: Sequence[str
     eligible = np.isfinite(values)
     if not eligible.any():
         return Choice(None, None, f"no candidate has a {rule.by} in this window, so nothing is held in its test")
-    scores, told = _scores(rule, windows, values, axes)
+    scores, measure = _scores(rule, windows, values, axes)
     scores = np.where(eligible & np.isfinite(scores), scores, -np.inf)
     if not np.isfinite(scores).any():
         return Choice(None, None, f"no candidate has a {rule.by} by {rule.rule}, so nothing is held in its test")
@@ -92,7 +92,7 @@ def choose(rule: ChoiceRule, windows: Sequence[pd.DataFrame], axes: Sequence[str
     equal = "" if len(best) == 1 else f"; {len(best)} are equal, the {rule.tie} of them"
     return Choice(
         int(frame["number"].iloc[place]), float(values[place]),
-        f"{told} {abs(scores[place]) if rule.rule in ('argmin', 'rank') else scores[place]:.4g} {among}{equal}",
+        f"{measure} {abs(scores[place]) if rule.rule in ('argmin', 'rank') else scores[place]:.4g} {among}{equal}",
     )  # fmt: skip
 
 

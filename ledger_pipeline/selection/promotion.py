@@ -13,7 +13,6 @@ import pandas as pd
 from ledger_pipeline.analytics.metrics import period_rates
 from ledger_pipeline.analytics.returns import time_weighted_returns
 from ledger_pipeline.core.errors import InputError, RefusedError
-from ledger_pipeline.core.identity import check_id, check_text
 from ledger_pipeline.market.bars import micros
 from ledger_pipeline.selection.gates import GateOutcome, Measures, gates, judged, require_met
 from ledger_pipeline.selection.reality import reality_check
@@ -27,7 +26,7 @@ from ledger_pipeline.selection.sharpe import (
 from ledger_pipeline.selection.walk_forward import WalkForward
 from ledger_pipeline.selection.walk_forward_store import WalkForwardStore
 from ledger_pipeline.simulation.measures import risk_free_rates
-from ledger_pipeline.simulation.promotions import Promotion, keep_promotion
+from ledger_pipeline.simulation.promotions import Promotion, checked_decision, keep_promotion
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.replay import stored_experiment
 from ledger_pipeline.simulation.run import Run
@@ -49,10 +48,7 @@ def promote_walk_forward(
     of trials behind it and its gates. against_gates: why it is meant although a gate is not met; store: keeps the run
     in another way than in the store of runs. RefusedError when it cannot be reproduced or a gate is not met.
     """
-    check_id("label", label)
-    by, reason = check_text("name", by).strip(), check_text("reason", reason).strip()
-    if not by or not reason:
-        raise InputError("a promotion needs the name of who decides (by) and a reason.")
+    by, reason = checked_decision(label, by, reason)
     run = walk.run
     found = walk_forward_gates(walk)
     require_met(found, f"walk-forward {walk.name}", against_gates)

@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ledger_pipeline.core.errors import IntegrityError
-from ledger_pipeline.core.identity import check_id
+from ledger_pipeline.core.errors import InputError, IntegrityError
+from ledger_pipeline.core.identity import check_id, check_text
 from ledger_pipeline.files import Location, location, write_json
 from ledger_pipeline.strategy.terms import plain
 
@@ -41,6 +41,17 @@ class Promotion:
     gates: tuple[dict[str, Any], ...] = ()
     against_gates: str | None = None
     walk_forward: bool = False
+
+
+def checked_decision(label: str, by: str, reason: str) -> tuple[str, str]:
+    """Who decides on a promotion, and why, without spaces around. InputError for a label that is no id, and where
+    either is missing.
+    """
+    check_id("label", label)
+    by, reason = check_text("name", by).strip(), check_text("reason", reason).strip()
+    if not by or not reason:
+        raise InputError("a promotion needs the name of who decides (by) and a reason.")
+    return by, reason
 
 
 def promotion_of(root: Location, run_id: str) -> Promotion | None:

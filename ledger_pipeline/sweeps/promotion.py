@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ledger_pipeline.core.errors import InputError, IntegrityError, LedgerPipelineError, RefusedError
-from ledger_pipeline.core.identity import check_id, check_text
+from ledger_pipeline.core.errors import IntegrityError, LedgerPipelineError, RefusedError
+from ledger_pipeline.core.identity import check_id
 from ledger_pipeline.files import location, write_file
 from ledger_pipeline.selection.gates import GateOutcome, outcomes, require_met
-from ledger_pipeline.simulation.promotions import Promotion, keep_promotion
+from ledger_pipeline.simulation.promotions import Promotion, checked_decision, keep_promotion
 from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.run import Run
 from ledger_pipeline.simulation.store import RunStore
@@ -88,10 +88,7 @@ def promote_candidate(
     """See Sweep.promote. store: keeps the run in another way than in the store of runs, such as through the graph; it
     is called once the run was made anew and equals what the sweep recorded.
     """
-    check_id("label", label)
-    by, reason = check_text("name", by).strip(), check_text("reason", reason).strip()
-    if not by or not reason:
-        raise InputError("a promotion needs the name of who decides (by) and a reason.")
+    by, reason = checked_decision(label, by, reason)
     row = sweep.row(candidate)
     number = int(row["number"])
     if row["status"] == "failed":
