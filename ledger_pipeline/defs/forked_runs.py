@@ -8,6 +8,7 @@ with the run.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -26,20 +27,21 @@ from typing import Any
 # decides for a strategy loads it.
 _USED = (
     "dagster._cli.api", "dagster._core.execution.api", "dagster._core.execution.plan.active",
-    "dagster._core.executor.in_process", "dagster._core.storage.legacy_storage",
+    "dagster._core.executor.in_process", "dagster._core.instance.factory", "dagster._core.storage.legacy_storage",
     "dagster._core.storage.local_compute_log_manager", "dagster._core.storage.root",
-    "dagster._core.storage.runs.sqlite", "dagster._core.storage.schedules.sqlite", "dagster._daemon.controller",
+    "dagster._core.storage.runs.sqlite", "dagster._core.storage.schedules.sqlite",
+    "dagster._core.storage.sqlite_storage", "dagster._core.workspace.autodiscovery", "dagster._daemon.controller",
     "exchange_calendars", "ledger_pipeline.analytics.plots", "ledger_pipeline.attribution.export",
-    "ledger_pipeline.attribution.symbol_report", "ledger_pipeline.attribution.tables",
-    "ledger_pipeline.attribution.series",
-    "ledger_pipeline.book.log.export", "ledger_pipeline.book.log.local", "ledger_pipeline.trading.alpaca.broker",
-    "ledger_pipeline.trading.session_context", "ledger_pipeline.trading.deployment.session_work",
-    "ledger_pipeline.trading.deployment.plan_rows", "ledger_pipeline.trading.reconciliation.reconcile",
-    "pyarrow.pandas_compat", "upath.implementations.local",
-    "watchdog.observers.polling",
+    "ledger_pipeline.attribution.series", "ledger_pipeline.attribution.symbol_report",
+    "ledger_pipeline.attribution.tables", "ledger_pipeline.book.log.export", "ledger_pipeline.book.log.local",
+    "ledger_pipeline.trading.alpaca.broker", "ledger_pipeline.trading.deployment.plan_rows",
+    "ledger_pipeline.trading.deployment.session_work", "ledger_pipeline.trading.reconciliation.reconcile",
+    "ledger_pipeline.trading.session_context", "matplotlib.backends.backend_agg", "matplotlib.dates",
+    "matplotlib.figure", "pyarrow.pandas_compat", "upath.implementations.local", "watchdog.observers.polling",
 )  # fmt: skip
 _LOOK = 1.0  # seconds between looks at runs that have ended
 _STOPPING = 45.0  # seconds that runs may take to end by themselves when all is stopped
+_M_ARENA_MAX = -8  # malloc.h
 _RUN_ID = 64  # bytes at most
 
 Launch = Callable[[str], None]
@@ -55,6 +57,15 @@ def preload() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    _keep_little()
+
+
+def _keep_little() -> None:
+    """Have the C library give back what imports took and freed, and not keep an arena for each thread of a copy."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.malloc_trim(0)
 
 
 def beside(daemon: Callable[[Launch], None], execute: Callable[[str], int]) -> int:

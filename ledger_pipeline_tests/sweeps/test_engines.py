@@ -20,37 +20,39 @@ from ledger_pipeline.sweeps.sweep import open_sweep
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.sweeps.markets import CROSSOVER, crossover, market
 
-SLOW = CROSSOVER.replace("    return", "    for _ in range(20_000):\n        params['quantity'] * 2\n    return")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(CHECKOUT)}  # scripts find the tests' own modules
 GRID = {"fast": [2, 3, 4, 5], "slow": [6, 7, 8]}
 
 
-def slow():
+def slow(rounds=20_000):
     """A candidate takes some tenths of a second, so that there is time to kill what evaluates it."""
+    wait = f"    for _ in range({rounds}):\n        params['quantity'] * 2\n    return"
     return lp.experiment(
-        SLOW, params={"fast": 2, "slow": 5, "quantity": 10}, costs=[], opening={"cash": 1000}, name="slow",
+        CROSSOVER.replace("    return", wait), params={"fast": 2, "slow": 5, "quantity": 10}, costs=[], opening={"cash": 1000}, name="slow",
         features={name: {"indicator": "sma", "window": {"param": name}} for name in ("fast", "slow")},
     )  # fmt: skip
 
 
-def swept(tmp_path, folder, **options):
-    return lp.sweep(slow(), market(tmp_path), grid=GRID, root=tmp_path / folder, **options)
+def swept(tmp_path, folder, rounds=20_000, **options):
+    return lp.sweep(slow(rounds), market(tmp_path), grid=GRID, root=tmp_path / folder, **options)
 
 
 @contextmanager
-def killing(how_often: int):
-    """Kill one of the processes that this one has evaluate candidates, so many times; yields the pids."""
+def killing(how_often: int, every: float = 0.3):
+    """Kill one of the processes that this one has evaluate candidates, so many times, with that many seconds between;
+    yields the pids.
+    """
     killed: list[int] = []
     over = threading.Event()
 
     def kill() -> None:
-        while len(killed) < how_often and not over.wait(0.2):
+        while len(killed) < how_often and not over.wait(every):
             for worker in _workers():
                 with suppress(psutil.Error):  # it may end by itself meanwhile
                     if len(killed) < how_often and worker.cpu_times().user > 0.05:
                         worker.kill()
                         killed.append(worker.pid)
-                        time.sleep(0.3)
+                        time.sleep(every)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
@@ -80,9 +82,10 @@ def test_killed_workers_change_nothing(tmp_path) -> None:
 
 def test_workers_that_are_killed_again_and_again_are_given_up(tmp_path) -> None:
     """And what is finished is kept, so that the next start needs only the rest."""
-    with killing(10_000), pytest.raises(StorageError, match="killed 3 times without finishing anything"):
-        swept(tmp_path, "killed", engine="processes", workers=1)
-    assert swept(tmp_path, "killed", engine="processes", workers=2).counts["ok"] == 12
+    slower = 500_000  # a candidate outlives the look at its worker on any machine
+    with killing(10_000, every=0.02), pytest.raises(StorageError, match="killed 3 times without finishing anything"):
+        swept(tmp_path, "killed", slower, engine="processes", workers=1)
+    assert swept(tmp_path, "killed", slower, engine="processes", workers=2).counts["ok"] == 12
 
 
 def test_two_processes_may_run_the_same_sweep(tmp_path) -> None:
