@@ -114,16 +114,6 @@ def compare(
     )
 
 
-def compare_stored(provenances: Sequence[Mapping[str, Any]], metrics: Sequence[dict[str, Any]]) -> Comparison:
-    """Compare runs by their stored provenance and metrics alone: what differs, and the table, without equity or report.
-    InputError as `compare`.
-    """
-    named = zip(labels(provenances), provenances, metrics, strict=True)
-    return Comparison(
-        tuple(ComparedRun(label, _told(provenance), row, pd.DataFrame()) for label, provenance, row in named)
-    )
-
-
 def labels(provenances: Sequence[Mapping[str, Any]]) -> list[str]:
     """A distinct label for each run: its experiment's name, then as much more as is needed."""
     ways = (

@@ -48,7 +48,13 @@ _PERCENT = frozenset(
     "money_weighted_return benchmark_return alpha tracking_error risk_free".split()
 )
 _AMOUNT = frozenset("average_trade costs income net_flows final_equity".split())
-_TITLES = {"cagr": "CAGR", "var_95": "VaR 95%", "cvar_95": "CVaR 95%", "money_weighted_return": "Money-weighted return"}
+_TITLES = {
+    "costs": "Fees",
+    "cagr": "CAGR",
+    "var_95": "VaR 95%",
+    "cvar_95": "CVaR 95%",
+    "money_weighted_return": "Money-weighted return",
+}
 
 
 @dataclass(frozen=True)

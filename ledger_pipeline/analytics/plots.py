@@ -75,7 +75,7 @@ def equity_and_drawdown(equity: pd.DataFrame, title: str, currency: str = "") ->
         figure, (top, bottom) = _panels(title, height=4.6)
         times = pd.DatetimeIndex(equity["ts"])
         level = pd.Series(equity["equity"].to_numpy(), index=times)
-        top.plot(*_thin(level), color=COLOURS[0], linewidth=1.3)
+        top.plot(*thin(level), color=COLOURS[0], linewidth=1.3)
         flows = times[equity["flow"].to_numpy() != 0]
         if len(flows):
             shown = flows[np.linspace(0, len(flows) - 1, min(len(flows), 400)).astype(int)]
@@ -101,7 +101,7 @@ def equity_and_drawdown(equity: pd.DataFrame, title: str, currency: str = "") ->
             )
         _scaled(top, level, f"equity, {currency}" if currency else "equity")
         wealth = wealth_index(equity)
-        x, y = _thin(drawdown(wealth) * 100)
+        x, y = thin(drawdown(wealth) * 100)
         bottom.fill_between(x, y, 0, color=LOSS, alpha=0.25, linewidth=0)
         bottom.plot(x, y, color=LOSS, linewidth=0.8)
         _finish(bottom, len(wealth) < 2)
@@ -127,8 +127,8 @@ def compare_equity(runs: Sequence[ComparedRun], title: str = "Growth of 1, time-
                 "solid_joinstyle": "round",
             }
             wealth = wealth_index(run.equity)
-            handles += top.plot(*_thin(wealth), linewidth=1.3, **look)
-            bottom.plot(*_thin(drawdown(wealth) * 100), linewidth=0.9, **look)
+            handles += top.plot(*thin(wealth), linewidth=1.3, **look)
+            bottom.plot(*thin(drawdown(wealth) * 100), linewidth=0.9, **look)
         top.axhline(1.0, color=INK, linewidth=0.6, alpha=0.5)
         wealths = [wealth_index(run.equity) for run in runs]
         _scaled(top, pd.concat(wealths).sort_index() if wealths else pd.Series(dtype=float), "wealth, from 1")
@@ -342,7 +342,7 @@ def _finish(bottom: Axes, empty: bool) -> None:
         bottom.text(0.5, 0.5, "no returns", transform=bottom.transAxes, ha="center", va="center")
 
 
-def _thin(series: pd.Series) -> tuple[pd.DatetimeIndex, np.ndarray]:
+def thin(series: pd.Series) -> tuple[pd.DatetimeIndex, np.ndarray]:
     """At most MAX_POINTS of a series as (times without zone, values): of each stretch the lowest and the highest, so
     no peak is lost.
     """

@@ -1,26 +1,25 @@
 """The comparison of runs as one file that anyone can open, keep and print.
 
-Self-contained HTML: styles and pictures are inside, nothing is loaded, no script runs. The order is the argument: what
-went in differently, what came out, how it got there, month by month, and what it all rests on. The runs stay in the
-order given and none is marked as best.
+The order is what a reader asks: what differs in a sentence, how each went, what came out, month by month, then what
+went in differently in full, and what it all rests on. The runs stay in the order given and none is marked as best.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ledger_pipeline.analytics import plots
+from ledger_pipeline.analytics import charts, plots
 from ledger_pipeline.analytics.comparison_tables import (
     ABSENT,
     ALL_FORMULAS,
     MONTHS,
     ComparedRun,
+    check_labels,
     comparison_table,
     differences_sentence,
     flatten,
@@ -32,12 +31,13 @@ from ledger_pipeline.analytics.comparison_tables import (
     value_text,
 )
 from ledger_pipeline.analytics.metrics import max_drawdown_span
-from ledger_pipeline.analytics.returns import undefined_reason
+from ledger_pipeline.analytics.page import render
+from ledger_pipeline.analytics.returns import drawdown, undefined_reason, wealth_index
 from ledger_pipeline.core.errors import InputError
 
 HASH = re.compile(r"[0-9a-f]{40,}")
 MAX_CELL = 200
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+TEMPLATE = "report.html.j2"
 
 
 TRIALS = "distinct candidates of the strategy that were ever evaluated on the snapshot: the more, the luckier the best"
@@ -52,19 +52,15 @@ def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: d
     """
     if not runs:
         raise InputError("There are no runs to compare: name at least one.")
-    import jinja2
-
     runs = list(runs)
     labels = [run.label for run in runs]
+    check_labels(labels)
     provenances = [run.provenance for run in runs]
     months = [monthly_returns(run.equity) for run in runs]
     limit = plots.heat_limit(months)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    # the product's own drawing, in which matplotlib has escaped the labels
-    picture = plots.svg(plots.compare_equity(runs)).replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return render(
+        TEMPLATE,
+        _charts(runs),
         title=title,
         runs=runs,
         labels=labels,
@@ -73,12 +69,10 @@ def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: d
         metrics=_metric_rows(runs),
         notes=_notes(runs),
         periods=periods_sentence(runs),
-        picture=picture,
-        picture_text=_picture_text(runs),
         drawdowns=[_drawdown_row(run) for run in runs],
         month_names=MONTHS,
         calendars=[
-            {"label": run.label, "rows": _heat_rows(table, limit)} for run, table in zip(runs, months, strict=True)
+            {"label": run.label, "rows": heat_rows(table, limit)} for run, table in zip(runs, months, strict=True)
         ],
         limit=f"{limit * 100:.1f}%",
         shared=_shared(provenances),
@@ -138,15 +132,30 @@ def _drawdown_row(run: ComparedRun) -> dict[str, Any]:
     }
 
 
+def _charts(runs: list[ComparedRun]) -> dict[str, charts.Chart]:
+    wealths = {run.label: wealth_index(run.equity) for run in runs}
+    falls = {label: drawdown(wealth) for label, wealth in wealths.items()}
+    text = _picture_text(runs)
+    levels = pd.concat(list(wealths.values()))
+    multiplied = len(levels) > 1 and bool((levels > 0).all()) and levels.max() / levels.min() > 2
+    scale = "growth of 1, log scale" if multiplied else "growth of 1"
+    return {
+        "growth": charts.lines(wealths, text, y=scale, log=multiplied),
+        "drawdown": charts.lines(falls, "Line chart of the drawdown of each run over time.", y="drawdown", form=".0%",
+                                 height=150),
+    }  # fmt: skip
+
+
 def _picture_text(runs: list[ComparedRun]) -> str:
     parts = []
     for run in runs:
         total, deepest = (format_metric(name, run.metrics.get(name)) for name in ("total_return", "max_drawdown"))
         parts.append(f"{run.label}: total return {total}, max drawdown {deepest}")
-    return "Line chart of the growth of 1 and the drawdown of each run over time. " + "; ".join(parts) + "."
+    return "Line chart of the growth of 1 of each run over time. " + "; ".join(parts) + "."
 
 
-def _heat_rows(table: pd.DataFrame, limit: float) -> list[dict[str, Any]]:
+def heat_rows(table: pd.DataFrame, limit: float) -> list[dict[str, Any]]:
+    """The rows of a page's table of monthly returns: year, cells and the year's total; limit: where the scale ends."""
     rows = []
     for year, values in table.iterrows():
         cells = [_heat_cell(values[month], limit) for month in MONTHS]

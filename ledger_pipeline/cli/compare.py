@@ -22,21 +22,15 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
 
     Example: ledger-pipeline compare sma_long_flat_20 sma_long_flat_200
     """
-    from ledger_pipeline.analytics.compare import compare_stored
-    from ledger_pipeline.defs.launch import comparison as materialize
+    from ledger_pipeline.analytics.stored_comparison import compare_stored, report_path
+    from ledger_pipeline.cli.lineage import report
 
     if name:
         check_id("report", name)
-    runs = [measured_run(project, given, snapshot_id) for given in run_names]
-    stored = run_store(project)
-    provenances, metrics = [], []
-    for run_id, measured in runs:
-        provenance = stored.provenance(run_id)
-        provenances.append(provenance | {"experiment": measured.of(provenance["experiment"])})
-        kept = stored.metrics(run_id, measured)
-        metrics.append(stored.open(run_id, project.snapshots, measured).metrics if kept is None else kept)
-    comparison = compare_stored(provenances, metrics)
-    path = materialize(project, [f"{run_id}/{measured.key}" for run_id, measured in runs], name)
+    given = [f"{run_id}/{one.key}" for run_id, one in (measured_run(project, run, snapshot_id) for run in run_names)]
+    comparison = compare_stored(given, project.data, project.snapshots)
+    path = comparison.save(report_path(project.data, comparison, given, name))
+    report(project, "comparison", runs=given, name=name)
     provenance = {
         "report": str(path),
         "what_differs": comparison.sentence,

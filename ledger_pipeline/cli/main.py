@@ -25,6 +25,7 @@ _COMMANDS = {
     "sweep": "ledger_pipeline.cli.sweeps:sweep",
     "walk-forward": "ledger_pipeline.cli.walk_forwards:walk_forward",
     "compare": "ledger_pipeline.cli.compare:compare",
+    "report": "ledger_pipeline.cli.report:report",
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",
     "sql": "ledger_pipeline.cli.sql:sql",

@@ -63,16 +63,15 @@ def import_(
     check_id("snapshot", snapshot_id)
     from pathlib import Path
 
-    from ledger_pipeline.defs.launch import import_snapshot
-    from ledger_pipeline.market.quality import quality_report, summary
+    from ledger_pipeline.cli.lineage import report
+    from ledger_pipeline.market.importing import import_and_seal
+    from ledger_pipeline.market.quality import summary
     from ledger_pipeline.market.raw import RawSource
-    from ledger_pipeline.market.snapshot import open_snapshot
 
     def absolute(path: str | None) -> str | None:
         return path if path is None or "://" in path else str(Path(path).absolute())
 
-    import_snapshot(
-        project,
+    imported = import_and_seal(
         snapshot_id,
         RawSource(
             absolute(bars[0]) or "",
@@ -86,9 +85,11 @@ def import_(
             symbol or "",
             tz or "",
         ),
+        root=project.data,
+        snapshots=project.snapshots,
     )
-    sealed = open_snapshot(snapshot_id, root=project.snapshots)
-    quality = quality_report(sealed.bars, sealed.instruments, sealed.actions)
+    report(project, "import", snapshot_id=snapshot_id)
+    sealed, quality = imported.snapshot, imported.quality
     counted = summary(quality)
 
     def render() -> None:

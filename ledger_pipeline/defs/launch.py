@@ -9,9 +9,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,11 @@ from dagster._core.remote_origin import (
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from ledger_pipeline import outbox
 from ledger_pipeline.core import errors
 from ledger_pipeline.core.errors import BreakError, InputError, IntegrityError, LedgerPipelineError
 from ledger_pipeline.defs.event_storage import open_instance
+from ledger_pipeline.files import locked
 from ledger_pipeline.project import Project
 
 if TYPE_CHECKING:
@@ -76,53 +78,36 @@ def instance(project: Project, *, capture: bool = False) -> Iterator[dg.DagsterI
     where the command does.
     """
     home = prepare_home(project)
-    with _lock(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
+    with locked(home / ".setup.lock"):  # Dagster's tables are made at first use, and not by two at once
         records = open_instance(home, capture=capture)
     with records:
+        outbox.deliver(home, lambda note: REPORTS[note.report](records, project, **note.arguments))
         yield records
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes when the process does."""
-    import fcntl
-
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def import_snapshot(project: Project, snapshot_id: str, source: RawSource) -> None:
-    """Materialise raw_bars and sealed_snapshot of a partition. Raises what the assets raise; then neither the partition
-    nor its raw tables are other than before.
+    """Import and seal a snapshot (see market.importing), and report it as raw_bars and sealed_snapshot. Raises what the
+    import raises; nothing is other than before then.
     """
+    from ledger_pipeline.market.importing import import_and_seal
+
+    import_and_seal(snapshot_id, source, root=project.data, snapshots=project.snapshots)
+    with instance(project) as records:
+        report_import(records, project, snapshot_id)
+
+
+def report_import(records: dg.DagsterInstance, project: Project, snapshot_id: str) -> None:
+    """Materialise raw_bars and sealed_snapshot from the raw tables that are kept."""
     from ledger_pipeline.defs.jobs import import_job
-    from ledger_pipeline.defs.partitions import SNAPSHOTS
+    from ledger_pipeline.defs.partitions import SNAPSHOTS, add_partitions
     from ledger_pipeline.defs.snapshots import raw_bars, sealed_snapshot
 
-    given = {"instruments": source.instruments or "", "actions": source.actions or "", "also": list(source.also)}
-    config = asdict(source) | given
-    lock = prepare_home(project) / f".import-{snapshot_id}.lock"  # the raw tables of two imports must not be mixed
-    with instance(project) as records, _lock(lock), _raw_tables_kept(project, snapshot_id):
-        known = records.has_dynamic_partition(SNAPSHOTS, snapshot_id)
-        if not known:
-            records.add_dynamic_partitions(SNAPSHOTS, [snapshot_id])
-        try:
-            succeeded(
-                run_job(
-                    records,
-                    project,
-                    import_job,
-                    [raw_bars, sealed_snapshot],
-                    partition_key=snapshot_id,
-                    tags={"snapshot": snapshot_id},
-                    config={"ops": {"raw_bars": {"config": config}}},
-                )
-            )
-        except BaseException:
-            if not known:
-                records.delete_dynamic_partition(SNAPSHOTS, snapshot_id)
-            raise
+    add_partitions(records, SNAPSHOTS, snapshot_id)
+    run = run_job(
+        records, project, import_job, [raw_bars, sealed_snapshot], partition_key=snapshot_id,
+        tags={"snapshot": snapshot_id}, config={"ops": {"raw_bars": {"config": {"kept": True}}}},
+    )  # fmt: skip
+    succeeded(run)
 
 
 def forget_snapshot(project: Project, snapshot_id: str) -> None:
@@ -133,28 +118,6 @@ def forget_snapshot(project: Project, snapshot_id: str) -> None:
         if records.has_dynamic_partition(SNAPSHOTS, snapshot_id):
             records.delete_dynamic_partition(SNAPSHOTS, snapshot_id)
     shutil.rmtree(project.data / "raw" / snapshot_id, ignore_errors=True)
-
-
-@contextmanager
-def _raw_tables_kept(project: Project, snapshot_id: str) -> Iterator[None]:
-    """Put the raw tables of a snapshot back as they were if what follows fails."""
-    raw = project.data / "raw" / snapshot_id
-    missing = [path for path in (raw.parent, project.data) if not path.exists()]
-    before = raw.with_name(f".{snapshot_id}.before")
-    if raw.exists():
-        shutil.rmtree(before, ignore_errors=True)
-        os.rename(raw, before)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(raw, ignore_errors=True)
-        if before.exists():
-            os.rename(before, raw)
-        for path in missing:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def run_experiments(
@@ -241,12 +204,17 @@ def report(project: Project, snapshot_id: str) -> Path:
 
 def comparison(project: Project, runs: Sequence[str], name: str = "") -> Path:
     """Materialise the comparison of these runs (see defs.reports.ComparisonConfig) and return its path."""
+    with instance(project) as records:
+        return report_comparison(records, project, runs, name)
+
+
+def report_comparison(records: dg.DagsterInstance, project: Project, runs: Sequence[str], name: str) -> Path:
+    """As `comparison`, in an instance that is open."""
     from ledger_pipeline.defs.jobs import compare_job
     from ledger_pipeline.defs.reports import run_comparison
 
     config = {"ops": {"run_comparison": {"config": {"runs": list(runs), "name": name}}}}
-    with instance(project) as records:
-        return _report(run_job(records, project, compare_job, [run_comparison], config=config))
+    return _report(run_job(records, project, compare_job, [run_comparison], config=config))
 
 
 def _report(result: ExecutionResult) -> Path:
@@ -383,6 +351,10 @@ def _report_promotion(project: Project, snapshot_id: str, run: Run) -> None:
                 tags={"dagster/data_version": run.events.head},
             )
         )
+
+
+# What a note in the outbox may ask for, by its name.
+REPORTS: dict[str, Callable[..., object]] = {"import": report_import, "comparison": report_comparison}
 
 
 def compact_results(project: Project) -> dict[str, Any]:

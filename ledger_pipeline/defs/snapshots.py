@@ -1,7 +1,5 @@
 """raw_bars -> data_quality -> sealed_snapshot, one partition a snapshot."""
 
-from typing import TYPE_CHECKING
-
 import dagster as dg
 
 from ledger_pipeline.defs.partitions import snapshots
@@ -9,15 +7,13 @@ from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.tables import bar_columns, frame_table
 from ledger_pipeline.defs.versions import code_version
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 OWNERS = ["team:research"]
 
 
 class SourceConfig(dg.Config):
     """Where raw bars are read from: paths of files (`also` names more of them), and for a vendor's form the columns by
-    ours, the symbol and the time zone. Left empty, the source of the last import is read again.
+    ours, the symbol and the time zone. Left empty, the source of the last import is read again; `kept`: nothing is
+    read, and the raw tables are those that are kept.
     """
 
     bars: str = ""
@@ -30,6 +26,7 @@ class SourceConfig(dg.Config):
     columns: dict[str, str] = {}
     symbol: str = ""
     tz: str = ""
+    kept: bool = False
 
 
 @dg.asset(
@@ -47,8 +44,8 @@ class SourceConfig(dg.Config):
 )
 def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: ProjectResource) -> dg.MaterializeResult:
     """Bars, instruments and corporate actions as they came from the source, right in form and unchecked in value."""
-    from ledger_pipeline.market.quality import quality_report, summary
-    from ledger_pipeline.market.raw import RawSource, import_raw, read_source
+    from ledger_pipeline.market.quality import quality_errors, quality_report, quality_sentence, summary
+    from ledger_pipeline.market.raw import RawSource, import_raw, read_raw, read_source
     from ledger_pipeline.market.snapshot import table_hash
 
     data = project.project.data
@@ -67,9 +64,11 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
         )
     else:
         source = read_source(context.partition_key, data)
-    raw = import_raw(context.partition_key, source, data, snapshots=project.project.snapshots)
+    if config.kept:
+        raw = read_raw(context.partition_key, data)
+    else:
+        raw = import_raw(context.partition_key, source, data, snapshots=project.project.snapshots)
     report = quality_report(raw.bars, raw.instruments, raw.actions)
-    errors = int((report["severity"] == "ERROR").sum())
     return dg.MaterializeResult(
         data_version=dg.DataVersion(table_hash("bars", raw.bars)),
         metadata={
@@ -85,26 +84,14 @@ def raw_bars(context: dg.AssetExecutionContext, config: SourceConfig, project: P
             dg.AssetCheckResult(
                 check_name="data_quality",
                 passed=report.empty,
-                severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
-                description=_told(report, errors, len(raw.bars)),
+                severity=dg.AssetCheckSeverity.ERROR if quality_errors(report) else dg.AssetCheckSeverity.WARN,
+                description=quality_sentence(report, len(raw.bars)),
                 metadata={
                     "summary": dg.MetadataValue.md(frame_table(summary(report))),
                     "findings": dg.MetadataValue.md(frame_table(report.head(50))),
                 },
             )
         ],
-    )
-
-
-def _told(report: "pd.DataFrame", errors: int, bars: int) -> str:
-    """A quality report in a sentence, with its first error."""
-    counted = f"{errors} errors, {len(report) - errors} warnings in {bars:,} bars"
-    if not errors:
-        return counted
-    first = report[report["severity"] == "ERROR"].iloc[0]
-    return (
-        f"{counted}; the first is {first['issue']} of {first['symbol']} at {first['ts'].isoformat()}: "
-        f"{first['detail'].rstrip('.')}; correct the source and import again."
     )
 
 

@@ -195,15 +195,12 @@ def equity_rows(
     (dividends and interest) accumulate; unrealised is a level.
     """
     fold = fold or fold_lots(ledger)
-    codes, names = ledger.codes("symbol")
-    columns = {symbol: i for i, symbol in enumerate(symbols)}
-    place = np.array([*(columns.get(name, -1) for name in names), -1], dtype=np.int64)
     kinds, kind_names = ledger.codes("kind")
     roles = np.array([_ROLES.get(name, 0) for name in kind_names], dtype=np.int64)
     ends = np.searchsorted(ledger.micros, times, side="right")
     values = _equity(
         ends,
-        place[codes],
+        _places(ledger, symbols),
         fold.changes,
         roles[kinds],
         ledger.numbers("cash_delta"),
@@ -213,6 +210,41 @@ def equity_rows(
         np.ascontiguousarray(marks),
     )
     return EquityRows(times, values)
+
+
+def holdings(
+    ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], marks: np.ndarray, fold: LotFold | None = None
+) -> np.ndarray:
+    """What each of `symbols` is worth at each pulse, float64 (T, N): position x mark; arguments as `equity_rows`."""
+    fold = fold or fold_lots(ledger)
+    place, ends = _places(ledger, symbols), np.searchsorted(times, ledger.micros, side="left")
+    counted = (place >= 0) & (fold.changes != 0) & (ends < len(times))
+    units = np.zeros((len(times), len(symbols)), np.int64)
+    np.add.at(units, (ends[counted], place[counted]), fold.changes[counted])
+    held = units.cumsum(axis=0) / UNITS
+    return np.where(held != 0.0, held * np.where(np.isfinite(marks), marks, 0.0), 0.0)
+
+
+def contributions(ledger: Ledger, times: np.ndarray, symbols: tuple[str, ...], worth: np.ndarray) -> dict[str, float]:
+    """What each symbol added to the equity from the first pulse to the last, fees and income of it included: its worth
+    at the end - at the start + the cash of its events between; under "" what belongs to none (interest, fees of the
+    account). They add up to the gain of the run without its flows. worth: `holdings`.
+    """
+    place = _places(ledger, symbols)
+    kinds, names = ledger.codes("kind")
+    flows = np.array([_ROLES.get(name) == _FLOW for name in names], dtype=bool)[kinds]
+    cash = np.nan_to_num(ledger.numbers("cash_delta"))
+    counted = (ledger.micros > times[0]) & (ledger.micros <= times[-1]) & ~flows
+    sums = np.bincount(np.where(place < 0, len(symbols), place)[counted], cash[counted], len(symbols) + 1)
+    gains = worth[-1] - worth[0] + sums[:-1]
+    return {**dict(zip(symbols, map(float, gains), strict=True)), "": float(sums[-1])}
+
+
+def _places(ledger: Ledger, symbols: tuple[str, ...]) -> np.ndarray:
+    """The column of `symbols` that each event is about, -1 where it is about none."""
+    codes, names = ledger.codes("symbol")
+    columns = {symbol: i for i, symbol in enumerate(symbols)}
+    return np.array([*(columns.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
 
 
 RESIDUE = 1e-9  # cash below it is what float64 leaves of a sum that is zero

@@ -98,6 +98,24 @@ def quality_report(
     return _table(parts)
 
 
+def quality_errors(report: pd.DataFrame) -> int:
+    """How many findings of a quality report are errors, which keep a snapshot from being sealed."""
+    return int((report["severity"] == "ERROR").sum())
+
+
+def quality_sentence(report: pd.DataFrame, bars: int) -> str:
+    """A quality report over so many bars in a sentence, with its first error and what to do."""
+    errors = quality_errors(report)
+    counted = f"{errors} errors, {len(report) - errors} warnings in {bars:,} bars"
+    if not errors:
+        return counted
+    first = report[report["severity"] == "ERROR"].iloc[0]
+    return (
+        f"{counted}; the first is {first['issue']} of {first['symbol']} at {first['ts'].isoformat()}: "
+        f"{first['detail'].rstrip('.')}; correct the source and import again."
+    )
+
+
 def summary(report: pd.DataFrame) -> pd.DataFrame:
     """Findings of a quality report counted: severity, issue, symbol, count; errors first, then by issue and symbol.
 

@@ -147,6 +147,18 @@ def _converted_levels(snapshot: Snapshot, name: str, base: str | None, since: in
     return whole_levels(levels)
 
 
+def benchmark_levels(run: Run) -> pd.Series | None:
+    """The total-return index of a run's benchmark in the account's currency, by ts; None without a benchmark that the
+    snapshot holds.
+    """
+    experiment = run.provenance["experiment"]
+    base, name = experiment.get("base_currency"), experiment["benchmark"]
+    if name not in run.snapshot.symbols:
+        return None
+    at, levels = _levels(run.snapshot, name, base, int(run.equity_rows.times[0]) if base is not None else None)
+    return pd.Series(levels, index=pd.to_datetime(at, unit="us", utc=True))
+
+
 def main_calendar(snapshot: Snapshot, symbols: Sequence[str]) -> str:
     """The calendar that most of these instruments follow, the first of several."""
     return Counter(snapshot.calendars[symbol] for symbol in symbols).most_common(1)[0][0]

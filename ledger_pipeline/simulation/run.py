@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from importlib import metadata
+from os import PathLike
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +157,21 @@ class Run:
         return self.equity_rows.frame
 
     @functools.cached_property
+    def holdings(self) -> pd.DataFrame:
+        """What each instrument is worth at each pulse, in the account's currency: one column a symbol, by ts."""
+        first = self.grid.first
+        times = self.grid.times[first:]
+        worth = folds.holdings(self.events, times, self.grid.symbols, self._marks[first:], self.folded)
+        at = pd.DatetimeIndex(times.view("datetime64[us]"), name="ts").tz_localize("UTC")
+        return pd.DataFrame(worth, index=at, columns=list(self.grid.symbols))
+
+    @functools.cached_property
+    def contributions(self) -> dict[str, float]:
+        """What each symbol added to the equity, in the account's currency; see ledger.folds.contributions."""
+        times = self.grid.times[self.grid.first :]
+        return folds.contributions(self.events, times, self.grid.symbols, self.holdings.to_numpy())
+
+    @functools.cached_property
     def metrics(self) -> dict[str, Any]:
         """Metrics by name, None where one is undefined; against the benchmark when the experiment names one."""
         from ledger_pipeline.simulation.measures import run_metrics
@@ -164,13 +181,28 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """What a person should know of this run, one sentence a kind."""
-        derived = ledger_warnings(self.events, self.grid, self._marks, self.equity, self.snapshot.calendars)
+        return self.warnings_over(self.equity)
+
+    def warnings_over(self, equity: pd.DataFrame) -> list[str]:
+        """The warnings, where the equity of the run is at hand already."""
+        derived = ledger_warnings(self.events, self.grid, self._marks, equity, self.snapshot.calendars)
         measured = evaluation_warnings(evaluation(self.provenance["experiment"]), self.snapshot, self.grid.symbols)
         return list(dict.fromkeys([*self.provenance.get("warnings", ()), *measured, *derived]))
 
     def invariants(self) -> dict[str, list[str]]:
         """All ledger invariants by name, with what breaches them (nothing)."""
         return invariants.breaches(self.events, self.folded, self.equity_rows)
+
+    def report(self, path: str | PathLike[str], *, trials: int | None = None, selection: str = "") -> Path:
+        """Write one HTML file that says all of this run (see analytics.tear_sheet) and return its path. trials: how
+        many candidates of its strategy were evaluated; selection: what is to be said of how it was chosen.
+        """
+        from ledger_pipeline.analytics.tear_sheet import tear_sheet
+        from ledger_pipeline.files import location, write_file
+
+        target = Path(path).expanduser().absolute()
+        write_file(location(target), tear_sheet(self, trials=trials, selection=selection).encode())
+        return target
 
     def save(self, root: Location = "data") -> None:
         """Write ledger, derived tables, metrics and provenance under `root`, whole or not at all. The same run again is

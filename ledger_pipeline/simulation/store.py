@@ -1,7 +1,8 @@
 """Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
 
 provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity
-(Parquet) and metrics (JSON) follow from it and can be made again. metrics.json is of the experiment that made the run;
+(Parquet) and metrics (JSON) follow from it and can be made again; hashes.json holds the hashes of all of them (see
+file_hashes). metrics.json is of the experiment that made the run;
 where another measures the same run against something else, its metrics are <root>/evaluations/<run id>-<key>.json. A
 directory appears whole. Labels, tags and the
 archive flag are mutable and live beside it, in <root>/labels/; they change no hash. Nothing here is opened for writing
@@ -23,8 +24,10 @@ import pyarrow.parquet
 from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
-from ledger_pipeline.core.identity import check_id, check_text
-from ledger_pipeline.files import Location, create_directory, location, write_file, write_json
+from ledger_pipeline.core.identity import check_id, check_text, hash_json
+from ledger_pipeline.file_hashes import NAME as HASHES
+from ledger_pipeline.file_hashes import add_file, hashes_file, read_verified
+from ledger_pipeline.files import Location, create_directory, location, write_json
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation, evaluation
@@ -33,6 +36,8 @@ from ledger_pipeline.simulation.trials import TrialRegister, trials_of
 from ledger_pipeline.strategy.source import source_hash
 
 DERIVED = ("lots", "trades", "equity")
+PROVENANCE, METRICS = "provenance.json", "metrics.json"
+_AGAIN = "run the experiment with --again to make it anew"
 
 
 class RunStore:
@@ -75,8 +80,10 @@ class RunStore:
             "ledger.parquet": run.events.to_parquet(),
             **{name if "." in name else f"{name}.parquet": data for name, data in derived.items()},
             "strategy.py": run.provenance["strategy_text"].encode(),
-            "provenance.json": to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"}),
         }
+        provenance = to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"})
+        files[HASHES] = hashes_file(files | {PROVENANCE: provenance})
+        files[PROVENANCE] = provenance  # the last, which readers look for
         if not self.exists(run.run_id):
             TrialRegister(self.root).add(trials_of(run.provenance, [run.run_id]))
         if create_directory(self.runs / run.run_id, files):
@@ -90,22 +97,22 @@ class RunStore:
             )
         for name, data in derived.items():
             if name in DERIVED:
-                write_file(self.runs / run.run_id / f"{name}.parquet", data)
+                add_file(self.runs / run.run_id, f"{name}.parquet", data)
             else:
                 self.add_metrics(run, run.metrics)
 
     def add_table(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
         """Store one derived table of a run."""
-        write_file(self.runs / run_id / f"{name}.parquet", to_parquet(frame))
+        add_file(self.runs / run_id, f"{name}.parquet", to_parquet(frame))
 
     def add_metrics(self, run: Run, metrics: dict[str, Any]) -> None:
         """Store the metrics of a run, beside those of other evaluations of it."""
         measured = evaluation(run.provenance["experiment"])
         if measured == self.evaluation(run.run_id):
-            write_file(self.runs / run.run_id / "metrics.json", to_json(metrics))
+            add_file(self.runs / run.run_id, METRICS, to_json(metrics))
         else:
             kept = {"run_id": run.run_id, "evaluation": asdict(measured), "metrics": metrics}
-            write_json(self.root / "evaluations" / f"{run.run_id}-{measured.key}.json", kept)
+            write_json(self._evaluation_path(run.run_id, measured), kept | {"hash": hash_json(kept)})
 
     def evaluation(self, run_id: str) -> Evaluation:
         """What the run was measured against by the experiment that made it."""
@@ -114,7 +121,7 @@ class RunStore:
     def evaluations(self, run_id: str) -> list[tuple[Evaluation, dict[str, Any] | None]]:
         """Every evaluation of a run with its metrics, that of the experiment that made it first."""
         folder = self.root / "evaluations"
-        others = [_read_json(path) for path in sorted(folder.glob(f"{check_id('run', run_id)}-*.json"))]
+        others = [read_evaluation(path) for path in sorted(folder.glob(f"{check_id('run', run_id)}-*.json"))]
         return [
             (self.evaluation(run_id), self.metrics(run_id)),
             *((Evaluation(**kept["evaluation"]), kept["metrics"]) for kept in others),
@@ -200,21 +207,22 @@ class RunStore:
             )
         return Run(provenance | {"strategy_text": self.source(run_id)}, self.ledger(run_id), snapshot)
 
-    def open_measured(self, given: str, snapshots: Location = "snapshots") -> Run:
-        """A stored run by its id, or by run_id/key as the evaluation with this key measures it. NotFoundError."""
+    def measured(self, given: str) -> tuple[str, Evaluation | None]:
+        """A stored run by its id, or by run_id/key with the evaluation that has this key. NotFoundError."""
         run_id, _, key = given.partition("/")
         measured = {one.key: one for one, _ in self.evaluations(run_id)} if key else {"": None}
         if key not in measured:
             raise NotFoundError(f"run {run_id} has no evaluation {key!r}; it has {', '.join(measured)}.")
-        return self.open(run_id, snapshots, measured[key])
+        return run_id, measured[key]
 
     def table(self, run_id: str, name: str) -> pd.DataFrame | None:
         """A stored derived table, None when it has not been made."""
         path = self.runs / check_id("run", run_id) / f"{name}.parquet"
         if not path.exists():
             return None
+        data = read_verified(path.parent, path.name, _AGAIN)
         try:
-            return pyarrow.parquet.read_table(io.BytesIO(path.read_bytes())).to_pandas()
+            return pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
         except (pa.ArrowException, ValueError, OSError):
             raise IntegrityError(f"{path} is not readable; delete it and run the experiment again.") from None
 
@@ -223,10 +231,17 @@ class RunStore:
         made.
         """
         if measured is not None and measured != self.evaluation(run_id):
-            path = self.root / "evaluations" / f"{run_id}-{measured.key}.json"
-            return _read_json(path)["metrics"] if path.exists() else None
-        path = self.runs / check_id("run", run_id) / "metrics.json"
-        return _read_json(path) if path.exists() else None
+            path = self._evaluation_path(run_id, measured)
+            return read_evaluation(path)["metrics"] if path.exists() else None
+        path = self.runs / check_id("run", run_id) / METRICS
+        if not path.exists():
+            return None
+        values = _read_json(path)
+        read_verified(path.parent, path.name, _AGAIN)
+        return values
+
+    def _evaluation_path(self, run_id: str, measured: Evaluation) -> UPath:
+        return self.root / "evaluations" / f"{check_id('run', run_id)}-{measured.key}.json"
 
     def label(self, run_id: str) -> dict[str, Any]:
         """Mutable names of a run: label, tags, archived, reason."""
@@ -258,6 +273,19 @@ class RunStore:
         changed = names | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(self.root / "labels" / f"{run_id}.json", changed)
         return changed
+
+
+def read_evaluation(path: UPath) -> dict[str, Any]:
+    """A file of evaluations/, compared with the hash in it. IntegrityError."""
+    kept = _read_json(path)
+    if not {"run_id", "evaluation", "metrics"} <= set(kept) or not hash_matches(kept):
+        raise IntegrityError(f"{path} is not as it was written; {_AGAIN}.")
+    return kept
+
+
+def hash_matches(document: dict[str, Any]) -> bool:
+    """Whether a document that holds the hash of the rest of it is as it was written; one without a hash is old."""
+    return "hash" not in document or document["hash"] == hash_json({k: v for k, v in document.items() if k != "hash"})
 
 
 def _read_json(path: UPath) -> dict[str, Any]:

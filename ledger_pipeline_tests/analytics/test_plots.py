@@ -85,7 +85,7 @@ def test_a_smaller_picture_has_the_colours_of_its_legend(colours):
 
 def test_thinning_keeps_the_ends_the_peak_and_the_trough():
     wealth = wealth_index(LONG)
-    times, values = plots._thin(wealth)
+    times, values = plots.thin(wealth)
     assert len(values) <= plots.MAX_POINTS < len(wealth)
     assert {wealth.iloc[0], wealth.iloc[-1], wealth.max(), wealth.min()} <= set(values)
     assert times.is_monotonic_increasing

@@ -36,6 +36,7 @@ promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,selecti
 selection_integrity | selection | json        | {SWEEPS}      | sweep                      | gates_met!
 walk_forward      | selection | json          | {SWEEPS}      | experiment,sealed_snapshot | stitched_run_replays!
 walk_forward_report | selection | html        | {SWEEPS}      | walk_forward               |
+tear_sheet        | reports  | html           | {RUNS}      | equity,metrics             |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployed_policy   | decide   | json,yaml      | policies    |                            |

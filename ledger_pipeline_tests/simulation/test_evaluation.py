@@ -42,9 +42,10 @@ def test_a_second_evaluation_leaves_the_first_as_it_is(root, other) -> None:
     assert (added.name, added.benchmark, added.risk_free, others) == (*other, second.metrics)
     again = store.open(first.run_id, root / "snapshots", added)
     assert again.metrics == second.metrics and again.events.head == first.events.head
-    assert store.open_measured(f"{first.run_id}/{added.key}", root / "snapshots").metrics == second.metrics
+    run_id, by = store.measured(f"{first.run_id}/{added.key}")
+    assert store.open(run_id, root / "snapshots", by).metrics == second.metrics
     with pytest.raises(lp.NotFoundError, match="no evaluation 'abc'"):
-        store.open_measured(f"{first.run_id}/abc", root / "snapshots")
+        store.measured(f"{first.run_id}/abc")
     assert lp.replay(first.run_id, root=root / "data", snapshots=root / "snapshots").same
 
 
