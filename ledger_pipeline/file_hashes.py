@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from upath import UPath
 
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import hash_bytes
-from ledger_pipeline.files import is_local, locked, read_document, write_file, write_json
+from ledger_pipeline.files import is_local, json_bytes, locked, read_document, write_file, write_json
 
 NAME = "hashes.json"
 
@@ -25,43 +26,64 @@ def hashes_file(files: Mapping[str, bytes]) -> bytes:
     return (json.dumps({name: hash_bytes(data) for name, data in files.items()}, indent=2) + "\n").encode()
 
 
+def with_hashes(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files of a new directory with their hashes before the last of them, which readers look for."""
+    *first, last = files
+    return {**{name: files[name] for name in first}, NAME: hashes_file(files), last: files[last]}
+
+
 def known_hashes(folder: UPath) -> dict[str, str] | None:
     """The hashes of a directory by file name; None where it has none. IntegrityError when they are not readable."""
     document = read_document(folder / NAME, "what is in its directory cannot be verified; restore it")
     return None if document is None else {str(name): str(value) for name, value in document.items()}
 
 
-def add_file(folder: UPath, name: str, data: bytes) -> None:
+def add_file(path: UPath, data: bytes) -> None:
     """Write a file, and its hash after it. Processes of one machine may add files at the same time. StorageError."""
-    write_file(folder / name, data)
+    write_file(path, data)
+    add_hashes(path.parent, {path.name: hash_bytes(data)})
+
+
+def add_json(path: UPath, value: Any) -> None:
+    """`add_file` of JSON as people read it: indented, keys as given."""
+    add_file(path, json_bytes(value))
+
+
+def add_hashes(folder: UPath, hashes: Mapping[str, str]) -> None:
+    """Keep the hashes of files that were just written, by name."""
     with locked(Path(str(folder))) if is_local(folder) else nullcontext():
-        known = known_hashes(folder)
-        if known is not None:  # a directory without hashes was written before there were any
-            write_json(folder / NAME, known | {name: hash_bytes(data)})
+        known = known_hashes(folder) or {}
+        if any(known.get(name) != value for name, value in hashes.items()):
+            write_json(folder / NAME, known | dict(hashes))
 
 
-def read_verified(folder: UPath, name: str, advice: str) -> bytes:
+def read_verified(path: UPath, advice: str) -> bytes:
     """The bytes of a file, compared with its hash where the directory has one. FileNotFoundError, and IntegrityError
     with the advice when it differs.
     """
-    data = (folder / name).read_bytes()
-    expected = (known_hashes(folder) or {}).get(name)
+    data = path.read_bytes()
+    expected = (known_hashes(path.parent) or {}).get(path.name)
     if expected is not None and hash_bytes(data) != expected:
-        raise IntegrityError(f"{folder / name} is not as it was written; {advice}.")
+        raise IntegrityError(f"{path} is not as it was written; {advice}.")
     return data
 
 
 def differences(folder: UPath) -> dict[str, str]:
-    """What is wrong in a directory, by file name: changed, missing, or put there. IntegrityError as `known_hashes`."""
-    known = known_hashes(folder)
-    if known is None:
-        return {NAME: "is missing: written before hashes were kept, or removed"}
+    """What is wrong with the files in a directory, by name: changed, or put there. Those that are gone are told by
+    `missing`. IntegrityError as `known_hashes`.
+    """
+    known = known_hashes(folder) or {}
     wrong = {}
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name == NAME or path.name.startswith("."):
+        if path.name == NAME or path.name.startswith(".") or path.is_dir():
             continue
         if path.name not in known:
-            wrong[path.name] = "is no file that was written here"
+            wrong[path.name] = "is no file that was written here, or was written before hashes were kept"
         elif hash_bytes(path.read_bytes()) != known[path.name]:
             wrong[path.name] = "is not as it was written"
-    return wrong | {name: "is missing" for name in known if not (folder / name).exists()}
+    return wrong
+
+
+def missing(folder: UPath) -> list[str]:
+    """The files that a directory has the hash of and not the file."""
+    return [name for name in known_hashes(folder) or {} if not (folder / name).exists()]

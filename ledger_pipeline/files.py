@@ -109,7 +109,12 @@ def write_file(path: UPath, data: bytes) -> None:
 
 def write_json(path: UPath, value: Any) -> None:
     """Replace one JSON file atomically, readable by people: indented, keys as given."""
-    write_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON for people: indented, keys as given."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def read_document(path: UPath, advice: str) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ from upath import UPath
 from ledger_pipeline import progress
 from ledger_pipeline.analytics.results import RUN_FILES, Layout, Shard, layout, literal, over_files
 from ledger_pipeline.core.errors import IntegrityError, StorageError
-from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.identity import hash_bytes, hash_json
+from ledger_pipeline.file_hashes import NAME as HASHES
 from ledger_pipeline.files import flush, publish_directory, write_json
 
 RUNS = 500  # in a shard
@@ -105,6 +106,8 @@ def _write(layout: Layout, group: dict[str, int]) -> None:
         generation = 1 + max((shard.generation for shard in layout.shards.values()), default=0)
         manifest = {"generation": generation, "size": sum(group.values()), "runs": changed}
         write_json(UPath(temporary / "manifest.json"), manifest)
+        hashes = {path.name: hash_bytes(path.read_bytes()) for path in sorted(temporary.iterdir())}
+        write_json(UPath(temporary / HASHES), hashes)
         publish_directory(temporary, final)
     except duckdb.IOException as error:
         raise StorageError(f"could not write {final}: {str(error).splitlines()[0]}; nothing was changed.") from error

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ledger_pipeline.analytics.compare import Comparison, compare, labels
 from ledger_pipeline.core.identity import hash_json
-from ledger_pipeline.files import Location
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.simulation.trials import TrialRegister
 
@@ -52,7 +53,13 @@ def trials_of_runs(root: Location, runs: Sequence[Any]) -> dict[str, int]:
     return {p["run_id"]: counts.get((p["experiment"]["strategy"], p["snapshot"]["hash"]), 0) for p in of}
 
 
-def report_path(root: Path, comparison: Comparison, given: Sequence[str], name: str = "") -> Path:
-    """Where the report of such a comparison is kept: under its name, or one that says the snapshot and the runs."""
-    first = comparison.runs[0].provenance["snapshot"]["id"]
-    return root / "reports" / f"{name or f'{first}-{hash_json(list(given))[:8]}'}.html"
+def keep_report(root: Path, comparison: Comparison, name: str) -> Path:
+    """Write the report of a comparison to <root>/reports/<name>.html and return its path."""
+    path = root / "reports" / f"{name}.html"
+    add_file(location(path), comparison.html.encode())
+    return path
+
+
+def report_name(comparison: Comparison, given: Sequence[str]) -> str:
+    """What the report of such a comparison is called where nobody named it: by the snapshot and the runs."""
+    return f"{comparison.runs[0].provenance['snapshot']['id']}-{hash_json(list(given))[:8]}"

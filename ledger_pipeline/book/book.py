@@ -179,6 +179,10 @@ class Book(Operations):
                 raise IntegrityError(self._untrue("the state"))
             return verification
 
+    def hashes(self) -> Iterator[tuple[int, str]]:
+        """Number and hash of every commit, read and verified anew. IntegrityError."""
+        return ((commit.seq, commit.hash) for commit in self._log.commits())
+
     def checkpoint(self) -> str:
         """Store a checkpoint at the head and return its place; StorageError when that is not possible."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""book adopt | show | verify | export | checkpoint | seal | override | bust | correct."""
+"""book adopt | show | verify | heads | export | checkpoint | seal | override | bust | correct."""
 
 from __future__ import annotations
 
@@ -60,10 +60,11 @@ def show(project: Project, book: str | None, count: int, as_json: bool) -> None:
 
 
 @book.command()
+@click.option("--head", metavar="HASH", help="A head that was kept elsewhere: the book must have gone on from it.")
 @book_option
 @json_option
 @click.pass_obj
-def verify(project: Project, book: str | None, as_json: bool) -> None:
+def verify(project: Project, head: str | None, book: str | None, as_json: bool) -> None:
     """Read every commit anew: the chain of hashes, the order of events, and what follows from them. Exit code 5 and the
     seq when something is not as it was written.
 
@@ -71,15 +72,38 @@ def verify(project: Project, book: str | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from ledger_pipeline.core.errors import IntegrityError
     from ledger_pipeline.trading.session_context import read_book
 
     opened = read_book(project, book)
+    if head is not None and head not in {value for _, value in opened.hashes()}:
+        raise IntegrityError(f"{opened.place} has no commit {head[:16]}: its end was cut off, or it is another book.")
     verification = asdict(opened.verify())
     verification = {
         name: str(value) if name.endswith("_at") else value for name, value in verification.items() if name != "head"
     }
     verification |= {"head": opened.head.hash}
     emit(verification, as_json, lambda: _lines(verification))
+
+
+@book.command()
+@click.option("--to", metavar="FILE|s3://|https://", help="Append them there, or post them, as lines of JSON.")
+@json_option
+@click.pass_obj
+def heads(project: Project, to: str | None, as_json: bool) -> None:
+    """Show the last commit of every book, to be kept elsewhere: `verify --heads` finds by it what was cut off.
+
+    Example: ledger-pipeline book heads --to /mnt/elsewhere/heads.jsonl
+    """
+    from dataclasses import asdict
+
+    from ledger_pipeline.audit import heads as kept
+
+    present = kept.heads(project)
+    if to:
+        kept.send(present, to)
+    rows = [asdict(head) for head in present]
+    emit(rows, as_json, lambda: table(["book", "seq", "hash", "at"], [list(row.values()) for row in rows]))
 
 
 @book.command()

@@ -22,14 +22,14 @@ def compare(project: Project, run_names: tuple[str, ...], snapshot_id: str | Non
 
     Example: ledger-pipeline compare sma_long_flat_20 sma_long_flat_200
     """
-    from ledger_pipeline.analytics.stored_comparison import compare_stored, report_path
+    from ledger_pipeline.analytics.stored_comparison import compare_stored, keep_report, report_name
     from ledger_pipeline.cli.lineage import report
 
     if name:
         check_id("report", name)
     given = [f"{run_id}/{one.key}" for run_id, one in (measured_run(project, run, snapshot_id) for run in run_names)]
     comparison = compare_stored(given, project.data, project.snapshots)
-    path = comparison.save(report_path(project.data, comparison, given, name))
+    path = keep_report(project.data, comparison, name or report_name(comparison, given))
     report(project, "comparison", runs=given, name=name)
     provenance = {
         "report": str(path),

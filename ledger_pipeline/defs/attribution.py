@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from ledger_pipeline.defs.content import Content
-from ledger_pipeline.defs.live import account_asset, keep
+from ledger_pipeline.defs.live import account_asset, keep, keep_hash
 from ledger_pipeline.defs.partitions import account_sessions, live_parts, partitioned_check
 from ledger_pipeline.defs.resources import TradingResource
 from ledger_pipeline.defs.tables import rows_table
@@ -82,6 +82,7 @@ def entries_content(attribution: "Attribution", path: str) -> Content:
 
     entries = attribution.entries
     export(entries, path, "parquet")
+    keep_hash(path)
     last = dg.MetadataValue.md(rows_table(_rows(entries.slice(max(0, entries.num_rows - 20)))))
     return Content(
         digest([entries]),
@@ -119,6 +120,7 @@ def lots_content(attribution: "Attribution", path: str) -> Content:
     from ledger_pipeline.attribution.symbol_report import differences
 
     export(attribution.lots, path, "parquet")
+    keep_hash(path)
     wrong, unowned = differences(attribution), attribution.breaks.num_rows
     still_open = [row for row in _rows(attribution.lots) if row["open_quantity"] != "0"]
     return Content(

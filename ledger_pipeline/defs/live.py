@@ -209,9 +209,19 @@ def reconciliation_content(result: Mapping[str, Any], report: str, path: str) ->
 
 def keep(path: str, value: Any) -> None:
     """Keep a JSON value as a file."""
-    from ledger_pipeline.files import location, write_json
+    from ledger_pipeline.file_hashes import add_json
+    from ledger_pipeline.files import location
 
-    write_json(location(path), value)
+    add_json(location(path), value)
+
+
+def keep_hash(path: str) -> None:
+    """Keep the hash of a file that was just written."""
+    from ledger_pipeline.core.identity import hash_bytes
+    from ledger_pipeline.file_hashes import add_hashes
+    from ledger_pipeline.files import location
+
+    add_hashes(location(path).parent, {location(path).name: hash_bytes(location(path).read_bytes())})
 
 
 @dg.asset(**account_asset("account", "json", *_ROOMS["broker_account"]))
@@ -335,6 +345,7 @@ def ledger_content(
 
     path = trading.account_path(name, session, "events.parquet")
     count = book.export(path, "parquet", day=session)
+    keep_hash(path)
     return Content(
         book.head.hash,
         {

@@ -11,8 +11,6 @@ from ledger_pipeline.defs.resources import ProjectResource
 from ledger_pipeline.defs.versions import code_version, when_inputs_changed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ledger_pipeline.analytics.compare import Comparison
     from ledger_pipeline.project import Project
 
@@ -65,8 +63,8 @@ def comparison_report(context: dg.AssetExecutionContext, project: ProjectResourc
         for name, run_id in run_ids.items()
         if store.exists(run_id)
     }
-    path = paths.data / "reports" / f"{context.partition_key}.html"
-    return _reported(paths, compare(present, trials_of_runs(paths.data, list(present.values()))), path)
+    comparison = compare(present, trials_of_runs(paths.data, list(present.values())))
+    return _reported(paths, comparison, context.partition_key)
 
 
 @dg.asset(partitions_def=runs, **_ASSET)
@@ -101,21 +99,22 @@ def tear_sheet(context: dg.AssetExecutionContext, project: ProjectResource) -> d
 @dg.asset(**_ASSET)
 def run_comparison(config: ComparisonConfig, project: ProjectResource) -> dg.MaterializeResult:
     """A comparison of chosen runs, of any snapshots: `ledger-pipeline compare` makes it."""
-    from ledger_pipeline.analytics.stored_comparison import compare_stored, report_path
+    from ledger_pipeline.analytics.stored_comparison import compare_stored, report_name
 
     paths = project.project
     comparison = compare_stored(config.runs, paths.data, paths.snapshots)
-    return _reported(paths, comparison, report_path(paths.data, comparison, config.runs, config.name))
+    return _reported(paths, comparison, config.name or report_name(comparison, config.runs))
 
 
-def _reported(paths: "Project", comparison: "Comparison", path: "Path") -> dg.MaterializeResult:
+def _reported(paths: "Project", comparison: "Comparison", name: str) -> dg.MaterializeResult:
     """Write the report of a comparison."""
     from ledger_pipeline.analytics.plots import compare_equity, markdown_image
     from ledger_pipeline.analytics.sql import connect
+    from ledger_pipeline.analytics.stored_comparison import keep_report
     from ledger_pipeline.core.identity import hash_bytes
     from ledger_pipeline.defs.tables import frame_table
 
-    comparison.save(path)
+    path = keep_report(paths.data, comparison, name)
     provenances = [row.provenance for row in comparison.runs]
     pairs = [[one["run_id"], one["experiment"]["name"]] for one in provenances]
     with connect(paths.data, paths.snapshots) as connection:

@@ -19,7 +19,8 @@ from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import hash_columns, hash_json
 from ledger_pipeline.features.causality import require_causal
 from ledger_pipeline.features.table import Feature, compute
-from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.grid import Grid, grid
 from ledger_pipeline.market.snapshot import Snapshot
 
@@ -99,7 +100,7 @@ def _write(path: UPath, over: Grid, values: np.ndarray, key: str) -> None:
     table = table.replace_schema_metadata({_HASH: _values_hash(key, over.times, over.symbols, values).encode()})
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="snappy", write_statistics=False)
-    write_file(path, sink.getvalue().to_pybytes())
+    add_file(path, sink.getvalue().to_pybytes())
 
 
 def _read(path: UPath, key: str) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:

@@ -18,7 +18,8 @@ import pyarrow.parquet
 
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_bytes
-from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.bars import check_printable, normalise_actions, normalise_bars, normalise_instruments
 from ledger_pipeline.market.snapshot import refuse_other
 from ledger_pipeline.market.sources.files import bar_files, read_bars, read_table
@@ -102,10 +103,10 @@ def import_raw(
         sink = pa.BufferOutputStream()
         pyarrow.parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), sink, compression="snappy")
         data = sink.getvalue().to_pybytes()
-        write_file(base / f"{name}.parquet", data)
+        add_file(base / f"{name}.parquet", data)
         hashes[name] = hash_bytes(data)
     record = {"source": asdict(source), "described": described, "tables": hashes}
-    write_file(base / "source.json", json.dumps(record, indent=2, default=str).encode())
+    add_file(base / "source.json", json.dumps(record, indent=2, default=str).encode())
     return RawTables(source, **tables, described=described)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import check_id, hash_json
-from ledger_pipeline.files import Location, location, write_json
+from ledger_pipeline.file_hashes import add_json
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.selection.gates import GateOutcome
 from ledger_pipeline.selection.integrity import Integrity
 from ledger_pipeline.selection.report import integrity_rows
@@ -31,7 +32,7 @@ def keep_integrity(
         "rows": [list(row) for row in integrity_rows(integrity, gates)],
     }
     document = {"content": content, "hash": hash_json(content)}
-    write_json(location(root) / "integrity" / _file(sweep_id, integrity.candidate), document)
+    add_json(location(root) / "integrity" / _file(sweep_id, integrity.candidate), document)
     return content
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ledger_pipeline.analytics import plots
 from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
-from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.selection.gates import GateOutcome
 from ledger_pipeline.selection.integrity import Integrity
 from ledger_pipeline.selection.walk_forward import WalkForward
@@ -133,7 +134,7 @@ def headline(result: WalkForward) -> str:
 def save_walk_forward_report(result: WalkForward, root: Location) -> Path:
     """Write the report to <root>/reports/walk-forward-<name>-<snapshot>.html and return its path."""
     path = location(root) / "reports" / f"walk-forward-{result.name}-{result.snapshot.id}.html"
-    write_file(path, walk_forward_report(result).encode())
+    add_file(path, walk_forward_report(result).encode())
     return Path(str(path))
 
 

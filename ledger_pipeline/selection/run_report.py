@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ledger_pipeline.analytics.stored_comparison import trials_of_runs
+from ledger_pipeline.analytics.tear_sheet import tear_sheet
 from ledger_pipeline.core.errors import LedgerPipelineError
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import location
 from ledger_pipeline.project import Project
 from ledger_pipeline.selection.integrity import selection_integrity
 from ledger_pipeline.simulation.promotions import promotion_of
@@ -17,9 +20,13 @@ def report_run(project: Project, run: Run, path: Path | None = None) -> Path:
     """Write the report of a run of a project, with its number of trials, and for a run that was promoted from a sweep
     what its Sharpe ratio is worth. Returns the path, which is data/reports/run-<id>.html unless it is given.
     """
-    target = path or project.data / "reports" / f"run-{run.run_id}.html"
     trials = trials_of_runs(project.data, [run])[run.run_id]
-    return run.report(target, trials=trials, selection=selection_text(project, run.run_id))
+    selection = selection_text(project, run.run_id)
+    if path is not None:
+        return run.report(path, trials=trials, selection=selection)
+    kept = project.data / "reports" / f"run-{run.run_id}.html"
+    add_file(location(kept), tear_sheet(run, trials=trials, selection=selection).encode())
+    return kept
 
 
 def selection_text(project: Project, run_id: str) -> str:

@@ -9,12 +9,12 @@ A window that is there is not chosen again, so a walk-forward goes on where it w
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import check_id, hash_json
-from ledger_pipeline.files import Location, create_directory, location, read_document, write_json
+from ledger_pipeline.file_hashes import add_json, with_hashes
+from ledger_pipeline.files import Location, create_directory, json_bytes, location, read_document
 
 
 class WalkForwardStore:
@@ -32,7 +32,7 @@ class WalkForwardStore:
     def begin(self, walk_id: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Keep the plan of a walk-forward, unless it is there already, and return the one that is kept."""
         written = plan | {"hash": hash_json(plan)}
-        create_directory(self._path(walk_id), {"plan.json": (json.dumps(written, indent=2) + "\n").encode()})
+        create_directory(self._path(walk_id), with_hashes({"plan.json": json_bytes(written)}))
         return self.plan(walk_id)
 
     def plan(self, walk_id: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class WalkForwardStore:
 
     def keep_choice(self, walk_id: str, number: int, choice: dict[str, Any]) -> None:
         """Keep what was chosen for a window."""
-        write_json(self._path(walk_id) / f"windows/{number:04d}.json", choice | {"hash": hash_json(choice)})
+        add_json(self._path(walk_id) / f"windows/{number:04d}.json", choice | {"hash": hash_json(choice)})
 
     def result(self, walk_id: str) -> dict[str, Any] | None:
         """The result of a finished walk-forward, None before. IntegrityError when it was changed."""
@@ -74,7 +74,7 @@ class WalkForwardStore:
 
     def finish(self, walk_id: str, content: dict[str, Any], **beside: Any) -> None:
         """Keep the result. beside: what is not part of its hash."""
-        write_json(self._path(walk_id) / "result.json", {"content": content, "hash": hash_json(content), **beside})
+        add_json(self._path(walk_id) / "result.json", {"content": content, "hash": hash_json(content), **beside})
 
     def delete(self, walk_id: str) -> None:
         """Delete a walk-forward. Its sweeps, its run and the trials that it counted stay."""

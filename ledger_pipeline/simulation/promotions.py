@@ -11,7 +11,8 @@ from typing import Any
 
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.core.identity import check_id, check_text
-from ledger_pipeline.files import Location, location, write_json
+from ledger_pipeline.file_hashes import add_json, read_verified
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.strategy.terms import plain
 
 
@@ -60,7 +61,7 @@ def promotion_of(root: Location, run_id: str) -> Promotion | None:
     if not path.exists():
         return None
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_verified(path, "restore it, or promote the candidate again"))
         return Promotion(**{**document, "gates": tuple(document.get("gates", ()))})
     except (ValueError, TypeError):
         raise IntegrityError(f"{path} is not readable; promote the candidate again.") from None
@@ -68,4 +69,4 @@ def promotion_of(root: Location, run_id: str) -> Promotion | None:
 
 def keep_promotion(root: Location, promotion: Promotion) -> None:
     """Keep what a run was chosen from; a later promotion of the same run takes its place."""
-    write_json(location(root) / "promotions" / f"{promotion.run_id}.json", plain(asdict(promotion)))
+    add_json(location(root) / "promotions" / f"{promotion.run_id}.json", plain(asdict(promotion)))

@@ -24,10 +24,9 @@ import pyarrow.parquet
 from upath import UPath
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
-from ledger_pipeline.core.identity import check_id, check_text, hash_json
-from ledger_pipeline.file_hashes import NAME as HASHES
-from ledger_pipeline.file_hashes import add_file, hashes_file, read_verified
-from ledger_pipeline.files import Location, create_directory, location, write_json
+from ledger_pipeline.core.identity import check_id, check_text
+from ledger_pipeline.file_hashes import add_file, add_json, read_verified, with_hashes
+from ledger_pipeline.files import Location, create_directory, location
 from ledger_pipeline.ledger.schema import Ledger, read_ledger
 from ledger_pipeline.market.snapshot import open_snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation, evaluation
@@ -82,11 +81,9 @@ class RunStore:
             "strategy.py": run.provenance["strategy_text"].encode(),
         }
         provenance = to_json({key: value for key, value in run.provenance.items() if key != "strategy_text"})
-        files[HASHES] = hashes_file(files | {PROVENANCE: provenance})
-        files[PROVENANCE] = provenance  # the last, which readers look for
         if not self.exists(run.run_id):
             TrialRegister(self.root).add(trials_of(run.provenance, [run.run_id]))
-        if create_directory(self.runs / run.run_id, files):
+        if create_directory(self.runs / run.run_id, with_hashes(files | {PROVENANCE: provenance})):
             return
         stored = self.provenance(run.run_id)
         if stored["ledger_head"] != run.events.head:
@@ -97,22 +94,22 @@ class RunStore:
             )
         for name, data in derived.items():
             if name in DERIVED:
-                add_file(self.runs / run.run_id, f"{name}.parquet", data)
+                add_file(self.runs / run.run_id / f"{name}.parquet", data)
             else:
                 self.add_metrics(run, run.metrics)
 
     def add_table(self, run_id: str, name: str, frame: pd.DataFrame) -> None:
         """Store one derived table of a run."""
-        add_file(self.runs / run_id, f"{name}.parquet", to_parquet(frame))
+        add_file(self.runs / run_id / f"{name}.parquet", to_parquet(frame))
 
     def add_metrics(self, run: Run, metrics: dict[str, Any]) -> None:
         """Store the metrics of a run, beside those of other evaluations of it."""
         measured = evaluation(run.provenance["experiment"])
         if measured == self.evaluation(run.run_id):
-            add_file(self.runs / run.run_id, METRICS, to_json(metrics))
+            add_file(self.runs / run.run_id / METRICS, to_json(metrics))
         else:
             kept = {"run_id": run.run_id, "evaluation": asdict(measured), "metrics": metrics}
-            write_json(self._evaluation_path(run.run_id, measured), kept | {"hash": hash_json(kept)})
+            add_json(self._evaluation_path(run.run_id, measured), kept)
 
     def evaluation(self, run_id: str) -> Evaluation:
         """What the run was measured against by the experiment that made it."""
@@ -220,7 +217,7 @@ class RunStore:
         path = self.runs / check_id("run", run_id) / f"{name}.parquet"
         if not path.exists():
             return None
-        data = read_verified(path.parent, path.name, _AGAIN)
+        data = read_verified(path, _AGAIN)
         try:
             return pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
         except (pa.ArrowException, ValueError, OSError):
@@ -237,7 +234,7 @@ class RunStore:
         if not path.exists():
             return None
         values = _read_json(path)
-        read_verified(path.parent, path.name, _AGAIN)
+        read_verified(path, _AGAIN)
         return values
 
     def _evaluation_path(self, run_id: str, measured: Evaluation) -> UPath:
@@ -271,21 +268,17 @@ class RunStore:
         for tag in names.get("tags", ()):
             check_text("tag", tag)
         changed = names | {"changed_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_json(self.root / "labels" / f"{run_id}.json", changed)
+        add_json(self.root / "labels" / f"{run_id}.json", changed)
         return changed
 
 
 def read_evaluation(path: UPath) -> dict[str, Any]:
-    """A file of evaluations/, compared with the hash in it. IntegrityError."""
+    """A file of evaluations/, compared with its hash. IntegrityError."""
     kept = _read_json(path)
-    if not {"run_id", "evaluation", "metrics"} <= set(kept) or not hash_matches(kept):
+    if not {"run_id", "evaluation", "metrics"} <= set(kept):
         raise IntegrityError(f"{path} is not as it was written; {_AGAIN}.")
+    read_verified(path, _AGAIN)
     return kept
-
-
-def hash_matches(document: dict[str, Any]) -> bool:
-    """Whether a document that holds the hash of the rest of it is as it was written; one without a hash is old."""
-    return "hash" not in document or document["hash"] == hash_json({k: v for k, v in document.items() if k != "hash"})
 
 
 def _read_json(path: UPath) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from ledger_pipeline.analytics import plots
 from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
 from ledger_pipeline.core.errors import InputError
-from ledger_pipeline.files import Location, location, write_file
+from ledger_pipeline.file_hashes import add_file
+from ledger_pipeline.files import Location, location
 from ledger_pipeline.sweeps.sweep import Sweep
 
 METRICS = ("sharpe", "total_return", "max_drawdown", "trades")
@@ -82,7 +83,7 @@ def picture(sweep: Sweep, metric: str) -> Any:
 def save_report(sweep: Sweep, root: Location) -> Path:
     """Write the report to <root>/reports/sweep-<name>-<snapshot>.html and return its path."""
     path = location(root) / "reports" / f"sweep-{sweep.name}-{sweep.snapshot.id}.html"
-    write_file(path, sweep_report(sweep).encode())
+    add_file(path, sweep_report(sweep).encode())
     return Path(str(path))
 
 

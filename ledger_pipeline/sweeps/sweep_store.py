@@ -23,7 +23,9 @@ from upath import UPath
 
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError
 from ledger_pipeline.core.identity import canonical_json, check_id, hash_bytes, hash_json
-from ledger_pipeline.files import Location, create_directory, location, read_document, write_file, write_json
+from ledger_pipeline.file_hashes import NAME as HASHES
+from ledger_pipeline.file_hashes import add_hashes, add_json, with_hashes
+from ledger_pipeline.files import Location, create_directory, json_bytes, location, read_document, write_file
 from ledger_pipeline.sweeps.evaluation import Result
 
 _HASH = b"rows_sha256"
@@ -65,7 +67,7 @@ class SweepStore:
 
     def begin(self, sweep_id: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Keep the plan of a sweep, unless it is there already, and return the one that is kept."""
-        create_directory(self._path(sweep_id), {"plan.json": (json.dumps(plan, indent=2) + "\n").encode()})
+        create_directory(self._path(sweep_id), with_hashes({"plan.json": json_bytes(plan)}))
         return self.plan(sweep_id)
 
     def plan(self, sweep_id: str) -> dict[str, Any]:
@@ -92,12 +94,14 @@ class SweepStore:
 
     def finish(self, sweep_id: str, result: dict[str, Any]) -> None:
         """Keep the result of a sweep whose shards are all there."""
-        write_json(self._path(sweep_id) / "result.json", result)
+        folder = self._path(sweep_id) / "shards"
+        add_hashes(folder, {path.name: hash_bytes(path.read_bytes()) for path in folder.glob("*.parquet")})
+        add_json(self._path(sweep_id) / "result.json", result)
 
     def missing(self, sweep_id: str, shards: Sequence[Shard]) -> list[Shard]:
         """The shards that are not there yet."""
         folder = self._path(sweep_id) / "shards"
-        kept = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        kept = {path.name for path in folder.iterdir()} - {HASHES} if folder.exists() else set()
         return [shard for shard in shards if shard.name not in kept]
 
     def has(self, sweep_id: str, shard: Shard) -> bool:

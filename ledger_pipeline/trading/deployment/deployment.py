@@ -67,7 +67,9 @@ class Chosen(_Part):
 
 
 class Promoted(_Part):
-    """What was promoted, by hash: anything else under the same name is refused until it is promoted again."""
+    """What was promoted, by hash: anything else under the same name is refused until it is promoted again. hash: of the
+    rest of this, so that an edit of it is found.
+    """
 
     run: str
     by: str
@@ -81,6 +83,7 @@ class Promoted(_Part):
     seed: int
     snapshot: Lineage
     chosen_from: Chosen | None = None
+    hash: str | None = None
 
 
 class Deployment(_Part):
@@ -137,6 +140,11 @@ class Deployment(_Part):
             if changed or (part == "schedule" and value is not None):
                 fields[part] = changed
         return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120)
+
+
+def pinned_hash(promoted: Promoted) -> str:
+    """The hash of what was promoted, by whom and why."""
+    return hash_json(promoted.model_dump(mode="json", exclude={"hash"}))
 
 
 def deployments_of(project: Project) -> Path:

@@ -25,6 +25,7 @@ from ledger_pipeline.trading.deployment.deployment import (
     capitals,
     check_name,
     deployments_of,
+    pinned_hash,
     policy_of,
     read_deployment,
     write_deployment,
@@ -97,6 +98,7 @@ def promote(
         snapshot=Lineage(**{key: provenance["snapshot"][key] for key in ("id", "hash")}),
         chosen_from=_chosen_from(project, provenance["run_id"]),
     )
+    pinned = pinned.model_copy(update={"hash": pinned_hash(pinned)})
     named_experiment = _experiment_of(project, store, provenance)
     changed = differences(Catalogue(project.strategies).experiment(named_experiment), pinned)
     if changed:
