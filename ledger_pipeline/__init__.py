@@ -67,6 +67,8 @@ _PUBLIC = {
     "trade_order": "ledger_pipeline.selection.resampling",
     "TrialRegister": "ledger_pipeline.simulation.trials",
     "compare": "ledger_pipeline.analytics.compare",
+    "explain": "ledger_pipeline.audit.explain",
+    "verify_project": "ledger_pipeline.audit.verification",
     "reconstruct": "ledger_pipeline.ledger.folds",
     "open_book": "ledger_pipeline.book.book",
     "Book": "ledger_pipeline.book.book",

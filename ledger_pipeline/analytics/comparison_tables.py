@@ -26,7 +26,7 @@ ALL_FORMULAS = {**FORMULAS, **BENCHMARK_FORMULAS}
 # Names are labels, and the others are results or circumstances of a run: no input is among them (names change no hash).
 NOT_INPUTS = frozenset(
     "label tags archived ledger ledger_head ledger_hash run run_id run_hash events pulses rows row_counts metrics "
-    "duration duration_s duration_seconds started_at finished_at created_at sealed_at warnings".split()
+    "duration duration_s duration_seconds started_at finished_at created_at sealed_at warnings git".split()
 )
 AREAS = tuple(
     "snapshot strategy params features universe opening deposits costs risk cash_rule cash_rounding seed tier".split()

@@ -178,10 +178,11 @@ def deployments(project: Project) -> Check:
     from ledger_pipeline.trading.deployment.deployment import deployments_of
 
     for path in sorted(deployments_of(project).glob("*.yaml")):
-        yield _said(path, _check_pinned, project, path)
+        yield _said(path, check_pinned, project, path)
 
 
-def _check_pinned(project: Project, path: Path) -> None:
+def check_pinned(project: Project, path: Path) -> None:
+    """InputError when what a deployment file says of its run is not what `promote` wrote, or not what the run is."""
     from ledger_pipeline.simulation.store import RunStore
     from ledger_pipeline.trading.deployment.deployment import pinned_hash, read_deployment
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "report": "ledger_pipeline.cli.report:report",
     "extract": "ledger_pipeline.cli.compare:extract",
     "replay": "ledger_pipeline.cli.compare:replay",
+    "explain": "ledger_pipeline.cli.explain:explain",
     "verify": "ledger_pipeline.cli.verify:verify",
     "sql": "ledger_pipeline.cli.sql:sql",
     "promote": "ledger_pipeline.cli.deployments:promote",

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
@@ -72,9 +72,10 @@ class Work:
         """The run: made now, or read from the store."""
         from ledger_pipeline.simulation.evaluation import measured_by
         from ledger_pipeline.simulation.run import run
+        from ledger_pipeline.strategy.git_state import git_state
 
         if self.fresh:
-            return run(
+            result = run(
                 self.experiment,
                 self.snapshot,
                 seed=self.seed,
@@ -82,6 +83,8 @@ class Work:
                 risk_free=self.risk_free,
                 compiled=self.compiled,
             )
+            known = git_state(self.project.strategies)
+            return replace(result, provenance=result.provenance | {"git": known}) if known else result
         measured = measured_by(self.experiment, self.risk_free)
         return self.runs.open(self.identity.run_id, self.project.snapshots, measured)
 

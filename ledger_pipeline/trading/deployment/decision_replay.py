@@ -68,7 +68,7 @@ def replay(project: Project, document: Mapping[str, Any]) -> Replayed:
 
     inputs = evidence["inputs"]
     snapshot = open_snapshot(inputs["snapshot"]["id"], root=project.live_snapshots)
-    evaluation = again(inputs, document["deployment"], _experiment(project, inputs), snapshot)
+    evaluation = again(inputs, document["deployment"], recorded_experiment(project, inputs), snapshot)
     return Replayed(name, recorded, evaluation.hash, legs == tuple(evaluation.legs))
 
 
@@ -77,7 +77,7 @@ def _plain(value: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
+def recorded_experiment(project: Project, inputs: Mapping[str, Any]) -> Experiment:
     """The experiment of a recorded decision: the one in the catalogue, or the one of the run that was promoted."""
     from ledger_pipeline.simulation.replay import stored_experiment
     from ledger_pipeline.simulation.store import RunStore

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.errors import BlockedError, IntegrityError, RefusedError
+from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.core.times import end_of
 from ledger_pipeline.logs import get_logger
 from ledger_pipeline.market.snapshot import open_snapshot
@@ -241,6 +242,8 @@ def _decide_strategy(
         "pulse": bars.pulse.isoformat(),
         "inputs": dict(evaluation.inputs),
         "orders": [dict(one) for one in evaluation.orders],
+        "seen": dict(evaluation.seen),
+        "seen_hash": hash_json(dict(evaluation.seen)),
     }
     decision = replace(
         blank, identity=deployment.pinned.experiment_hash, hash=evaluation.hash, evidence=evidence,

@@ -8,7 +8,7 @@ lots, never the account's, and is traded in the next session. A split in between
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +18,7 @@ from ledger_pipeline.core.amounts import GRAIN, decimal_text, whole_cents
 from ledger_pipeline.core.errors import BlockedError, NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
-from ledger_pipeline.market.grid import CLOSE
+from ledger_pipeline.market.grid import CLOSE, HIGH, LOW, OPEN, VOLUME, Grid
 from ledger_pipeline.simulation.decide import Wanted, decide
 from ledger_pipeline.simulation.grids import experiment_grid
 from ledger_pipeline.simulation.param_schedule import feature_values
@@ -27,17 +27,22 @@ from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.strategy.experiment import Experiment
     from ledger_pipeline.trading.deployment.deployment import Deployment, Promoted
+
+_FIELDS = {"open": OPEN, "high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a strategy decided: its legs, what it remembers, and what it was decided from.
 
-    inputs: JSON that `evaluate` can be called with again (see `again`). prices: the close of the pulse by symbol, in
+    inputs: JSON that `evaluate` can be called with again (see `again`). seen: the bar and the feature values of the
+    pulse by symbol, numbers as texts that read back to the bit. prices: the close of the pulse by symbol, in
     the basis of the session that trades. notes: what was left out, as texts "CODE: sentence". hash: SHA-256 (hex) of
     inputs, orders and memory.
     """
@@ -45,6 +50,7 @@ class Evaluation:
     legs: tuple[Leg, ...]
     memory: Mapping[str, Any]
     inputs: Mapping[str, Any]
+    seen: Mapping[str, Any]
     orders: tuple[Mapping[str, Any], ...]
     prices: Mapping[str, Decimal]
     notes: tuple[str, ...]
@@ -139,7 +145,27 @@ def evaluate(
         }
         for one in decided.orders
     )
-    return Evaluation(legs, decided.memory, inputs, orders, prices, notes)
+    names = tuple(item.alias for item in experiment.features)
+    return Evaluation(legs, decided.memory, inputs, seen_at(grid, values, names), orders, prices, notes)
+
+
+def seen_by(experiment: Experiment, snapshot: Snapshot) -> dict[str, Any]:
+    """What the experiment's strategy sees at the last bar of a snapshot; see `seen_at`."""
+    grid = experiment_grid(snapshot, _universe(experiment, snapshot))
+    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute_all(items, cells))
+    return seen_at(grid, values, tuple(item.alias for item in experiment.features))
+
+
+def seen_at(grid: Grid, features: np.ndarray, names: Sequence[str], pulse: int = -1) -> dict[str, Any]:
+    """What a strategy saw at a pulse, by symbol: the bar and the feature values, as texts that read back to the bit;
+    what is missing is left out. features: float64 (T, K, N) by `names`; pulse: a row of the grid.
+    """
+    seen: dict[str, Any] = {}
+    for n, symbol in enumerate(grid.symbols):
+        row = {field: float(grid.fields[pulse, place, n]) for field, place in _FIELDS.items()}
+        row |= {name: float(features[pulse, k, n]) for k, name in enumerate(names)}
+        seen[symbol] = {name: repr(value) for name, value in row.items() if value == value}
+    return {symbol: row for symbol, row in seen.items() if row}
 
 
 def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, snapshot: Snapshot) -> Evaluation:
