@@ -187,15 +187,16 @@ def run(folder: Path) -> Iterator[str]:
 
 
 def beside(folder: Path) -> Iterator[str]:
-    """The files of a folder by the hashes in its hashes.json."""
-    kept = folder / "hashes.json"
+    """The files of a folder by the hashes in its SHA256SUMS."""
+    kept = folder / "SHA256SUMS"
     if not kept.exists():
         return
-    known = json.loads(kept.read_bytes())
+    lines = kept.read_text().splitlines()
+    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != "hashes.json" and not path.name.startswith("."):
+        if path.is_file() and path.name != "SHA256SUMS" and not path.name.startswith("."):
             if known.get(path.name) != sha256(path.read_bytes()):
-                yield f"{path.name} does not have the hash that hashes.json states"
+                yield f"{path.name} does not have the hash that SHA256SUMS states"
 
 
 def objects(book: Path) -> dict[int, list[bytes]]:

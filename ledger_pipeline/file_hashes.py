@@ -1,4 +1,4 @@
-"""The hashes of the files in a directory, kept beside them: hashes.json, by name the SHA-256 of the bytes.
+"""The hashes of the files in a directory, kept beside them in SHA256SUMS, which `sha256sum -c` reads as well.
 
 What a directory holds is what its hashes say; a file that was changed afterwards, and one that was put there, are
 found. The hashes follow each file that is added; who adds one adds its hash.
@@ -6,7 +6,7 @@ found. The hashes follow each file that is added; who adds one adds its hash.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,26 +16,37 @@ from upath import UPath
 
 from ledger_pipeline.core.errors import IntegrityError
 from ledger_pipeline.core.identity import hash_bytes
-from ledger_pipeline.files import is_local, json_bytes, locked, read_document, write_file, write_json
+from ledger_pipeline.files import is_local, json_bytes, locked, write_file
 
-NAME = "hashes.json"
+NAME = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
-def hashes_file(files: Mapping[str, bytes]) -> bytes:
-    """The bytes of hashes.json for these files by name."""
-    return (json.dumps({name: hash_bytes(data) for name, data in files.items()}, indent=2) + "\n").encode()
+def hashes_file(hashes: Mapping[str, str]) -> bytes:
+    """The bytes of SHA256SUMS for these hashes by file name."""
+    return "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items())).encode()
 
 
 def with_hashes(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files of a new directory with their hashes before the last of them, which readers look for."""
     *first, last = files
-    return {**{name: files[name] for name in first}, NAME: hashes_file(files), last: files[last]}
+    return {
+        **{name: files[name] for name in first},
+        NAME: hashes_file({name: hash_bytes(data) for name, data in files.items()}),
+        last: files[last],
+    }
 
 
 def known_hashes(folder: UPath) -> dict[str, str] | None:
     """The hashes of a directory by file name; None where it has none. IntegrityError when they are not readable."""
-    document = read_document(folder / NAME, "what is in its directory cannot be verified; restore it")
-    return None if document is None else {str(name): str(value) for name, value in document.items()}
+    path = folder / NAME
+    if not path.exists():
+        return None
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    matches = [_LINE.fullmatch(line) for line in lines]
+    if not all(matches):
+        raise IntegrityError(f"{path} is not readable: what is in its directory cannot be verified; restore it.")
+    return {match[2]: match[1] for match in matches if match}
 
 
 def add_file(path: UPath, data: bytes) -> None:
@@ -54,7 +65,7 @@ def add_hashes(folder: UPath, hashes: Mapping[str, str]) -> None:
     with locked(Path(str(folder))) if is_local(folder) else nullcontext():
         known = known_hashes(folder) or {}
         if any(known.get(name) != value for name, value in hashes.items()):
-            write_json(folder / NAME, known | dict(hashes))
+            write_file(folder / NAME, hashes_file(known | dict(hashes)))
 
 
 def read_verified(path: UPath, advice: str) -> bytes:

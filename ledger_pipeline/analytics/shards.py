@@ -22,7 +22,8 @@ from ledger_pipeline.analytics.results import RUN_FILES, Layout, Shard, layout, 
 from ledger_pipeline.core.errors import IntegrityError, StorageError
 from ledger_pipeline.core.identity import hash_bytes, hash_json
 from ledger_pipeline.file_hashes import NAME as HASHES
-from ledger_pipeline.files import flush, publish_directory, write_json
+from ledger_pipeline.file_hashes import hashes_file
+from ledger_pipeline.files import flush, publish_directory, write_file, write_json
 
 RUNS = 500  # in a shard
 SIZE = 256_000_000  # bytes of the runs' own files in a shard, unless one run alone has more
@@ -107,7 +108,7 @@ def _write(layout: Layout, group: dict[str, int]) -> None:
         manifest = {"generation": generation, "size": sum(group.values()), "runs": changed}
         write_json(UPath(temporary / "manifest.json"), manifest)
         hashes = {path.name: hash_bytes(path.read_bytes()) for path in sorted(temporary.iterdir())}
-        write_json(UPath(temporary / HASHES), hashes)
+        write_file(UPath(temporary / HASHES), hashes_file(hashes))
         publish_directory(temporary, final)
     except duckdb.IOException as error:
         raise StorageError(f"could not write {final}: {str(error).splitlines()[0]}; nothing was changed.") from error

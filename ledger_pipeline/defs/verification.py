@@ -1,73 +1,80 @@
-"""Checks that read every byte again, on a schedule; the heads of books go elsewhere in the same run."""
+"""record_heads: the last commit of every book, kept elsewhere, beside checks that read every byte of every record."""
 
 import os
-from collections.abc import Iterator
 
 import dagster as dg
 
 from ledger_pipeline.defs.resources import ProjectResource
+from ledger_pipeline.defs.tables import rows_table
+from ledger_pipeline.defs.versions import code_version
 
 HEADS_TO = "LEDGER_PIPELINE_HEADS_TO"
-# The kinds of records, by the asset that they belong to (see audit.verification.KINDS).
-CHECKED = {
-    "snapshots": "sealed_snapshot",
-    "raw": "raw_bars",
-    "runs": "run_ledger",
-    "sweeps": "sweep",
-    "walk-forwards": "walk_forward",
-    "trials": "promoted_run",
-    "books": "live_ledger",
-    "deployments": "deployed_strategy",
-    "files": "metrics",
-}
+KINDS = ("snapshots", "raw", "runs", "sweeps", "walk-forwards", "trials", "books", "deployments", "files")
 
 
-def _name(kind: str) -> str:
+def check_name(kind: str) -> str:
+    """The name of the check of a kind of record."""
     return f"{kind.replace('-', '_')}_as_written"
 
 
-@dg.multi_asset_check(
-    name="verify_records",
-    can_subset=True,
-    specs=[
+@dg.asset(
+    deps=["sealed_snapshot", "metrics", "promoted_run", "live_ledger", "deployed_strategy"],
+    group_name="audit",
+    kinds={"json"},
+    owners=["team:audit"],
+    tags={"layer": "derived"},
+    code_version=code_version("audit"),
+    check_specs=[
         dg.AssetCheckSpec(
-            _name(kind), asset=asset, description=f"Every byte of {kind} is as it was written; see `verify`."
+            check_name(kind), asset="record_heads", description=f"Every byte of {kind} is as it was written."
         )
-        for kind, asset in CHECKED.items()
+        for kind in KINDS
     ],
 )
-def records_as_written(
-    context: dg.AssetCheckExecutionContext, project: ProjectResource
-) -> Iterator[dg.AssetCheckResult]:
-    """Verify each kind of record."""
+def record_heads(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult:
+    """The last commit of every book, sent to LEDGER_PIPELINE_HEADS_TO where that is set, and every byte read again."""
+    from dataclasses import asdict
+
+    from ledger_pipeline.audit.heads import heads, send
     from ledger_pipeline.audit.verification import verify_project
+    from ledger_pipeline.core.identity import hash_json
 
-    for kind, asset in CHECKED.items():
-        if dg.AssetCheckKey(dg.AssetKey(asset), _name(kind)) not in context.selected_asset_check_keys:
-            continue
-        (verified,) = verify_project(project.project, [kind])
-        wrong = [f"{finding.path}: {finding.problem}" for finding in verified.findings]
-        yield dg.AssetCheckResult(
-            asset_key=asset,
-            check_name=_name(kind),
-            passed=not wrong,
-            description="; ".join(wrong[:5]) or f"{verified.records:,} records are as they were written",
-            metadata={
-                "records": verified.records,
-                "seconds": verified.seconds,
-                "findings": dg.MetadataValue.json(wrong[:200]),
-            },
+    verified = verify_project(project.project, KINDS, tell=lambda kind: context.log.info(f"verifying {kind}"))
+    sound = {one.kind for one in verified if not one.findings}
+    rows = [asdict(head) for head in heads(project.project)] if "books" in sound else []
+    to = os.environ.get(HEADS_TO)
+    if to and rows:
+        send(heads(project.project), to)
+    results = []
+    for one in verified:
+        wrong = [f"{finding.path}: {finding.problem}" for finding in one.findings]
+        results.append(
+            dg.AssetCheckResult(
+                check_name=check_name(one.kind),
+                passed=not wrong,
+                description="; ".join(wrong[:5]) or f"{one.records:,} records are as they were written",
+                metadata={
+                    "records": one.records,
+                    "seconds": one.seconds,
+                    "findings": dg.MetadataValue.json(wrong[:200]),
+                },
+            )
         )
-    if os.environ.get(HEADS_TO):
-        from ledger_pipeline.audit.heads import heads, send
-
-        send(heads(project.project), os.environ[HEADS_TO])
-        context.log.info("the heads of all books were sent")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(hash_json([[row["book"], row["seq"], row["hash"]] for row in rows])),
+        metadata={
+            "heads": dg.MetadataValue.md(rows_table(rows) if rows else "no book"),
+            "records": sum(one.records for one in verified),
+            "findings": sum(len(one.findings) for one in verified),
+            "sent": bool(to and rows),
+        },
+        check_results=results,
+    )
 
 
 verify_job = dg.define_asset_job(
     "verify",
-    dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(asset), _name(kind)) for kind, asset in CHECKED.items())),
+    dg.AssetSelection.assets("record_heads"),
     description=f"Every byte of every record. Sends the heads of all books to {HEADS_TO}, where that is set.",
 )
 verify_nightly = dg.ScheduleDefinition(

@@ -1,7 +1,7 @@
 """Where runs are kept: one directory a run under <root>/runs/, found by the run's id.
 
 provenance.json, strategy.py and ledger.parquet are the run (its fills are rows of the ledger); lots, trades and equity
-(Parquet) and metrics (JSON) follow from it and can be made again; hashes.json holds the hashes of all of them (see
+(Parquet) and metrics (JSON) follow from it and can be made again; SHA256SUMS holds the hashes of all of them (see
 file_hashes). metrics.json is of the experiment that made the run;
 where another measures the same run against something else, its metrics are <root>/evaluations/<run id>-<key>.json. A
 directory appears whole. Labels, tags and the

@@ -177,7 +177,8 @@ def test_an_unknown_kind_and_a_file_of_no_heads(project, tmp_path) -> None:
 def test_the_graph_verifies_every_kind_and_sends_the_heads(project, tmp_path, monkeypatch) -> None:
     from ledger_pipeline.defs.launch import instance
     from ledger_pipeline.defs.resources import resources
-    from ledger_pipeline.defs.verification import CHECKED, HEADS_TO, records_as_written
+    from ledger_pipeline.defs.verification import HEADS_TO, check_name, record_heads
+    from ledger_pipeline.defs.verification import KINDS as CHECKED
 
     assert set(CHECKED) == set(KINDS)
     monkeypatch.setenv(HEADS_TO, str(tmp_path / "heads.jsonl"))
@@ -187,14 +188,10 @@ def test_the_graph_verifies_every_kind_and_sends_the_heads(project, tmp_path, mo
     try:
         with instance(project) as records:
             result = dg.materialize(
-                [records_as_written],
-                instance=records,
-                resources=resources(project),
-                raise_on_error=False,
-                selection=dg.AssetSelection.all_asset_checks(),
+                [record_heads], instance=records, resources=resources(project), raise_on_error=False
             )
         outcomes = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
     finally:
         path.write_bytes(data)
-    assert outcomes == {f"{kind.replace('-', '_')}_as_written": kind != "files" for kind in KINDS}
+    assert outcomes == {check_name(kind): kind != "files" for kind in KINDS}
     assert read_heads(str(tmp_path / "heads.jsonl"))[0].book == "demo"

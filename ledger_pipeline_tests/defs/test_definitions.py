@@ -19,28 +19,28 @@ RUNS, SWEEPS = "experiment x snapshot", "snapshot x sweep"
 LIVE, ACCOUNT = "deployment x session", "book x session"
 GUARDED = ",".join(sorted(f"{name}!" for name in ("decided", *GUARDRAILS)))
 GRAPH = f"""
-raw_bars          | market   | parquet,python | snapshots   |                            | data_quality!,raw_as_written
-sealed_snapshot   | market   | parquet        | snapshots   | raw_bars                   | sealed_bytes!,snapshots_as_written
+raw_bars          | market   | parquet,python | snapshots   |                            | data_quality!
+sealed_snapshot   | market   | parquet        | snapshots   | raw_bars                   | sealed_bytes!
 experiment        | strategy | python,yaml    | experiments |                            |
 feature_table     | features | parquet        | {RUNS}      | experiment,sealed_snapshot |
 run_ledger        | runs     | parquet        | {RUNS}      | experiment,feature_table,sealed_snapshot | \
-determinism!,ledger_invariants!,runs_as_written,truncation_replay!
+determinism!,ledger_invariants!,truncation_replay!
 fills             | results  | duckdb         | {RUNS}      | run_ledger                 |
 trades            | results  | parquet        | {RUNS}      | run_ledger                 |
 equity            | results  | parquet        | {RUNS}      | run_ledger,sealed_snapshot |
-metrics           | results  | json           | {RUNS}      | equity,fills,trades        | files_as_written
+metrics           | results  | json           | {RUNS}      | equity,fills,trades        |
 comparison_report | reports  | html           | snapshots   | equity,metrics             |
-sweep             | sweeps   | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!,sweeps_as_written
+sweep             | sweeps   | parquet        | {SWEEPS}      | experiment,sealed_snapshot | candidates_replay!
 sweep_report      | sweeps   | html           | {SWEEPS}      | sweep                      |
-promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,selection_integrity,sweep,walk_forward | trials_as_written
+promoted_run      | sweeps   | json           | {RUNS}      | run_ledger,selection_integrity,sweep,walk_forward |
 selection_integrity | selection | json        | {SWEEPS}      | sweep                      | gates_met!
-walk_forward      | selection | json          | {SWEEPS}      | experiment,sealed_snapshot | stitched_run_replays!,walk_forwards_as_written
+walk_forward      | selection | json          | {SWEEPS}      | experiment,sealed_snapshot | stitched_run_replays!
 walk_forward_report | selection | html        | {SWEEPS}      | walk_forward               |
 tear_sheet        | reports  | html           | {RUNS}      | equity,metrics             |
 run_comparison    | reports  | html           |             | equity,metrics             |
 result_shards     | results  | duckdb,parquet |             | equity,metrics,run_ledger,trades |
 deployed_policy   | decide   | json,yaml      | policies    |                            |
-deployed_strategy | decide   | yaml           | strategies  | run_ledger                 | deployments_as_written
+deployed_strategy | decide   | yaml           | strategies  | run_ledger                 |
 broker_account    | account  | json           | {ACCOUNT}      |                            |
 reconciliation    | account  | json           | {ACCOUNT}      | broker_account             | no_breaks!
 session_orders    | order    | json           | {ACCOUNT}      | reconciliation             |
@@ -49,7 +49,7 @@ dca_orders        | order     | json          | {LIVE}      | dca_plan          
 live_snapshot     | decide    | parquet       | {LIVE}      | deployed_strategy,reconciliation | live_quality!
 strategy_decision | decide    | json          | {LIVE}      | deployed_strategy,live_snapshot,reconciliation | {GUARDED}
 strategy_orders   | order     | json          | {LIVE}      | strategy_decision          |
-live_ledger       | ledger   | parquet        | {ACCOUNT}      | dca_orders,reconciliation,session_orders,strategy_orders | books_as_written
+live_ledger       | ledger   | parquet        | {ACCOUNT}      | dca_orders,reconciliation,session_orders,strategy_orders |
 open_orders       | ledger   | json           | {ACCOUNT}      | live_ledger                |
 live_positions    | ledger   | json           | {ACCOUNT}      | live_ledger                |
 closing_reconciliation | ledger | json          | {ACCOUNT}      | live_ledger                | no_breaks
@@ -57,6 +57,9 @@ trade_entries     | attribute | parquet     | {ACCOUNT}      | live_ledger      
 strategy_lots     | attribute | parquet     | {ACCOUNT}      | trade_entries              | adds_up!,attributed
 attribution_report | attribute | json       | {ACCOUNT}      | closing_reconciliation,strategy_lots | equals_the_broker
 strategy_performance | attribute | json     | {ACCOUNT}      | strategy_lots              |
+record_heads      | audit    | json           |             | deployed_strategy,live_ledger,metrics,promoted_run,sealed_snapshot | \
+books_as_written,deployments_as_written,files_as_written,raw_as_written,runs_as_written,snapshots_as_written,sweeps_as_written,\
+trials_as_written,walk_forwards_as_written
 trading_status    | ledger   | json           |             | deployed_policy,deployed_strategy,live_ledger | on_time
 """
 

@@ -46,7 +46,7 @@ def computed(monkeypatch) -> list[str]:
 
 
 def files(kept: FeatureStore) -> list[Path]:
-    return sorted(path for path in Path(str(kept.root)).rglob("*") if path.is_file())
+    return sorted(path for path in Path(str(kept.root)).rglob("*.parquet") if path.is_file())
 
 
 def test_values_are_those_that_are_computed(kept, sealed):

@@ -35,7 +35,7 @@ def test_what_was_staged_is_read_back(tmp_path, source):
     staged = import_raw("demo", source, tmp_path / "data")
     same(read_raw("demo", tmp_path / "data"), staged)
     assert read_source("demo", tmp_path / "data") == source
-    assert sorted(path.name for path in (tmp_path / "data" / "raw" / "demo").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "data" / "raw" / "demo").iterdir()) == ["SHA256SUMS", *FILES]
     assert set(staged.instruments["calendar"]) == {"XLON"} and staged.actions["value"].tolist() == [2.0]
     digest = hashlib.sha256(Path(source.bars).read_bytes()).hexdigest()
     assert staged.described["files"]["bars"] == {"name": "bars.csv", "sha256": digest}
@@ -82,8 +82,8 @@ def test_an_import_that_was_cut_off_is_not_mixed_with_the_one_before(tmp_path, s
     random_bars(seed=7).assign(ts=lambda f: f["ts"].dt.strftime("%Y-%m-%d")).to_csv(source.bars, index=False)
     from ledger_pipeline.market import raw
 
-    write = raw.write_file
-    monkeypatch.setattr(raw, "write_file", lambda path, data: write(path, data) if path.suffix != ".json" else 1 / 0)
+    write = raw.add_file
+    monkeypatch.setattr(raw, "add_file", lambda path, data: write(path, data) if path.suffix != ".json" else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         import_raw("demo", source, tmp_path / "data")
     with pytest.raises(IntegrityError, match="bars.parquet is not as it was imported; import 'demo' again"):

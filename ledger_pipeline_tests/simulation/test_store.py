@@ -57,7 +57,7 @@ def test_what_is_opened_is_what_was_saved(stored) -> None:
         run.run_id
     )
     assert sorted(path.name for path in (root / "data" / "runs" / run.run_id).iterdir()) == [
-        "equity.parquet", "hashes.json", "ledger.parquet", "lots.parquet", "metrics.json", "provenance.json", "strategy.py", "trades.parquet",
+        "SHA256SUMS", "equity.parquet", "ledger.parquet", "lots.parquet", "metrics.json", "provenance.json", "strategy.py", "trades.parquet",
     ]  # fmt: skip
 
 
