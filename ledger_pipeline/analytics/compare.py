@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import unified_diff
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +53,13 @@ class Comparison:
         return input_differences([run.provenance for run in self.runs], [run.label for run in self.runs])
 
     @property
+    def source_changes(self) -> str:
+        """How the sources of strategies of one name differ, as a unified diff from each run to the next; empty where
+        they are the same.
+        """
+        return "".join(_source_change(one, other) for one, other in pairwise(self.runs))
+
+    @property
     def table(self) -> pd.DataFrame:
         """The metrics of all runs."""
         return comparison_table(list(self.runs))
@@ -61,7 +70,10 @@ class Comparison:
         from ledger_pipeline.analytics.report import comparison_report
 
         return comparison_report(
-            self.runs, "Comparison of runs", {"runs": [run.provenance["run_id"] for run in self.runs]}
+            self.runs,
+            "Comparison of runs",
+            {"runs": [run.provenance["run_id"] for run in self.runs]},
+            self.source_changes,
         )
 
     def __repr__(self) -> str:
@@ -108,6 +120,7 @@ def compare(
                 run.equity,
                 tuple(run.warnings),
                 (trials or {}).get(run.provenance["run_id"]),
+                run.provenance.get("strategy_text", ""),
             )
             for label, run in labelled.items()
         )
@@ -127,6 +140,14 @@ def labels(provenances: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise InputError("the same run is named more than once; name each run once.")
+
+
+def _source_change(one: ComparedRun, other: ComparedRun) -> str:
+    same = one.provenance["experiment"].get("strategy") == other.provenance["experiment"].get("strategy")
+    if not same or one.source == other.source:
+        return ""
+    lines = unified_diff(one.source.splitlines(True), other.source.splitlines(True), one.label, other.label)
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
 def _told(provenance: Mapping[str, Any]) -> dict[str, Any]:

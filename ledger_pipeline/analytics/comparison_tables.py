@@ -64,7 +64,7 @@ class ComparedRun:
 
     `notes` are sentences the reader must know (for example that orders expired); they are shown with the metrics.
     `trials` counts the distinct candidates of its strategy that were ever evaluated on its snapshot, where that is
-    known.
+    known. `source` is the text of its strategy.
     """
 
     label: str
@@ -73,6 +73,7 @@ class ComparedRun:
     equity: pd.DataFrame
     notes: tuple[str, ...] = field(default=())
     trials: int | None = None
+    source: str = field(default="", repr=False)
 
 
 def input_differences(provenances: list[dict[str, Any]], labels: list[str] | None = None) -> pd.DataFrame:

@@ -43,12 +43,14 @@ TEMPLATE = "report.html.j2"
 TRIALS = "distinct candidates of the strategy that were ever evaluated on the snapshot: the more, the luckier the best"
 
 
-def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: dict[str, Any]) -> str:
+def comparison_report(
+    runs: Sequence[ComparedRun], title: str, generated_from: dict[str, Any], source_changes: str = ""
+) -> str:
     """Return the comparison of `runs` as one self-contained HTML document.
 
-    generated_from: nested JSON shown at the foot (for example data root, package version, command); a date only if it
-    holds one, since the same arguments give the same bytes. All text is escaped. Raises InputError without runs, or for
-    labels that repeat.
+    source_changes: a diff of the strategies, shown with the inputs. generated_from: nested JSON shown at the foot (for
+    example data root, package version, command); a date only if it holds one, since the same arguments give the same
+    bytes. All text is escaped. Raises InputError without runs, or for labels that repeat.
     """
     if not runs:
         raise InputError("There are no runs to compare: name at least one.")
@@ -65,6 +67,7 @@ def comparison_report(runs: Sequence[ComparedRun], title: str, generated_from: d
         runs=runs,
         labels=labels,
         sentence=differences_sentence(provenances, labels),
+        source_changes=source_changes,
         differences=_difference_rows(input_differences(provenances, labels)),
         metrics=_metric_rows(runs),
         notes=_notes(runs),

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ledger_pipeline.analytics.results import NAMED, RUN_FILES, every, layout, select
+from ledger_pipeline.analytics.sql_books import asks_for_books, book_tables
 from ledger_pipeline.analytics.sql_selection import selection_views
 from ledger_pipeline.analytics.sql_sweeps import sweep_views
 from ledger_pipeline.core.errors import InputError, IntegrityError
@@ -26,10 +27,10 @@ FROM ledger WHERE kind = 'FILLED'
 """
 
 
-def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
+def connect(data: Path, snapshots: Path, memory: str = MEMORY, books: Path | None = None) -> Any:
     """A DuckDB connection in memory with the views; it can read the two roots and nothing else, and write nowhere.
-    memory: how much a query may use, such as "2GB". InputError for what is no size, IntegrityError when a stored result
-    cannot be read.
+    memory: how much a query may use, such as "2GB"; books: where live books are, for tables of them. InputError for
+    what is no size, IntegrityError when a stored result cannot be read.
     """
     import duckdb
 
@@ -46,6 +47,8 @@ def connect(data: Path, snapshots: Path, memory: str = MEMORY) -> Any:
         raise _unreadable(error, data, snapshots) or IntegrityError(
             f"the results cannot be read: {str(error).splitlines()[0]}; run again what it is about."
         ) from None
+    if books is not None:
+        book_tables(connection, books)
     roots = {text for root in (data, snapshots) for text in (str(root), glob.escape(str(root)))}  # a view's glob also
     allowed = ", ".join("'" + root.replace("'", "''") + "/'" for root in sorted(roots))
     connection.execute(f"SET allowed_directories = [{allowed}]")
@@ -128,7 +131,14 @@ def _names(connection: Any, data: Path) -> None:
 
 
 def query(
-    text: str, data: Path, snapshots: Path, limit: int = 1000, *, memory: str = MEMORY, timeout: float = TIMEOUT
+    text: str,
+    data: Path,
+    snapshots: Path,
+    limit: int = 1000,
+    *,
+    books: Path | None = None,
+    memory: str = MEMORY,
+    timeout: float = TIMEOUT,
 ) -> pd.DataFrame:
     """The result of one SELECT, at most `limit` rows, within so much memory and so many seconds. InputError for
     anything that is not a query, that DuckDB refuses, or that takes more; IntegrityError when stored results cannot be
@@ -136,7 +146,7 @@ def query(
     """
     import duckdb
 
-    with connect(data, snapshots, memory) as connection:
+    with connect(data, snapshots, memory, books if asks_for_books(text) else None) as connection:
         try:
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type.name != "SELECT":  # EXPLAIN ANALYZE COPY writes
@@ -183,9 +193,9 @@ def _unreadable(error: Exception, data: Path, snapshots: Path) -> IntegrityError
     return None
 
 
-def describe(data: Path, snapshots: Path) -> dict[str, list[str]]:
+def describe(data: Path, snapshots: Path, books: Path | None = None) -> dict[str, list[str]]:
     """The columns of every view there is."""
-    with connect(data, snapshots) as connection:
+    with connect(data, snapshots, books=books) as connection:
         rows = connection.execute(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'main' ORDER BY "
             "table_name, ordinal_position"

@@ -30,6 +30,8 @@ _COMMANDS = {
     "replay": "ledger_pipeline.cli.compare:replay",
     "explain": "ledger_pipeline.cli.explain:explain",
     "verify": "ledger_pipeline.cli.verify:verify",
+    "backup": "ledger_pipeline.cli.backup:backup",
+    "restore": "ledger_pipeline.cli.backup:restore",
     "sql": "ledger_pipeline.cli.sql:sql",
     "promote": "ledger_pipeline.cli.deployments:promote",
     "deployment": "ledger_pipeline.cli.deployments:deployment",

@@ -21,27 +21,29 @@ from ledger_pipeline.project import Project
 def sql(
     project: Project, query: str | None, views: bool, limit: int, memory: str, timeout: float, as_json: bool
 ) -> None:
-    """Ask all results with SQL. The views: runs, metrics, ledger, fills, trades, lots, equity, and bars, instruments,
-    actions.
+    """Ask all results with SQL. The views: runs, metrics, ledger, fills, trades, lots, equity; sweeps, candidates,
+    trials, windows, integrity; bars, instruments, actions; and of the live books book_events, book_orders, book_fills,
+    book_positions, book_decisions, book_breaks.
 
     \b
     Examples:
       ledger-pipeline sql "select experiment, sharpe, max_drawdown from metrics order by experiment"
       ledger-pipeline sql "select symbol, count(*), sum(fee) from fills where experiment='buy_and_hold' group by symbol"
+      ledger-pipeline sql "select session, symbol, filled, reasons from book_orders where status = 'FILLED'"
       ledger-pipeline sql --views
     """
     from ledger_pipeline.analytics.sql import describe
     from ledger_pipeline.analytics.sql import query as ask
 
     if views or not query:
-        descriptions = describe(project.data, project.snapshots)
+        descriptions = describe(project.data, project.snapshots, project.books)
         emit(
             descriptions,
             as_json,
             lambda: table(["view", "columns"], [[name, ", ".join(columns)] for name, columns in descriptions.items()]),
         )
         return
-    frame = ask(query, project.data, project.snapshots, limit + 1, memory=memory, timeout=timeout)
+    frame = ask(query, project.data, project.snapshots, limit + 1, books=project.books, memory=memory, timeout=timeout)
     if len(frame) > limit:
         frame = frame.head(limit)
         click.echo(f"note: these are the first {limit:,} rows; --limit shows more.", err=True)

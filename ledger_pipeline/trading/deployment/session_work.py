@@ -244,6 +244,7 @@ def _decide_strategy(
         "orders": [dict(one) for one in evaluation.orders],
         "seen": dict(evaluation.seen),
         "seen_hash": hash_json(dict(evaluation.seen)),
+        "deployment": hash_json(deployment.model_dump(mode="json")),
     }
     decision = replace(
         blank, identity=deployment.pinned.experiment_hash, hash=evaluation.hash, evidence=evidence,
