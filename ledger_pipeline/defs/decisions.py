@@ -236,11 +236,15 @@ def _decide(
     return _decision_content(planned.decision, path, settled=planned.settled).result()
 
 
-def recorded_decision(trading: TradingResource, deployment: "Deployment", session: str) -> "tuple[Book, Decision]":
-    """The last decision that the book has of a deployment in a session that is over. dg.Failure when it has none."""
+def recorded_decision(
+    trading: TradingResource, deployment: "Deployment", session: str, book: "Book | None" = None
+) -> "tuple[Book, Decision]":
+    """The last decision that the book has of a deployment in a session that is over; book: where it is open already.
+    dg.Failure when it has none.
+    """
     from ledger_pipeline.trading.deployment.decision import decided_events, document_of, from_json
 
-    book = _book(trading, deployment)
+    book = book or _book(trading, deployment)
     documents = [
         document
         for key, event in decided_events(book)
@@ -253,9 +257,11 @@ def recorded_decision(trading: TradingResource, deployment: "Deployment", sessio
     return book, from_json(documents[-1])
 
 
-def decided_content(trading: TradingResource, deployment: "Deployment", session: str) -> Content:
+def decided_content(
+    trading: TradingResource, deployment: "Deployment", session: str, book: "Book | None" = None
+) -> Content:
     """What was decided in a session that is over, from the book alone."""
-    _, decided = recorded_decision(trading, deployment, session)
+    _, decided = recorded_decision(trading, deployment, session, book)
     path = trading.path(deployment.name, session, f"decision_{deployment.name}.json")
     keep(path, decided.to_json() | {"dry_run": False, "resumed": True, "settled": True})
     return _decision_content(decided, path, settled=True)
@@ -356,11 +362,13 @@ def _work(context: dg.AssetExecutionContext, config: OrdersConfig, trading: Trad
     return _orders_content(decided.key.id, status, notes, orders, path).result()
 
 
-def worked_content(trading: TradingResource, deployment: "Deployment", session: str) -> Content:
+def worked_content(
+    trading: TradingResource, deployment: "Deployment", session: str, book: "Book | None" = None
+) -> Content:
     """What became of the decision of a session that is over, from the book alone."""
     from ledger_pipeline.trading.deployment.decision import record
 
-    book, decided = recorded_decision(trading, deployment, session)
+    book, decided = recorded_decision(trading, deployment, session, book)
     kept = record(book, decided.key)
     path = trading.path(deployment.name, session, f"run_{deployment.name}.json")
     keep(path, kept | {"outcome": kept["status"], "notes_of_orders": []})

@@ -78,7 +78,7 @@ def record_past(context: dg.OpExecutionContext, config: SessionsConfig, trading:
         contents = {str(account_key(config.book, session)): account}
         for deployment in traded:
             if (deployment.name, session) in decided:
-                contents[str(live_key(deployment.name, session))] = _of_deployment(trading, deployment, session)
+                contents[str(live_key(deployment.name, session))] = _of_deployment(trading, book, deployment, session)
         for key, assets in contents.items():
             for asset, content in assets.items():
                 for event in content.events(asset, key, _code_version(asset)):
@@ -104,9 +104,11 @@ def _is_over(book: "Book", session: str) -> bool:
     return is_over(book, date.fromisoformat(session))
 
 
-def _of_deployment(trading: TradingResource, deployment: "Deployment", session: str) -> dict[str, Content]:
-    decided = _asked(decisions.decided_content(trading, deployment, session))
-    orders = decisions.worked_content(trading, deployment, session)
+def _of_deployment(
+    trading: TradingResource, book: "Book", deployment: "Deployment", session: str
+) -> dict[str, Content]:
+    decided = _asked(decisions.decided_content(trading, deployment, session, book))
+    orders = decisions.worked_content(trading, deployment, session, book)
     if deployment.policy:
         return {"dca_plan": decided, "dca_orders": orders}
     try:
