@@ -17,6 +17,8 @@ from ledger_pipeline.cli.output import EXIT_CODES, ErrorHandlingGroup
 from ledger_pipeline.project import ROOT_VARIABLE, find_project
 
 _COMMANDS = {
+    "new": "ledger_pipeline.cli.new:new",
+    "data": "ledger_pipeline.cli.data:data",
     "snapshot": "ledger_pipeline.cli.snapshots:snapshot",
     "experiment": "ledger_pipeline.cli.experiments:experiment",
     "indicators": "ledger_pipeline.cli.indicators:indicators",
@@ -95,6 +97,7 @@ def main(context: click.Context, root: str | None) -> None:
 
     \b
     ledger-pipeline demo                                     the whole arc on real prices
+    ledger-pipeline new my_strategies                        a project of your own
     ledger-pipeline snapshot import bars.csv --id mine       seal prices of your own
     ledger-pipeline run sma_long_flat_20 --snapshot mine     run an experiment
     ledger-pipeline compare sma_long_flat_20 buy_and_hold    compare
