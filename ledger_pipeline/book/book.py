@@ -29,6 +29,7 @@ from ledger_pipeline.book.state import BookState
 from ledger_pipeline.core.errors import IntegrityError, NotFoundError, RefusedError, StorageError
 from ledger_pipeline.core.events import Event, Opened, payload_of, payload_to_json
 from ledger_pipeline.core.identity import check_id
+from ledger_pipeline.core.notebook import shown
 from ledger_pipeline.files import Location
 
 if TYPE_CHECKING:
@@ -87,6 +88,18 @@ class Book(Operations):
             with suppress(StorageError):  # it only saves time and files
                 self.checkpoint()
                 self.seal(_SEALED_AT_OPENING)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: whose the book is, its head, and what each strategy holds."""
+        held = [
+            [strategy, symbol, quantity]
+            for (strategy, symbol), quantity in sorted(self.state.positions.items())
+            if quantity
+        ]
+        line = (
+            f"{self.state.environment}, cash {self.state.cash}, {self.state.seq:,} events, head {self.head.hash[:16]}"
+        )
+        return shown(f"book {self.name}", line, held, ["strategy", "symbol", "quantity"])
 
     @property
     def head(self) -> Head:

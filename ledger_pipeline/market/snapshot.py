@@ -35,6 +35,7 @@ from ledger_pipeline.core.identity import (
     hash_columns,
     hash_json,
 )
+from ledger_pipeline.core.notebook import facts
 from ledger_pipeline.files import Location, create_directory, is_local, location
 from ledger_pipeline.market.bar_length import with_session_labels
 from ledger_pipeline.market.bars import (
@@ -59,6 +60,17 @@ class Snapshot:
 
     path: UPath
     manifest: dict[str, Any] = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows, names = self.manifest["rows"], ", ".join(self.symbols[:10])
+        values = {
+            "bars": f"{rows['bars']:,}",
+            "symbols": f"{len(self.symbols):,}: {names}{' ...' if len(self.symbols) > 10 else ''}",
+            "from, to": f"{self.manifest['first'][:10]}, {self.manifest['last'][:10]}",
+            "actions": f"{rows['actions']:,}",
+        }
+        return facts(f"snapshot {self.id}", self.hash, values)
 
     @property
     def id(self) -> str:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from ledger_pipeline.core.errors import InputError, IntegrityError
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.notebook import shown
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
 from ledger_pipeline.selection.choice import Choice, choose, require_comparable
@@ -80,6 +81,16 @@ class WalkForward:
 
     def __repr__(self) -> str:
         return f"<WalkForward {self.walk_id[:10]}: {self.name} on {self.snapshot.id}, {len(self.windows)} windows>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the walk-forward and its windows."""
+        frame = self.table
+        return shown(
+            repr(self).strip("<>"),
+            f"hash {self.hash}",
+            frame.astype(str).values.tolist(),
+            list(map(str, frame.columns)),
+        )
 
     @property
     def name(self) -> str:

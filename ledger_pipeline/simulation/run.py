@@ -24,6 +24,7 @@ import pandas as pd
 
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.notebook import facts
 from ledger_pipeline.features import causality
 from ledger_pipeline.features.table import Feature, compute_table
 from ledger_pipeline.ledger import folds, invariants
@@ -99,6 +100,27 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id[:10]}: {self.provenance['experiment']['name']} on {self.snapshot.id}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the run and the figures that people ask for first."""
+        from ledger_pipeline.analytics.comparison_tables import format_metric, metric_title
+
+        names = (
+            "total_return",
+            "cagr",
+            "volatility",
+            "sharpe",
+            "max_drawdown",
+            "trades",
+            "turnover",
+            "costs",
+            "exposure",
+        )
+        values = {metric_title(name): format_metric(name, self.metrics[name]) for name in names}
+        title = f"{self.provenance['experiment']['name']} on {self.snapshot.id}"
+        return facts(
+            title, f"run {self.run_id}; ledger {self.events.head[:16]}; run.report(path) writes all of it", values
+        )
 
     @property
     def run_id(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import InputError, IntegrityError, NotFoundError
+from ledger_pipeline.core.notebook import shown
 from ledger_pipeline.files import Location, location
 from ledger_pipeline.market.snapshot import Snapshot, open_snapshot
 from ledger_pipeline.selection.gates import gates as read_gates
@@ -53,6 +54,14 @@ class Sweep:
     def __repr__(self) -> str:
         return (
             f"<Sweep {self.sweep_id[:10]}: {self.name} on {self.snapshot.id}, {self.counts['candidates']:,} candidates>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the sweep and its first candidates, in the order of the grid."""
+        columns = [*self.axes, "status", "sharpe", "cagr", "max_drawdown", "trades"]
+        first = self.candidates.head(10)
+        return shown(
+            repr(self).strip("<>"), f"sweep_hash {self.hash}", first[columns].round(4).values.tolist(), columns
         )
 
     @property

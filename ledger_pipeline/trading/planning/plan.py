@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
+from ledger_pipeline.core.notebook import shown
 from ledger_pipeline.core.times import parse_time, time_text
 from ledger_pipeline.trading.orders.legs import Leg
 
@@ -165,6 +166,12 @@ class Plan:
     drift: Decimal | None
     legs: tuple[PlanLeg, ...]
     notes: tuple[Note, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the status and the legs."""
+        rows = [[leg.symbol, leg.notional, ", ".join(leg.reasons)] for leg in self.legs]
+        line = f"{self.status}: {self.planned} of {self.investable} to invest; {', '.join(self.reasons)}"
+        return shown(f"plan of {self.policy_name or 'a policy'}", line, rows, ["symbol", "dollars", "reasons"])
 
     @functools.cached_property
     def hash(self) -> str:
