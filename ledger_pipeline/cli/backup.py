@@ -42,7 +42,7 @@ def restore(project: Project, url: str, name: str | None, as_json: bool) -> None
     """Write a back-up into this project, every byte compared. Nothing is written over: give an empty directory as
     --root, or a project that lost some of its files.
 
-    Example: ledger-pipeline --root /srv/ledger restore /mnt/elsewhere/ledger
+    Example: ledger-pipeline restore /mnt/elsewhere/ledger
     """
     from ledger_pipeline import progress
     from ledger_pipeline.audit.backup import restore as write_back

@@ -10,9 +10,11 @@ from __future__ import annotations
 import gc
 import json
 import os
+import select
+import signal
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,9 @@ MEMORY = (
     "strategy keeps something between pulses beside targets.remember, or what decides it, or a feature of it, is "
     "neither ctx nor params; live it would decide otherwise"
 )
+
+_COPIES, _BEGINS_WITHIN = 3, 20.0  # how often a copy is made that does not begin, and seconds that it may take to
+_BEGUN, _ENDED = "b", "e"
 
 
 def main() -> None:
@@ -165,26 +170,44 @@ def _prove(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apart(work: Any) -> str | None:
-    """What `work` returns, called in a copy of this process, in which no strategy has run yet."""
+    """What `work` returns, called in a copy of this process, in which no strategy has run yet.
+
+    A copy that does not begin is made again: a lock that some library holds while it is made may keep it from that for
+    ever. RuntimeError for one that ends without an answer, such as one that is killed for its memory.
+    """
     if not hasattr(os, "fork"):
         return work()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
+    for _ in range(_COPIES):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _work_and_end(work, reader, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            begun = bool(select.select([pipe], [], [], _BEGINS_WITHIN)[0])
+            if not begun:
+                os.kill(child, signal.SIGKILL)
+            answer = pipe.readall().decode(errors="replace")
+        os.waitpid(child, 0)
+        if begun:
+            if not answer.startswith(_BEGUN + _ENDED):
+                raise RuntimeError("the process that decides it ended without an answer; is there memory for it?")
+            return answer.removeprefix(_BEGUN + _ENDED) or None
+    raise RuntimeError(f"{_COPIES} copies of the process that proves runs did not begin; run it again.")
+
+
+def _work_and_end(work: Any, reader: int, writer: int) -> NoReturn:
+    """Say that this copy has begun, work, answer, and end."""
+    try:
+        os.close(reader)
+        os.write(writer, _BEGUN.encode())
         try:
-            os.close(reader)
-            try:
-                answer = work() or ""
-            except Exception as error:
-                answer = f"it fails: {type(error).__name__}: {error}"
-            os.write(writer, answer.encode()[:60_000])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read().decode(errors="replace")
-    os.waitpid(child, 0)
-    return answer or None
+            answer = work() or ""
+        except Exception as error:
+            answer = f"it fails: {type(error).__name__}: {error}"
+        os.write(writer, (_ENDED + answer).encode()[:60_000])
+    finally:
+        os._exit(0)
 
 
 class _States:
