@@ -60,6 +60,11 @@ def add_json(path: UPath, value: Any) -> None:
     add_file(path, json_bytes(value))
 
 
+def add_written(path: UPath) -> None:
+    """Keep the hash of a file that was just written by other means."""
+    add_hashes(path.parent, {path.name: hash_bytes(path.read_bytes())})
+
+
 def add_hashes(folder: UPath, hashes: Mapping[str, str]) -> None:
     """Keep the hashes of files that were just written, by name."""
     with locked(Path(str(folder))) if is_local(folder) else nullcontext():

@@ -55,16 +55,16 @@ def episodes(wealth: pd.Series, most: int = 5) -> list[Episode]:
     """The deepest drawdowns of a wealth index by ts, which do not overlap, the deepest first."""
     depth = drawdown(wealth).to_numpy()
     below = np.flatnonzero(np.diff(np.concatenate([[False], depth < 0, [False]]).astype(np.int8)))
-    found = []
+    drawdowns = []
     for start, end in zip(below[::2], below[1::2], strict=True):
         trough = start + int(depth[start:end].argmin())
         back = end if end < len(wealth) else None
         bars = (end if back is not None else len(wealth) - 1) - (start - 1)
         at = wealth.index
-        found.append(
+        drawdowns.append(
             Episode(float(depth[trough]), at[start - 1], at[trough], None if back is None else at[back], int(bars))
         )
-    return sorted(found, key=lambda one: one.depth)[:most]
+    return sorted(drawdowns, key=lambda one: one.depth)[:most]
 
 
 def sharpe_interval(excess: np.ndarray, periods_per_year: float) -> tuple[float, float] | None:

@@ -11,9 +11,9 @@ from ledger_pipeline.core.errors import InputError, NotFoundError
 from ledger_pipeline.project import Project, find_project
 
 
-def explain(asked: str, *, root: str | Path | None = None, book: str | None = None) -> Explanation:
-    """The chain behind `asked`, found in the books (all local ones, or `book`) and among the runs of the project at
-    `root`:
+def explain(subject: str, *, root: str | Path | None = None, book: str | None = None) -> Explanation:
+    """The chain behind `subject`, looked for in the books (all local ones, or `book`) and among the runs of the
+    project at `root`:
 
     - the id of an order (ours or the broker's), of a fill, or of a decision (core.2026-01-05)
     - a run (its id or a beginning, or its label), and of a run one of its fills, trades or metrics, counted from 1:
@@ -22,20 +22,20 @@ def explain(asked: str, *, root: str | Path | None = None, book: str | None = No
     NotFoundError when there is nothing of that name; InputError for what a run has none of.
     """
     project = find_project(root)
-    return explain_in(project, asked, book)
+    return explain_in(project, subject, book)
 
 
-def explain_in(project: Project, asked: str, book: str | None = None) -> Explanation:
+def explain_in(project: Project, subject: str, book: str | None = None) -> Explanation:
     """`explain` in a project."""
-    links = chain_of_book(project, asked, book)
+    links = chain_of_book(project, subject, book)
     if links is None:
         try:
-            links = chain_of_run(project, asked)
+            links = chain_of_run(project, subject)
         except NotFoundError:
             raise NotFoundError(
-                f"there is no order, fill or decision {asked!r} in the books, and no run of that name; `orders`, `dca "
-                "history` and `runs list` show what there is."
+                f"there is no order, fill or decision {subject!r} in the books, and no run of that name; `orders`, "
+                "`dca history` and `runs list` show what there is."
             ) from None
     if not links:
-        raise InputError(f"{asked!r} leads to nothing.")
-    return Explanation(asked, tuple(links))
+        raise InputError(f"{subject!r} leads to nothing.")
+    return Explanation(subject, tuple(links))

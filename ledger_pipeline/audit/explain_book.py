@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ledger_pipeline.project import Project
 
 
-def chain_of_book(project: Project, asked: str, book: str | None) -> list[Link] | None:
+def chain_of_book(project: Project, subject: str, book: str | None) -> list[Link] | None:
     """The links behind an order, a fill or a decision of a book; None when no book has it."""
     for opened in _books(project, book):
-        found = [event for event in opened.events() if asked in _names(event)]
-        if found:
-            return list(_links(project, opened, asked, found))
+        events = [event for event in opened.events() if subject in _names(event)]
+        if events:
+            return list(_links(project, opened, subject, events))
     return None
 
 
@@ -43,14 +43,14 @@ def _names(event: Event) -> set[str | None]:
     return {event.order_id, event.broker_order_id, event.fill_id, event.correlation_id, event.event_id}
 
 
-def _links(project: Project, book: Book, asked: str, found: list[Event]) -> Iterator[Link]:
-    fill = next((event for event in found if event.fill_id == asked or event.event_id == asked), None)
-    order_id = (fill or found[0]).order_id if not _is_decision(asked) else None
+def _links(project: Project, book: Book, subject: str, events: list[Event]) -> Iterator[Link]:
+    fill = next((event for event in events if event.fill_id == subject or event.event_id == subject), None)
+    order_id = (fill or events[0]).order_id if not _is_decision(subject) else None
     if fill is not None:
         yield _event(book, fill)
     if order_id is not None:
         yield _order(book, order_id, with_fills=fill is None)
-    correlation = found[0].correlation_id
+    correlation = events[0].correlation_id
     key = decisions.key_of(correlation)
     if key is None:
         yield Link("asked for by", correlation or "nobody that the book knows", command="ledger-pipeline book show")
@@ -59,8 +59,8 @@ def _links(project: Project, book: Book, asked: str, found: list[Event]) -> Iter
     yield _book_link(book)
 
 
-def _is_decision(asked: str) -> bool:
-    return decisions.key_of(asked) is not None
+def _is_decision(subject: str) -> bool:
+    return decisions.key_of(subject) is not None
 
 
 def _event(book: Book, event: Event) -> Link:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _MOST = 5  # days and trades that make a metric
 
 
-def chain_of_run(project: Project, asked: str) -> list[Link]:
+def chain_of_run(project: Project, subject: str) -> list[Link]:
     """The links behind a run, or behind one of its fills, trades or metrics. NotFoundError for no such run."""
-    name, _, part = asked.partition("/")
+    name, _, part = subject.partition("/")
     store = RunStore(project.data)
     run_id = store.resolve(name)
     first = list(_part(project, store.open(run_id, project.snapshots), part)) if part else []
@@ -272,7 +272,7 @@ def _metric(project: Project, run: Run, name: str) -> Link:
         same = stored[name] == value or json.dumps(stored[name]) == json.dumps(value)
         return None if same else f"stored is {stored[name]!r}, and computed from the ledger it is {value!r}"
 
-    def told(rows: Any) -> list[str]:
+    def sentences(rows: Any) -> list[str]:
         return [
             f"{row.symbol} {row.opened_at:%Y-%m-%d} to {row.closed_at:%Y-%m-%d}: {row.pnl:,.2f}"
             for row in rows.itertuples()
@@ -286,8 +286,8 @@ def _metric(project: Project, run: Run, name: str) -> Link:
             "formula": ALL_FORMULAS.get(name, ""),
             "gain by symbol": {symbol: f"{gain:,.2f}" for symbol, gain in gains.items()},
             "days that count most": [f"{day:%Y-%m-%d} {returns[day]:+.2%}" for day in dict.fromkeys(days)],
-            "best trades": told(trades.tail(_MOST).iloc[::-1]),
-            "worst trades": told(trades.head(_MOST)),
+            "best trades": sentences(trades.tail(_MOST).iloc[::-1]),
+            "worst trades": sentences(trades.head(_MOST)),
             "returns": f"{len(returns):,}, {int((returns > 0).sum()):,} of them above zero",
         },
         verdict(again),

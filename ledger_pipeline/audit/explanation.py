@@ -43,7 +43,7 @@ class Link:
 class Explanation:
     """The chain behind something, what is asked for first and what it all rests on last."""
 
-    asked: str
+    subject: str
     links: tuple[Link, ...]
 
     @property
@@ -53,7 +53,7 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """The chain as JSON."""
-        return {"asked": self.asked, "sound": self.sound, "links": [asdict(link) for link in self.links]}
+        return {"subject": self.subject, "sound": self.sound, "links": [asdict(link) for link in self.links]}
 
     def with_file_hashes(self) -> Explanation:
         """The chain with the SHA-256 of each file behind its name, to be compared with `sha256sum`."""
@@ -61,13 +61,13 @@ class Explanation:
             Link(**{**vars(link), "files": tuple(f"{name}  sha256 {_hash(Path(name))}" for name in link.files)})
             for link in self.links
         ]
-        return Explanation(self.asked, tuple(links))
+        return Explanation(self.subject, tuple(links))
 
     def to_html(self) -> str:
         """The chain as a page: a picture of it, then each link in full."""
         from ledger_pipeline.analytics.page import render
 
-        return render("explanation.html.j2", {}, asked=self.asked, links=self.links, sound=self.sound, same=SAME)
+        return render("explanation.html.j2", {}, subject=self.subject, links=self.links, sound=self.sound, same=SAME)
 
     def __str__(self) -> str:
         """The chain as text: a heading a link, its verdict at the end of the line, its facts below."""

@@ -25,7 +25,7 @@ from ledger_pipeline.project import Project
 
 @dataclass(frozen=True)
 class Verified:
-    """A kind that was verified: how many records there were, what was found, and how long it took."""
+    """A kind that was verified: how many records there were, the findings, and how long it took."""
 
     kind: str
     records: int
@@ -81,10 +81,10 @@ def snapshots(project: Project) -> Check:
         for path in _folders(root):
             if path == project.live_snapshots:
                 continue
-            found = _said(path, verify, path.name, root=path.parent)
-            if found is None and (path / "manifest.json").read_bytes() != json_bytes(read_manifest(location(path))):
-                found = Finding(str(path / "manifest.json"), "is not as it was written")
-            yield found
+            finding = _said(path, verify, path.name, root=path.parent)
+            if finding is None and (path / "manifest.json").read_bytes() != json_bytes(read_manifest(location(path))):
+                finding = Finding(str(path / "manifest.json"), "is not as it was written")
+            yield finding
             yield from _strangers(path, {*TABLES, "manifest.json"})
         yield from _strangers(root, set())
 
@@ -149,10 +149,10 @@ def trials(project: Project) -> Check:
     from ledger_pipeline.simulation.trials import TrialRegister
 
     register = TrialRegister(project.data)
-    found = _said(project.data / "trials", lambda: list(register.entries()))
+    finding = _said(project.data / "trials", lambda: list(register.entries()))
     entries = _files(project.data / "trials")
-    if found is not None:
-        yield found
+    if finding is not None:
+        yield finding
         return
     for path in entries:
         data = path.read_bytes()

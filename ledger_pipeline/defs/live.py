@@ -217,11 +217,10 @@ def keep(path: str, value: Any) -> None:
 
 def keep_hash(path: str) -> None:
     """Keep the hash of a file that was just written."""
-    from ledger_pipeline.core.identity import hash_bytes
-    from ledger_pipeline.file_hashes import add_hashes
+    from ledger_pipeline.file_hashes import add_written
     from ledger_pipeline.files import location
 
-    add_hashes(location(path).parent, {location(path).name: hash_bytes(location(path).read_bytes())})
+    add_written(location(path))
 
 
 @dg.asset(**account_asset("account", "json", *_ROOMS["broker_account"]))

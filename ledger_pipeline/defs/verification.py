@@ -41,10 +41,11 @@ def record_heads(context: dg.AssetExecutionContext, project: ProjectResource) ->
 
     verified = verify_project(project.project, KINDS, tell=lambda kind: context.log.info(f"verifying {kind}"))
     sound = {one.kind for one in verified if not one.findings}
-    rows = [asdict(head) for head in heads(project.project)] if "books" in sound else []
+    present = heads(project.project) if "books" in sound else []
+    rows = [asdict(head) for head in present]
     to = os.environ.get(HEADS_TO)
-    if to and rows:
-        send(heads(project.project), to)
+    if to and present:
+        send(present, to)
     results = []
     for one in verified:
         wrong = [f"{finding.path}: {finding.problem}" for finding in one.findings]
