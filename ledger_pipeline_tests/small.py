@@ -1,7 +1,7 @@
 """Tiny markets from literal prices, and strategies that play a written plan.
 
 Prices are a list a symbol, one entry a day from START on: a number is a bar with that price throughout, (open, close) a
-bar with both, None no bar. A plan says by day index what a strategy wants: a number is a target quantity, a text cash to
+bar with both, (open, high, low, close) a bar with all four, None no bar. A plan says by day index what a strategy wants: a number is a target quantity, a text cash to
 invest, and what it does not name is held.
 """
 
@@ -50,15 +50,16 @@ def at(index: int, start: str = START) -> pd.Timestamp:
     return pd.Timestamp(day(index, start), tz="UTC")
 
 
-def bars(prices: Prices, start: str = START) -> pd.DataFrame:
+def bars(of: Prices, start: str = START) -> pd.DataFrame:
     """The bars of these prices; volume is 1,000."""
     rows = []
-    for symbol, values in prices.items():
+    for symbol, values in of.items():
         for index, value in enumerate(values):
             if value is not None:
-                opened, closed = value if isinstance(value, tuple) else (value, value)
-                ends = (float(opened), float(closed))
-                rows.append((symbol, at(index, start), ends[0], max(ends), min(ends), ends[1], 1000.0))
+                prices = value if isinstance(value, tuple) else (value, value)
+                opened, closed = float(prices[0]), float(prices[-1])
+                high, low = map(float, prices[1:3] if len(prices) == 4 else (max(prices), min(prices)))
+                rows.append((symbol, at(index, start), opened, high, low, closed, 1000.0))
     return pd.DataFrame(rows, columns=["symbol", "ts", "open", "high", "low", "close", "volume"])
 
 

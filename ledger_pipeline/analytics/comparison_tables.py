@@ -29,7 +29,8 @@ NOT_INPUTS = frozenset(
     "duration duration_s duration_seconds started_at finished_at created_at sealed_at warnings git".split()
 )
 AREAS = tuple(
-    "snapshot strategy params features universe opening deposits costs risk cash_rule cash_rounding seed tier".split()
+    "snapshot strategy params features universe opening deposits costs risk cash_rule cash_rounding limit_fills seed "
+    "tier".split()
 )
 PART_OF = {"captured": "strategy", "strategy_function": "strategy", "strategy_text": "strategy", "tier_reasons": "tier"}
 FOLLOWS = (

@@ -70,7 +70,8 @@ def _warm_up() -> None:
     from ledger_pipeline.ledger.lots import fold_lots
     from ledger_pipeline.market.grid import Grid
     from ledger_pipeline.simulation import replay  # noqa: F401
-    from ledger_pipeline.simulation.simulator import SimulationInputs, simulate
+    from ledger_pipeline.simulation.price_simulator import simulate
+    from ledger_pipeline.simulation.simulator import SimulationInputs
 
     times = np.arange(4) * 86_400_000_000
     fields, present = np.full((4, 5, 1), 10.0), np.ones((4, 1), dtype=bool)
@@ -244,6 +245,7 @@ class _States:
 
         from ledger_pipeline.ledger.folds import reconstruct
         from ledger_pipeline.simulation.decide import decide
+        from ledger_pipeline.simulation.entries import entries_of
 
         time = int(self.cells.times[t])
         state = reconstruct(self.ledger, pd.Timestamp(time, unit="us", tz="UTC"))
@@ -259,19 +261,22 @@ class _States:
             positions=state.positions,
             rates=None if rates is None else replace(rates, opens=rates.opens[: t + 1], closes=rates.closes[: t + 1]),
         )
-        waiting = [
-            (order.symbol, order.side, 0 if order.cash is not None else int(round((order.quantity or 0.0) * UNITS)))
-            for order in self.orders
-            if order.decided < time < order.ended
-        ]
-        decision = decide(cut, memory, waiting)
+        waiting = [order.waiting(time) for order in self.orders if order.waits(time)]
+        entries = entries_of(self.ledger, cut.grid.symbols, cut.grid.times, time) if inputs.uses_entries else None
+        decision = decide(cut, memory, waiting, entries)
         row = self.decided.get(time)
-        shown = [(o.symbol, o.side, o.quantity, o.cash, o.reasons) for o in self.orders if o.decided == time]
+        shown = [
+            (o.symbol, o.side, o.quantity, o.cash, o.reasons, o.instruction) for o in self.orders if o.decided == time
+        ]
         differing = [
-            (o.symbol, o.side, None if o.units is None else o.units / UNITS, o.cash, o.reasons) for o in decision.orders
+            (o.symbol, o.side, None if o.units is None else o.units / UNITS, o.cash, o.reasons, o.instruction)
+            for o in decision.orders
         ]
         if differing != shown:
             return f"the run ordered {_told(shown)}, and decided afresh it is {_told(differing)}"
+        brackets = self.payloads[row].get("brackets", {}) if row is not None else {}
+        if dict(decision.brackets) != brackets:
+            return f"the run's brackets were {brackets or 'as before'}, decided afresh they are {decision.brackets}"
         if time in self.forgotten:
             memory = self.payloads[self.forgotten[time]].get("memory", memory)
         after = self.payloads[row].get("memory", memory) if row is not None else memory
@@ -283,7 +288,7 @@ class _States:
 def _told(orders: list[tuple[Any, ...]]) -> str:
     parts = [
         f"{side} {symbol} {f'for {cash:g}' if cash is not None else f'{quantity:g}'}"
-        for symbol, side, quantity, cash, _ in orders[:4]
+        for symbol, side, quantity, cash, *_ in orders[:4]
     ]
     return (", ".join(parts) + (", ..." if len(orders) > 4 else "")) or "nothing"
 

@@ -95,6 +95,7 @@ def stored_experiment(provenance: Mapping[str, Any], indicators: Mapping[str, In
                 name: record[name]
                 for name in (
                     "cash_rounding",
+                    "limit_fills",
                     "risk_free",
                     "borrow",
                     "interest",
@@ -213,7 +214,7 @@ def compare_beginning(full: Ledger, short: Ledger, last: int) -> tuple[int, str 
         return kept + len(caused), None
     expected, actual = (
         {
-            number: (order.symbol, order.side, order.quantity, order.cash, order.reasons)
+            number: (order.symbol, order.side, order.quantity, order.cash, order.reasons, order.instruction)
             for number, order in decided_orders(ledger).items()
             if order.decision == ends["event_id"]
         }

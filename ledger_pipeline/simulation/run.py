@@ -384,6 +384,9 @@ def simulation_inputs(
         interest=None if spec.interest is None else spec.interest.model_dump(),
         rates=converted,
         uses_history=experiment.preflight.uses_history,
+        uses_entries=experiment.preflight.uses_entries,
+        uses_instructions=experiment.preflight.uses_instructions,
+        limits_trade_through=spec.limit_fills == "through",
         changes=tuple(
             replace(change, params=None if change.params is None else frozen(change.params))
             for change in param_changes(experiment, cells)

@@ -28,6 +28,7 @@ from ledger_pipeline.simulation.answer import TOO_LARGE, WrongAnswer, checked
 from ledger_pipeline.simulation.carry import borrow_fees, cash_interest, days_since
 from ledger_pipeline.simulation.costs import compile_costs
 from ledger_pipeline.simulation.currency import Rates
+from ledger_pipeline.simulation.entries import Entries
 from ledger_pipeline.simulation.kernel import (
     BANKRUPT,
     DELISTED,
@@ -42,7 +43,8 @@ from ledger_pipeline.simulation.kernel import (
 from ledger_pipeline.simulation.param_schedule import CLOSED, IDLE, ParamChange
 from ledger_pipeline.simulation.risk import apply_risk
 from ledger_pipeline.simulation.scale import scaled_buys
-from ledger_pipeline.strategy.context import Context, Past, Places
+from ledger_pipeline.strategy.context import Context, Entry, Past, Places
+from ledger_pipeline.strategy.instructions import Instruction
 from ledger_pipeline.strategy.printing import at_pulse
 from ledger_pipeline.strategy.targets import Targets
 
@@ -65,6 +67,8 @@ class SimulationInputs:
     features: float64 (T, K, N) aligned with `feature_names` and the grid; deposits: amount by bar index; costs and risk
     in canonical form; cash_rule: "require", "scale" or "allow_negative"; borrow, interest: see simulation.carry; rates:
     where instruments have other currencies than the account; changes: of the params, see simulation.param_schedule.
+    uses_history, uses_entries, uses_instructions: see strategy.preflight; limits_trade_through: a limit is filled only
+    where the market trades beyond it.
     """
 
     grid: Grid
@@ -85,6 +89,9 @@ class SimulationInputs:
     interest: Mapping[str, float] | None = None
     rates: Rates | None = None
     uses_history: bool = False
+    uses_entries: bool = False
+    uses_instructions: bool = False
+    limits_trade_through: bool = False
     changes: tuple[ParamChange, ...] = ()
     seed: int = 0
     book: str = "backtest"
@@ -99,9 +106,14 @@ def _nothing(context: Context, reason: str) -> Targets:
     return targets
 
 
-def simulate(inputs: SimulationInputs) -> Ledger:
-    """Run the strategy over the grid and return the ledger. Raises StrategyError; nothing is written anywhere."""
-    return Simulator(inputs).run()
+@dataclass(frozen=True)
+class Waiting:
+    """An order that was decided before and has not ended: units of 1e-9 of a share, 0 for cash to invest."""
+
+    symbol: str
+    side: str
+    units: int
+    instruction: Instruction | None = None
 
 
 class Simulator:
@@ -125,6 +137,7 @@ class Simulator:
         self.outcomes = np.full((len(OUTCOMES), 1), -1, dtype=np.int64)
         self._reason("")
         self.bankrupt = False
+        self.entries = Entries() if inputs.uses_entries else None
         self.symbols = inputs.grid.symbols
         self.params: Mapping[str, Any] | None = inputs.params
         self.changes = {change.t: change for change in inputs.changes}
@@ -144,7 +157,7 @@ class Simulator:
     def run(self) -> Ledger:
         inputs, grid = self.inputs, self.inputs.grid
         events, book = self.events, self.book
-        marked, opens = self.marked, self.opens
+        marked = self.marked
         actions: dict[int, list[Any]] = {}
         for action in grid.actions:
             actions.setdefault(action.t, []).append(action)
@@ -175,10 +188,7 @@ class Simulator:
                 book[0] += amount
             if t in self.changes and not self.bankrupt:
                 self._change(self.changes[t])
-            waiting = int(self.open_orders[0])
-            if waiting:
-                self._arrange(t, opened)
-            value = self._settle(t, opens[t], marked[t])
+            value = self._trade(t, opened)
             equity = float(book[0]) + value
             if funded and equity <= 0 and not self.bankrupt:
                 self._end(t, equity)
@@ -213,8 +223,16 @@ class Simulator:
         fresh = t in self.changes and self.changes[t].fresh
         return CLOSED if fresh and (self.positions.any() or self.open_orders[0]) else None
 
-    def _settle(self, t: int, opens: np.ndarray, marked: np.ndarray) -> float:
-        """Settle what is due at bar t and mark what is held; returns its value."""
+    def _trade(self, t: int, opened: np.ndarray | None) -> float:
+        """Fill what is due at bar t and mark what is held; returns its value."""
+        if self.open_orders[0]:
+            self._arrange(t, opened, self.opens[t])
+        return self._settle(t, self.opens[t], self.marked[t])
+
+    def _settle(
+        self, t: int, opens: np.ndarray, marked: np.ndarray, costs: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> float:
+        """Settle what is due at bar t at these prices and mark what is held; returns its value."""
         events = self.events
         needed = 2 * int(self.open_orders[0]) + 1
         if needed > len(events.rows) - events.count[0]:
@@ -222,13 +240,13 @@ class Simulator:
         rates = self.ones if self.inputs.rates is None else self.inputs.rates.opens[t]
         return settle_orders(
             t, self.orders, self.open_orders, opens, marked, rates, self.rate_of, self.positions, self.held, self.book,
-            *self.costs, self.inputs.cash_rule == "allow_negative", self.inputs.whole_cents, self.outcomes, events.rows,
-            events.count, self.worth,
+            *(costs or self.costs), self.inputs.cash_rule == "allow_negative", self.inputs.whole_cents, self.outcomes,
+            events.rows, events.count, self.worth,
         )  # fmt: skip
 
-    def _arrange(self, t: int, opened: np.ndarray | None) -> None:
+    def _arrange(self, t: int, opened: np.ndarray | None, prices: np.ndarray) -> None:
         """Put the open orders into the order in which bar t fills them (by the time of the open, sells before buys
-        where that is the same), and scale the buys to the cash where the cash rule says so.
+        where that is the same), and scale the buys at these prices to the cash where the cash rule says so.
         """
         waiting = int(self.open_orders[0])
         if opened is not None:
@@ -236,16 +254,21 @@ class Simulator:
             self.orders[:waiting] = orders[np.argsort(opened[t, orders["symbol"]], kind="stable")]
         if self.inputs.cash_rule == "scale":
             for row, units, cash in scaled_buys(
-                t, self.orders[:waiting], self.opens[t], float(self.book[0]), self.costs, self.inputs.whole_cents
+                t, self.orders[:waiting], prices, float(self.book[0]), self.costs, self.inputs.whole_cents
             ):
                 order = self.orders[row]
                 before = {"cash": float(order["cash"])} if units is None else {"quantity": order["units"] / UNITS}
                 if units is None:
                     order["cash"] = cash
-                    order["payload"] = self.events.payload({"invest": cash})
+                    order["payload"] = self._order_payload(order)
                 else:
                     order["units"] = units
                 self._replaced(t, order, before | {"because": "CASH"})
+
+    def _order_payload(self, order: Any) -> int:
+        """The code of what is said of an order beside its columns; -1 for nothing."""
+        cash = float(order["cash"])
+        return -1 if np.isnan(cash) else self.events.payload({"invest": cash})
 
     def _replaced(self, t: int, order: Any, payload: dict[str, Any], cause: int = 0) -> None:
         """Say that an open order is now for what it holds; `payload` tells what it was for before, and why."""
@@ -317,9 +340,9 @@ class Simulator:
                 price=rate,
             )  # fmt: skip
 
-    def last(self, memory: str, waiting: Sequence[tuple[str, str, int]] = ()) -> tuple[int, np.ndarray]:
-        """Decide at the last bar alone, with what the inputs say is held then and these orders (symbol, side, units)
-        still waiting; (number of orders, the orders, the waiting ones first).
+    def last(self, memory: str, waiting: Sequence[Waiting] = (), entries: Entries | None = None) -> np.ndarray:
+        """Decide at the last bar alone, with what the inputs say is held then, how it came about, and the orders that
+        are still waiting; the orders that it makes.
         """
         inputs, grid = self.inputs, self.inputs.grid
         t, columns = len(grid.times) - 1, np.flatnonzero(grid.present[-1])
@@ -336,18 +359,23 @@ class Simulator:
             for row in range(len(grid.times)):
                 past.add(int(grid.times[row]), grid.fields[row], grid.split_factor[row])
         marked = self.marked[t]
+        self.entries = entries
         if waiting:
             self.orders = np.zeros(len(waiting) + self.n, dtype=ORDER)
-            for row, (symbol, side, units) in enumerate(waiting):
-                order = self.orders[row]
-                order["symbol"], order["side"], order["units"] = index[symbol], 1 if side == "BUY" else -1, units
-                order["due"] = t + 1
             self.open_orders[0] = len(waiting)
+            for row, one in enumerate(waiting):
+                self._wait(self.orders[row], -1 - row, one, index[one.symbol], t + 1)
         value = self._settle(t, self.opens[t], marked)
         self.events.reserve(self.n + 1)
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
-        return int(self.open_orders[0]), self.orders
+        made = self.orders[: self.open_orders[0]]
+        return made[made["number"] > 0]
+
+    def _wait(self, order: Any, number: int, one: Waiting, i: int, due: int) -> None:
+        """Write an order that was made before."""
+        order["number"], order["symbol"], order["side"] = number, i, 1 if one.side == "BUY" else -1
+        order["units"], order["cash"], order["due"] = one.units, np.nan, due
 
     def _pulse(
         self,
@@ -378,6 +406,7 @@ class Simulator:
         context = Context(
             universe, cash, equity, time, inputs.seed, t, fields, features, inputs.feature_names, held, self.memory,
             past, index, self._places(universe), rates, self._expected(chosen),
+            None if self.entries is None else self._entries(t, columns, marked),
         )  # fmt: skip
         at_pulse(time)
         closing = self._closing(t) if self.changes else None
@@ -389,6 +418,19 @@ class Simulator:
         except Exception as error:
             raise self._failed(t, error) from error
         self._decide(t, returned, universe, columns, fields, equity, marked)
+
+    def _entries(self, t: int, columns: np.ndarray, marked: np.ndarray) -> dict[str, Entry]:
+        """How what is held of these columns came about, by symbol."""
+        assert self.entries is not None
+        self.entries.follow(self.events)
+        times, present = self.inputs.grid.times, self.inputs.grid.present
+        found = {}
+        for i in columns[self.positions[columns] != 0].tolist():
+            opened = int(times[self.entries.opened.get(i, t)])
+            entry = self.entries.of(i, present[: t + 1, i], opened, float(marked[i]))
+            if entry is not None:
+                found[self.inputs.grid.symbols[i]] = entry
+        return found
 
     def _expected(self, chosen: slice | np.ndarray) -> np.ndarray | None:
         """What will be held of the chosen columns when the waiting orders are filled; None where none waits."""
@@ -469,14 +511,18 @@ class Simulator:
                 )
             self.positions[action.i] = after
         for order in self.orders[: self.open_orders[0]]:
-            if order["symbol"] == action.i and order["units"]:
-                before = int(order["units"])
-                restated = int(np.rint(min(before * action.value, 2.0 * LIMIT)))
-                if restated == before:
-                    continue
-                order["units"] = restated
-                details = {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
-                self._replaced(action.t, order, details, cause)
+            if order["symbol"] == action.i:
+                self._restate(action, order, cause)
+
+    def _restate(self, action: Any, order: Any, cause: int) -> None:
+        """Restate an order for a split."""
+        before = int(order["units"])
+        restated = int(np.rint(min(before * action.value, 2.0 * LIMIT)))
+        if restated == before:
+            return
+        order["units"] = restated
+        details = {"because": "SPLIT", "quantity": before / UNITS, "ratio": action.value}
+        self._replaced(action.t, order, details, cause)
 
     def _delist(self, action: Any, held: int) -> None:
         """Close what is held of a delisted instrument for cash a share, its last close where none is stated, without
@@ -526,24 +572,66 @@ class Simulator:
             vector, cash = self._restrict(vector, cash, columns, closes, equity, marked)
         if len(cash):
             reasons, payloads = self._details(targets, universe, cash)
-        memory = -1
+        remembered = None
         if targets.memory is not None:
             try:
                 remembered = canonical_json(targets.memory).decode()
             except InputError as error:
                 raise self._failed(t, error) from None
-            if remembered != self.memory:
+            if remembered == self.memory:
+                remembered = None
+            else:
                 self.memory = remembered
-                memory = self.events.payloads.code('{"memory":' + remembered + "}")
-        waiting = int(self.open_orders[0])
-        if waiting + len(universe) > len(self.orders):
-            self.orders = np.concatenate([self.orders, np.zeros(waiting + self.n, dtype=ORDER)])
-        self.events.reserve(1)
-        settles = None if self.inputs.grid.timetable is None else self.inputs.grid.timetable.settles
-        if settles is None:
+        self._place(t, targets, vector, cash, columns, reasons, payloads, remembered)
+
+    def _place(
+        self,
+        t: int,
+        targets: Targets,
+        vector: np.ndarray,
+        cash: np.ndarray,
+        columns: np.ndarray,
+        reasons: np.ndarray,
+        payloads: np.ndarray,
+        remembered: str | None,
+    ) -> None:
+        """Write the orders of a decision, all for the next open. remembered: canonical JSON where it is new."""
+        if targets.instructions or targets.brackets:
+            raise self._wrong(
+                t,
+                "gave an instruction for which this run was not prepared; call limit, stop, at_close and bracket by "
+                "their names in the strategy's source",
+            )
+        memory = -1 if remembered is None else self.events.payloads.code('{"memory":' + remembered + "}")
+        self._plan(t, vector, cash, columns, reasons, payloads, memory)
+
+    def _due(self, t: int) -> np.ndarray:
+        """The bar time at which each instrument fills what is decided at bar t; see market.timetable."""
+        timetable = self.inputs.grid.timetable
+        if timetable is None or timetable.settles is None:
             self.due.fill(t + 1)
         else:
-            self.due[:] = settles[t]
+            self.due[:] = timetable.settles[t]
+        return self.due
+
+    def _plan(
+        self,
+        t: int,
+        vector: np.ndarray,
+        cash: np.ndarray,
+        columns: np.ndarray,
+        reasons: np.ndarray,
+        payloads: np.ndarray,
+        memory: int,
+    ) -> None:
+        """Write the differences from what is held and open to the targets as orders, after their DECIDED event.
+        memory: the code of the payload of that event, -1 for none.
+        """
+        waiting = int(self.open_orders[0])
+        if waiting + len(columns) > len(self.orders):
+            self.orders = np.concatenate([self.orders, np.zeros(waiting + self.n, dtype=ORDER)])
+        self.events.reserve(1)
+        self._due(t)
         self.open_orders[0] = plan_orders(
             t,
             vector,

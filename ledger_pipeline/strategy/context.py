@@ -75,6 +75,19 @@ class History:
     volume: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a position came about. price: the average of what is held, in the account's currency, without fees; time: the
+    label of the bar that opened it, int64 microseconds UTC; unrealised: its gain at the close; bars: of the instrument
+    that have ended since it was opened, that one counted.
+    """
+
+    price: float
+    time: int
+    unrealised: float
+    bars: int
+
+
 class Past:
     """The bars up to the current pulse. Later rows are not there yet: they are NaN until they are handed over."""
 
@@ -106,15 +119,16 @@ class Context:
     """What a strategy sees at the close of one bar time.
 
     now, universe, cash, equity, memory, rng; open/high/low/close/volume(symbol), feature(symbol, name),
-    position(symbol), rate(symbol), history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows,
-    closes, volumes, positions, feature_values(name).
+    position(symbol), rate(symbol), entry_price(symbol), entry_time(symbol), unrealised(symbol), bars_held(symbol),
+    history(symbol, n); and aligned with `universe`, read-only: opens, highs, lows, closes, volumes, positions,
+    feature_values(name).
     """
 
     # No __getattr__: with one, Python looks up every attribute and method the slow way.
     __slots__ = (
         "universe", "cash", "equity", "_time", "_seed", "_pulse", "_fields", "_positions", "_memory", "_past",
         "_columns", "_places", "_bar", "_features", "_rng", "_rates",
-        "_expected",
+        "_expected", "_entries",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +149,7 @@ class Context:
         places: Places | None = None,
         rates: np.ndarray | None = None,
         expected: np.ndarray | None = None,
+        entries: Mapping[str, Entry] | None = None,
     ) -> None:
         self.universe = universe
         self.cash = cash
@@ -153,6 +168,7 @@ class Context:
         self._rng: np.random.Generator | None = None
         self._rates = rates
         self._expected = positions if expected is None else expected
+        self._entries = entries
 
     @property
     def now(self) -> pd.Timestamp:
@@ -201,6 +217,37 @@ class Context:
         """
         u = self._places[symbol]
         return 1.0 if self._rates is None else self._rates.item(u)
+
+    def entry_price(self, symbol: str) -> float:
+        """The average price of what is held (FIFO lots, without fees), in the account's currency; NaN for nothing."""
+        entry = self._entry(symbol)
+        return float("nan") if entry is None else entry.price
+
+    def entry_time(self, symbol: str) -> pd.Timestamp | None:
+        """The label of the bar in which the position was opened, UTC; None where nothing is held."""
+        entry = self._entry(symbol)
+        return None if entry is None else pd.Timestamp(entry.time, unit="us", tz="UTC")
+
+    def unrealised(self, symbol: str) -> float:
+        """What closing the position at the close would gain on its entry price, in the account's currency."""
+        entry = self._entry(symbol)
+        return 0.0 if entry is None else entry.unrealised
+
+    def bars_held(self, symbol: str) -> int:
+        """How many bars of the symbol have ended since the position was opened, the one of its entry counted; 0 where
+        nothing is held.
+        """
+        entry = self._entry(symbol)
+        return 0 if entry is None else entry.bars
+
+    def _entry(self, symbol: str) -> Entry | None:
+        self._places[symbol]  # raises for one that is not in the universe
+        if self._entries is None:
+            raise InputError(
+                "entry_price, entry_time, unrealised, bars_held: this run was prepared without them; call them by "
+                "their names in the strategy's source."
+            )
+        return self._entries.get(symbol)
 
     def feature(self, symbol: str, name: str) -> float:
         """The value of the feature bound to `name`; NaN during its warm-up."""

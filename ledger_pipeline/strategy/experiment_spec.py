@@ -129,7 +129,8 @@ _CHOSEN = {"borrow", "interest", "base_currency", "start", "end", "params_schedu
 class ExperimentSpec(_Strict):
     """The keys of an experiment file. `strategy` and `costs` must be there. start, end: the first and the last session
     that the run trades in; bars before the start are known to indicators and history. params_schedule: other params
-    from some sessions on.
+    from some sessions on. limit_fills: whether a limit is filled when it is touched, or when the market trades through
+    it.
     """
 
     strategy: str
@@ -142,6 +143,7 @@ class ExperimentSpec(_Strict):
     universe: tuple[str, ...] | None = None
     cash_rule: Literal["require", "scale", "allow_negative"] = "require"
     cash_rounding: Literal["exact", "cents"] = "exact"
+    limit_fills: Literal["touched", "through"] = "touched"
     borrow: Borrow | None = None
     interest: Interest | None = None
     base_currency: Annotated[str, BeforeValidator(_currency)] | None = None
@@ -158,7 +160,10 @@ class ExperimentSpec(_Strict):
         """What affects results and has been added since: only what differs from its default, so that the hash of an
         experiment that does not use it stays as it was.
         """
-        values = {} if self.cash_rounding == "exact" else {"cash_rounding": self.cash_rounding}
+        values: dict[str, Any] = {}
+        for name in ("cash_rounding", "limit_fills"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                values[name] = getattr(self, name)
         given = self.model_dump(mode="json", include=_CHOSEN, exclude_none=True)
         if not self.params_schedule:
             del given["params_schedule"]

@@ -36,14 +36,17 @@ class Preflight:
     """The verdict on one source.
 
     tier: 1, 2 or 3. reasons: everything that forces tier 2 or 3, by line of `source.text`. packages: distribution ->
-    version of what is imported by name (`numpy` too; `python` for the standard library). uses_history: whether the
-    text mentions an attribute `history`, so that a run knows whether to keep past bars.
+    version of what is imported by name (`numpy` too; `python` for the standard library). uses_history, uses_entries,
+    uses_instructions: whether the text mentions such an attribute (history; entry_price and the like; limit, stop and
+    the like), so that a run knows what to keep.
     """
 
     tier: int
     reasons: tuple[Reason, ...]
     packages: dict[str, str]
     uses_history: bool
+    uses_entries: bool
+    uses_instructions: bool
     source: StrategySource
 
     def require(self) -> Preflight:
@@ -107,14 +110,29 @@ def _classified(source: StrategySource, inputs: int) -> Preflight:
         if not any(reason.tier == 3 for reason in every):  # what is refused is told first
             every |= set(subset.reasons(facts))
         reasons = tuple(sorted(every))
-        uses_history = any(
-            isinstance(node, ast.Attribute) and node.attr == "history" for node in ast.walk(tree)
-        ) or any(isinstance(node, ast.MatchClass) and "history" in node.kwd_attrs for node in ast.walk(tree))
+        attributes = _attributes(tree)
     except SyntaxError as error:
         raise InputError(f"strategy `{source.function_name}`: line {error.lineno}: {error.msg}.") from None
     except RecursionError:
         raise InputError(f"strategy `{source.function_name}` is nested too deeply to be read; simplify it.") from None
-    return Preflight(max((reason.tier for reason in reasons), default=1), reasons, packages, uses_history, source)
+    return Preflight(
+        tier=max((reason.tier for reason in reasons), default=1),
+        reasons=reasons,
+        packages=packages,
+        uses_history="history" in attributes,
+        uses_entries=not attributes.isdisjoint(_ENTRIES),
+        uses_instructions=not attributes.isdisjoint(_INSTRUCTIONS),
+        source=source,
+    )
+
+
+_ENTRIES = {"entry_price", "entry_time", "unrealised", "bars_held"}
+_INSTRUCTIONS = {"limit", "stop", "at_close", "bracket"}
+
+
+def _attributes(tree: ast.AST) -> set[str]:
+    names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return names.union(*(node.kwd_attrs for node in ast.walk(tree) if isinstance(node, ast.MatchClass)))
 
 
 def _all_reasons(facts: Facts) -> Iterator[Reason]:

@@ -12,8 +12,8 @@ from typing import Any
 from ledger_pipeline.core.errors import InputError
 
 FIELDS = (
-    "opening", "deposits", "costs", "risk", "universe", "cash_rule", "cash_rounding", "borrow", "interest",
-    "base_currency", "start", "end",
+    "opening", "deposits", "costs", "risk", "universe", "cash_rule", "cash_rounding", "limit_fills", "borrow",
+    "interest", "base_currency", "start", "end",
 )  # fmt: skip
 
 

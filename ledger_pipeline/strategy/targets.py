@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ledger_pipeline.core.errors import InputError
+from ledger_pipeline.strategy.instructions import Bracket, Good, Instruction, good_of, price_of
 from ledger_pipeline.strategy.terms import plain
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,47}")
@@ -23,10 +24,11 @@ class Targets:
     `ctx.targets()`.
 
     `targets[symbol] = quantity` sets a quantity; `invest` sets cash to invest at the fill instead, and whichever comes
-    last counts; `because` attaches reason codes; `remember` hands JSON-safe state to the next pulse.
+    last counts; `limit`, `stop` and `at_close` say how it is reached, `bracket` what guards it; `because` attaches
+    reason codes; `remember` hands JSON-safe state to the next pulse.
     """
 
-    __slots__ = ("universe", "vector", "values", "invests", "reasons", "memory")
+    __slots__ = ("universe", "vector", "values", "invests", "reasons", "memory", "instructions", "brackets")
 
     def __init__(self, universe: tuple[str, ...], vector: np.ndarray) -> None:
         self.universe = universe
@@ -35,6 +37,8 @@ class Targets:
         self.invests = False
         self.reasons: dict[str, tuple[str, ...]] = {}
         self.memory: dict[str, Any] | None = None
+        self.instructions: dict[str, Instruction] = {}
+        self.brackets: dict[str, Bracket | None] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """Quantities by symbol; an Invest where cash is to be invested."""
@@ -72,8 +76,7 @@ class Targets:
         """Buy `symbol` for this amount of cash (above zero) at the fill, on top of what is held; fees come on top of
         the cash.
         """
-        if symbol not in self.as_dict():
-            raise InputError(f"invest: {symbol!r} is not in the universe of this pulse.")
+        self._require("invest", symbol)
         if (
             isinstance(cash, bool)
             or not isinstance(cash, (int, float, np.floating, np.integer))
@@ -90,10 +93,49 @@ class Targets:
             return {}
         return {symbol: float(value) for symbol, value in self.as_dict().items() if isinstance(value, Invest)}
 
+    def limit(self, symbol: str, price: float, *, good: Good = "bar") -> Targets:
+        """Reach the target of `symbol` at this price or a better one only.
+
+        good: "bar", its next bar; "session", until its session is over; "changed", until a decision changes the target
+        or the price.
+        """
+        limit = price_of("limit", symbol, price)
+        return self._instruct("limit", symbol, Instruction("limit", limit=limit, good=good_of("limit", good)))
+
+    def stop(self, symbol: str, price: float, *, limit: float | None = None, good: Good = "bar") -> Targets:
+        """Reach the target of `symbol` once the market trades at this price or beyond: above it to buy, below to sell.
+        limit: then at this price or a better one only. good: as in `limit`.
+        """
+        stop, bound = price_of("stop", symbol, price), None if limit is None else price_of("stop", symbol, limit)
+        kind = "stop" if bound is None else "stop_limit"
+        return self._instruct("stop", symbol, Instruction(kind, bound, stop, good_of("stop", good)))
+
+    def at_close(self, symbol: str) -> Targets:
+        """Reach the target of `symbol` at the close of its next bar instead of its open."""
+        return self._instruct("at_close", symbol, Instruction("close"))
+
+    def bracket(self, symbol: str, *, stop: float | None = None, target: float | None = None) -> Targets:
+        """Guard what is held of `symbol`, or will be by this decision: sell it (buy it back) at the stop, or at the
+        target, whichever comes first. It stays until it is changed or nothing is held; without prices it is lifted.
+        """
+        self._require("bracket", symbol)
+        prices = (None if price is None else price_of("bracket", symbol, price) for price in (stop, target))
+        bracket = Bracket(*prices)
+        self.brackets[symbol] = None if bracket == Bracket() else bracket
+        return self
+
+    def _instruct(self, what: str, symbol: str, instruction: Instruction) -> Targets:
+        self._require(what, symbol)
+        self.instructions[symbol] = instruction
+        return self
+
+    def _require(self, what: str, symbol: str) -> None:
+        if symbol not in self.as_dict():
+            raise InputError(f"{what}: {symbol!r} is not in the universe of this pulse.")
+
     def because(self, symbol: str, *codes: str) -> Targets:
         """Attach reason codes (upper-case words, such as UNDERWEIGHT) to what this decision does with `symbol`."""
-        if symbol not in self.as_dict():
-            raise InputError(f"because: {symbol!r} is not in the universe of this pulse.")
+        self._require("because", symbol)
         for code in codes:
             if not isinstance(code, str) or not _REASON.fullmatch(code):
                 raise InputError(

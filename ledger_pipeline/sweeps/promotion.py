@@ -34,7 +34,7 @@ def write_experiment(strategies: Path, experiment: Experiment, description: str)
     """
     path = strategies / "experiments" / f"{check_id('experiment', experiment.name)}.yaml"
     spec = experiment.plain["spec"]
-    left_out = {"seed": 0, "risk_free": 0.0, "cash_rule": "require", "cash_rounding": "exact"}
+    left_out = {"seed": 0, "risk_free": 0.0, "cash_rule": "require", "cash_rounding": "exact", "limit_fills": "touched"}
     values = {
         name: value
         for name, value in spec.items()

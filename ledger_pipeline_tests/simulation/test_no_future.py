@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.simulator import simulate
+from ledger_pipeline.simulation.price_simulator import simulate
 from ledger_pipeline_tests import small
 
 T, SYMBOLS = 7, ("A", "B", "C")

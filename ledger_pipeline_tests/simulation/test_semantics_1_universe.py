@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ledger_pipeline as lp
-from ledger_pipeline.simulation.simulator import simulate
+from ledger_pipeline.simulation.price_simulator import simulate
 from ledger_pipeline_tests import small
 
 PRICES = {

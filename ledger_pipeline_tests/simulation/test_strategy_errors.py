@@ -9,7 +9,8 @@ import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.ledger.folds import fills
-from ledger_pipeline.simulation.simulator import StrategyError, simulate
+from ledger_pipeline.simulation.price_simulator import simulate
+from ledger_pipeline.simulation.simulator import StrategyError
 from ledger_pipeline.strategy.targets import Targets
 from ledger_pipeline.strategy.terms import parse_costs
 from ledger_pipeline_tests import small

@@ -20,7 +20,8 @@ from ledger_pipeline.simulation.compiled.assignment import NotCompilable
 from ledger_pipeline.simulation.compiled.driver import is_cached
 from ledger_pipeline.simulation.compiled.lowering import Lowered
 from ledger_pipeline.simulation.compiled.run import CompiledSimulator, Refused, lowered_for
-from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator
+from ledger_pipeline.simulation.price_simulator import simulator_for
+from ledger_pipeline.simulation.simulator import SimulationInputs
 from ledger_pipeline.strategy.source import StrategySource
 
 Compiled = Literal["auto", "never", "always"]
@@ -94,15 +95,15 @@ def _lowered(
 
 
 def _interpreted(inputs: SimulationInputs) -> Simulated:
-    simulator = Simulator(inputs)
-    return Simulated(simulator.run(), simulator.clipped, False)
+    interpreting = simulator_for(inputs)
+    return Simulated(interpreting.run(), interpreting.clipped, False)
 
 
 def difference(inputs: SimulationInputs, lowered: Lowered, ledger: Ledger) -> str | None:
     """Where compiled and interpreted simulation of a stretch with trades differ, as a sentence; None where nowhere."""
     cut = _stretch(inputs, ledger)
     short = replace(inputs, grid=inputs.grid.until(cut), features=inputs.features[: cut + 1])
-    interpreted = Simulator(short).run()
+    interpreted = simulator_for(short).run()
     try:
         compiled = CompiledSimulator(short, lowered).run()
     except Refused:

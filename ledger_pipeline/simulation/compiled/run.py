@@ -92,9 +92,7 @@ class CompiledSimulator(Simulator):
             for late in range(t, stop):  # bankrupt: what is posted still is, and nothing is decided
                 if self.bankrupt:
                     self._before(late, actions)
-                    if int(self.open_orders[0]):
-                        self._arrange(late, self._opened())
-                    self._settle(late, self.opens[late], self.marked[late])
+                    self._trade(late, self._opened())
             t = stop
         self.clipped = int(state[1])
         self._expire(end - 1, END_OF_DATA)

@@ -39,7 +39,8 @@ tile transpose trunc unique var vdot where zeros zeros_like
 METHODS = frozenset(
     """
 open high low close volume feature position rate history flat hold targets weights feature_values
-invest because remember cash as_dict
+entry_price entry_time unrealised bars_held
+invest because remember cash as_dict limit stop at_close bracket
 get append
 all any argmax argmin argsort astype clip copy cumprod cumsum dot max mean min nonzero prod ravel repeat reshape round
 searchsorted std sum take tolist transpose var item
