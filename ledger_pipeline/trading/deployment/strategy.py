@@ -24,6 +24,7 @@ from ledger_pipeline.simulation.grids import experiment_grid
 from ledger_pipeline.simulation.param_schedule import feature_values
 from ledger_pipeline.simulation.run import simulation_inputs
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
+from ledger_pipeline.trading.deployment.instructions import require_tradable, terms_of
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def evaluate(
         for symbol, close in closes.items()
         if close == close
     }
+    require_tradable(decided)
     legs, notes = _legs(decided.orders, deployment, prices, positions, ratios)
     inputs = {
         "experiment": {"name": experiment.name, "hash": experiment.hash, "source_hash": experiment.source.hash},
@@ -142,6 +144,7 @@ def evaluate(
             "quantity": None if one.units is None else decimal_text(one.units * GRAIN),
             "cash": None if one.cash is None else repr(one.cash),
             "reasons": list(one.reasons),
+            **({} if one.instruction is None else {"instruction": one.instruction.document()}),
         }
         for one in decided.orders
     )
@@ -237,6 +240,7 @@ def _legs(
             Leg(
                 order.symbol, order.side, strategy, reasons=order.reasons,
                 quantity=asked.get("quantity"), notional=asked.get("notional"),
+                **terms_of(order, ratios.get(order.symbol, 1.0)),
             )
         )  # fmt: skip
     return tuple(legs), tuple(notes)

@@ -16,7 +16,8 @@ class Pace:
     """How long things may take, in seconds. poll, poll_longest: between two readings, doubled while nothing happens,
     since the broker counts requests. lookups, lookup_every: how many explicit answers that an order is not there, that
     far apart, before the same id is sent again. submit_within: from the pre-trade checks to the POST; later it is not
-    made. sells_within: how long buys wait for the sells.
+    made. sells_within: how long buys wait for the sells. resting_within: how long orders are waited for that the broker
+    has and that may rest there until the session is over, limits and those for an auction.
     """
 
     poll: float = 1.0
@@ -25,6 +26,7 @@ class Pace:
     lookup_every: float = 2.0
     submit_within: float = 5.0
     sells_within: float = 120.0
+    resting_within: float = 30.0
 
 
 @dataclass(frozen=True)

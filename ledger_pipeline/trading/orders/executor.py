@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+from ledger_pipeline.book import lifecycle
 from ledger_pipeline.core.errors import BrokerError, InputError, RefusedError
 from ledger_pipeline.core.events import Blocked, Event, NoAction
 from ledger_pipeline.core.identity import check_id
@@ -231,6 +232,10 @@ def work(
         if all(order.order_id in run.waiting for order in left):
             run.stop_waiting()
             continue
+        resting = [order for order in left if _rests(order)]
+        if len(resting) == len(left) and sender.monotonic() >= run.started + sender.pace.resting_within:
+            run.note(f"{len(left)} orders rest at the broker: what becomes of them is taken in when it happens")
+            break
         spare = run.started + timeout - sender.monotonic()
         if spare <= 0:
             while run.waiting:
@@ -240,6 +245,13 @@ def work(
         pause = sender.pace.poll if sender.state.seq > before else min(2 * pause, sender.pace.poll_longest)
         sender.broker.wait_for_update(min(pause, spare))
     return run.result()
+
+
+def _rests(order: Order) -> bool:
+    """Whether the broker has an order that may wait there until the session is over."""
+    return order.status in (lifecycle.OPEN, lifecycle.PARTIALLY_FILLED) and (
+        order.type == "limit" or order.time_in_force != "day"
+    )
 
 
 @dataclass

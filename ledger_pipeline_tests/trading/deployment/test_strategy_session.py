@@ -82,7 +82,7 @@ class Studio:
                     context,
                     deployment,
                     made,
-                    execution=ExecutionContext(root=self.project.root, pace=Pace(poll=0.02)),
+                    execution=ExecutionContext(root=self.project.root, pace=Pace(poll=0.02, resting_within=0.3)),
                 )
             return made, None
 
@@ -281,6 +281,61 @@ def test_a_leg_below_the_brokers_minimum_is_left_out_and_said(studio) -> None:
     studio.served.admin.until("open")
     made, _ = studio.work("keep")
     assert made.status == "NO_ACTION" and made.reasons[0].startswith("BELOW_BROKER_MINIMUM: BUY VTI for 0.25")
+
+
+LIMITED = (
+    "def strategy(ctx, params):\n"
+    "    targets = ctx.hold()\n"
+    "    targets['VTI'] = params['VTI']\n"
+    "    if 'limit' in params:\n"
+    "        targets.limit('VTI', params['limit'], good=params.get('good', 'bar'))\n"
+    "    if 'stop' in params:\n"
+    "        targets.stop('VTI', params['stop'])\n"
+    "    if 'close' in params:\n"
+    "        targets.at_close('VTI')\n"
+    "    if 'guard' in params:\n"
+    "        targets.bracket('VTI', stop=params['guard'])\n"
+    "    return targets\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("params", "filled"),
+    [("{VTI: 4, limit: 252.509}", 252), ("{VTI: 4, limit: 251.509}", None), ("{VTI: 4, close: 1}", 252)],
+)
+def test_limits_and_orders_for_the_close_are_traded(studio, params, filled) -> None:
+    (studio.project.strategies / "keep.py").write_text(LIMITED)
+    studio.deploy("keep", params)
+    studio.served.admin.until("open")
+    made, _ = studio.work("keep")
+    assert made.status == "PLANNED", made.reasons
+    (sent,) = [request["doc"]["body"] for request in studio.served.sent()]
+    if "limit" in params:
+        assert (sent["type"], sent["limit_price"]) == ("limit", "252.5" if filled else "251.5")
+    else:
+        assert (sent["type"], sent["time_in_force"]) == ("market", "cls")
+    studio.served.admin.until("close")
+    with open_session(studio.project) as context:
+        assert reconcile(context.book, context.broker).clean
+    (order,) = read_book(studio.project).state.orders.values()
+    fills = [event for event in read_book(studio.project).events() if event.kind == "FILLED"]
+    assert [fill.price for fill in fills] == ([Decimal(filled)] if filled else [])
+    assert order.status == ("FILLED" if filled else "EXPIRED")
+    assert replay(studio.project, json.loads(json.dumps(record(read_book(studio.project), made.key)))).same
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ("{VTI: 4, stop: 260}", "uses a stop order, which is simulated only"),
+        ("{VTI: 4, guard: 200}", "uses a bracket"),
+        ("{VTI: 4, limit: 240, good: changed}", 'good until it is "changed"'),
+    ],
+)
+def test_what_is_simulated_only_is_not_promoted(studio, params, says) -> None:
+    (studio.project.strategies / "keep.py").write_text(LIMITED)
+    with pytest.raises(RefusedError, match=says):
+        studio.deploy("keep", params)
 
 
 def test_the_guardrails_of_a_deployment_block(studio) -> None:
