@@ -46,7 +46,9 @@ def main() -> None:
     # a number of seconds: a time with a zone would set the zone as well
     with time_machine.travel((pd.Timestamp.now(tz="UTC") + AHEAD).timestamp(), tick=True):
         _in_zone(ZONES[0])
-        _warm_up()
+        from ledger_pipeline.simulation.warm_up import load_compiled
+
+        load_compiled()
         gc.freeze()  # what is there now is copied to no child
         for line in sys.stdin:
             job = json.loads(line)
@@ -61,33 +63,6 @@ def _in_zone(name: str) -> None:
 
     os.environ["TZ"] = name
     time.tzset()
-
-
-def _warm_up() -> None:
-    """Load what is compiled, before the process is copied."""
-    from ledger_pipeline.features import indicators  # noqa: F401
-    from ledger_pipeline.ledger import folds, invariants
-    from ledger_pipeline.ledger.lots import fold_lots
-    from ledger_pipeline.market.grid import Grid
-    from ledger_pipeline.simulation import replay  # noqa: F401
-    from ledger_pipeline.simulation.price_simulator import simulate
-    from ledger_pipeline.simulation.simulator import SimulationInputs
-
-    times = np.arange(4) * 86_400_000_000
-    fields, present = np.full((4, 5, 1), 10.0), np.ones((4, 1), dtype=bool)
-    cells = Grid(times, ("A",), fields, present, np.ones((4, 1)), ())
-    quantities = iter((1.0, 0.0, 2.0, 2.0))
-    ledger = simulate(
-        SimulationInputs(
-            grid=cells, strategy=lambda ctx, params: ctx.targets(np.array([next(quantities)])), strategy_name="warm-up",
-            params={}, features=np.empty((4, 0, 1)), feature_names=(), cash=100.0, risk=("long_only",),
-            costs=({"spread_bps": 1.0}, {"fixed_fee": 0.1}),
-        )
-    )  # fmt: skip
-    lots = fold_lots(ledger)
-    equity = folds.equity_rows(ledger, times, ("A",), fields[:, 3, :], lots)
-    invariants.breaches(ledger, lots, equity)
-    folds.reconstruct(ledger)
 
 
 def _prepare(job: Mapping[str, Any]) -> None:

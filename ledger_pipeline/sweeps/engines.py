@@ -25,11 +25,7 @@ from ledger_pipeline.sweeps.worker import Job, PackedJob, Stopped, Worker, make
 
 _LOSSES = 3  # times in a row that workers are lost without anything being finished, before it is given up
 
-_PRELOADED = (  # what the first candidate of a worker would import
-    "exchange_calendars", "ledger_pipeline.analytics.metrics", "ledger_pipeline.simulation.compiled.run",
-    "ledger_pipeline.simulation.measures", "ledger_pipeline.sweeps.worker", "numba.experimental", "numba.typed",
-    "scipy.linalg",
-)  # fmt: skip
+_PRELOADED = ["ledger_pipeline.sweeps.preloaded"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class Processes:
 
     def start(self) -> None:
         """See Engine. The server that workers are forked from loads the modules that they need, once for all."""
-        self._context.set_forkserver_preload([*_PRELOADED])
+        self._context.set_forkserver_preload(_PRELOADED)
         resource_tracker.ensure_running()  # the server would begin with it, and it lets signals through when it is done
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is not for the server
         try:

@@ -37,6 +37,7 @@ from ledger_pipeline.sweeps.worker import Job
 
 TARGET = 8.0  # CPU seconds that a shard should take
 LARGEST_SHARD = 5_000  # candidates
+SHARDS = 8  # at least, so that every worker has some
 LEARNED_SHARD = 4  # of a search that learns: a round is divided over the workers
 
 
@@ -154,25 +155,26 @@ def run_sweep(
             _evaluate(definition, interpreted, runs_on, store, shards, shards, finished)
     require_same(open_snapshot(snapshot.id, root=snapshot.path.parent), snapshot.hash)
     tables = [store.read(sweep_id, shard) for shard in shards]
-    if before_now is not None and before_now["sweep_hash"] != rows_digest(tables):
+    statuses = [status for table in tables for status in table["status"].to_pylist()]
+    digest = rows_digest(tables)
+    if before_now is not None and before_now["sweep_hash"] != digest:
         raise IntegrityError(
             f"shards of sweep {sweep_id[:10]} were missing, and made again they are not what its result says; delete "
             "the sweep and run it again."
         )
-    statuses = [status for table in tables for status in table["status"].to_pylist()]
     store.finish(
         sweep_id,
         {
             "candidates": size,
             **{name: statuses.count(name) for name in STATUSES},
-            "sweep_hash": rows_digest(tables),
+            "sweep_hash": digest,
             "engine": runs_on.name,
             **({"warning": warning} if warning else {}),
             "seconds": round(time.monotonic() - began, 2),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    return open_sweep(sweep_id, place, snapshot.path.parent)
+    return open_sweep(sweep_id, place, snapshot.path.parent, tables if size <= LARGEST_SHARD else None)
 
 
 def _evaluate(
@@ -296,7 +298,7 @@ def _plan(
             "experiment": definition.experiment.plain,
             "snapshot": {"id": snapshot.id, "hash": snapshot.hash},
             "candidates": count,
-            "shard_size": LEARNED_SHARD if definition.search.learns else min(size, max(1, -(-count // 8))),
+            "shard_size": LEARNED_SHARD if definition.search.learns else min(size, max(1, -(-count // SHARDS))),
             "seconds_a_candidate": round(cost, 6),
             "libraries": library_versions(),
             **({"part_of": part_of} if part_of else {}),
@@ -306,7 +308,7 @@ def _plan(
 
 
 def _cost(task: Task, snapshot: Snapshot, points: list[Point]) -> float:
-    """CPU seconds of one candidate, its features at hand."""
+    """CPU seconds of one candidate, its features at hand, or a larger number that makes no difference."""
     from ledger_pipeline.sweeps.evaluation import evaluate
 
     features = feature_cache(task.root)
@@ -314,4 +316,6 @@ def _cost(task: Task, snapshot: Snapshot, points: list[Point]) -> float:
         began = time.process_time()
         evaluate(task, snapshot, features, 1, points[:1])  # number 0 would be made by the interpreter, too
         cost = time.process_time() - began
+        if cost * -(-len(points) // SHARDS) <= TARGET:
+            break
     return cost

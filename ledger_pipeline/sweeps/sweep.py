@@ -43,13 +43,16 @@ STATUSES = (OK, NO_TRADES, FAILED)
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep. `candidates` has one row a candidate, in the order of the grid whatever the engine."""
+    """A finished sweep. `candidates` has one row a candidate, in the order of the grid whatever the engine. rows: the
+    tables of its shards where they are at hand.
+    """
 
     sweep_id: str
     snapshot: Snapshot
     root: str
     plan: Mapping[str, Any] = field(repr=False)
     result: Mapping[str, Any] = field(repr=False)
+    rows: tuple[Any, ...] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return (
@@ -313,6 +316,8 @@ class Sweep:
         return shards_of(int(self.plan["candidates"]), int(self.plan["shard_size"]))
 
     def _tables(self, series: bool = False) -> list[Any]:
+        if self.rows is not None and not series:
+            return list(self.rows)
         store = SweepStore(self.root)
         tables = [store.read(self.sweep_id, shard, series=series) for shard in self._shards]
         if rows_digest(tables) != self.hash:
@@ -345,9 +350,12 @@ def task_of(
     return Task(experiment, snapshot.id, place, snapshot.hash, root, seed, keep, compiled, candidates)
 
 
-def open_sweep(sweep: str, root: Location = "data", snapshots: Location = "snapshots") -> Sweep:
-    """A finished sweep by its id, a beginning of it, or its name (then the newest). NotFoundError when it is not there,
-    InputError when it is not finished, IntegrityError when its snapshot is another now.
+def open_sweep(
+    sweep: str, root: Location = "data", snapshots: Location = "snapshots", rows: list[Any] | None = None
+) -> Sweep:
+    """A finished sweep by its id, a beginning of it, or its name (then the newest). rows: the tables of its shards,
+    where they were just read and verified. NotFoundError when it is not there, InputError when it is not finished,
+    IntegrityError when its snapshot is another now.
     """
     store = SweepStore(root)
     sweep_id = store.resolve(sweep)
@@ -355,4 +363,4 @@ def open_sweep(sweep: str, root: Location = "data", snapshots: Location = "snaps
     if result is None:
         raise InputError(f"sweep {sweep_id[:10]} is not finished; run it again to go on.")
     snapshot = require_same(open_snapshot(plan["snapshot"]["id"], root=snapshots), plan["identity"]["snapshot_hash"])
-    return Sweep(sweep_id, snapshot, str(location(root)), plan, result)
+    return Sweep(sweep_id, snapshot, str(location(root)), plan, result, None if rows is None else tuple(rows))

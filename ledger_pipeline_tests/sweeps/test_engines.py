@@ -22,6 +22,7 @@ from ledger_pipeline_tests.sweeps.markets import CROSSOVER, crossover, market
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(CHECKOUT)}  # scripts find the tests' own modules
 GRID = {"fast": [2, 3, 4, 5], "slow": [6, 7, 8]}
+SLOWER, SLOWEST = 100_000, 500_000  # a candidate outlives the look at its worker, and on any machine
 
 
 def slow(rounds=20_000):
@@ -73,19 +74,18 @@ def _workers() -> list[psutil.Process]:
 
 
 def test_killed_workers_change_nothing(tmp_path) -> None:
-    expected = swept(tmp_path, "serial", engine="serial")
+    expected = swept(tmp_path, "serial", SLOWER, engine="serial")
     with killing(2) as killed:
-        sweep = swept(tmp_path, "killed", engine="processes", workers=2)
+        sweep = swept(tmp_path, "killed", SLOWER, engine="processes", workers=2)
     assert len(killed) == 2 and sweep.hash == expected.hash
     assert lp.TrialRegister(tmp_path / "killed").count() == 12
 
 
 def test_workers_that_are_killed_again_and_again_are_given_up(tmp_path) -> None:
     """And what is finished is kept, so that the next start needs only the rest."""
-    slower = 500_000  # a candidate outlives the look at its worker on any machine
     with killing(10_000, every=0.02), pytest.raises(StorageError, match="killed 3 times without finishing anything"):
-        swept(tmp_path, "killed", slower, engine="processes", workers=1)
-    assert swept(tmp_path, "killed", slower, engine="processes", workers=2).counts["ok"] == 12
+        swept(tmp_path, "killed", SLOWEST, engine="processes", workers=1)
+    assert swept(tmp_path, "killed", SLOWEST, engine="processes", workers=2).counts["ok"] == 12
 
 
 def test_two_processes_may_run_the_same_sweep(tmp_path) -> None:
