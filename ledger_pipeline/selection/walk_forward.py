@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -351,41 +355,87 @@ def _choices(
     """What was chosen for each window, made now where it is not there yet."""
     frames: list[pd.DataFrame] = []
     choices = []
-    size = definition.sweep.size
-    total = size * len(windows)
-    began = time.monotonic()
-    evaluated = 0
+    kept = {one.number: store.choice(walk_id, one.number) for one in windows}
+    swept = [  # the rules rank and maximin look at the windows before, too
+        one for one in windows if kept[one.number] is None or definition.rule.rule in ("rank", "maximin")
+    ]
+    sweeps = _sweeps(definition, snapshot, len(windows), swept, walk_id, engine, compiled, place, progress)
     for one in windows:
-        kept = store.choice(walk_id, one.number)
-        if kept is None or definition.rule.rule in ("rank", "maximin"):  # these look at the windows before, too
-            trained = replace(
-                definition.sweep, experiment=with_period(definition.sweep.experiment, one.train_start, one.train_end)
-            )
-            before = one.number * size
-
-            def tell(at: Progress, before: int = before, evaluated: int = evaluated) -> None:
-                rate = (evaluated + at.done) / max(time.monotonic() - began, 1e-9)
-                if progress is not None:
-                    left = total - before - at.done
-                    progress(Progress(before + at.done, total, rate, left / rate if rate else None))
-
-            sweep = run_sweep(
-                trained, snapshot, root=place, engine=engine, compiled=compiled, progress=tell, part_of=walk_id
-            )
-            evaluated += size
+        choice = kept[one.number]
+        if one in swept:
+            sweep = next(sweeps)
             frames.append(_eligible(sweep, definition.rule.by, one))
-            if kept is None:
-                choice = choose(definition.rule, frames, list(definition.sweep.axes))
-                params = None if choice.number is None else sweep.points[choice.number]
+            if choice is None:
+                made = choose(definition.rule, frames, list(definition.sweep.axes))
+                params = None if made.number is None else sweep.points[made.number]
                 store.keep_choice(
                     walk_id, one.number,
-                    {"window": one.number, "sweep": sweep.sweep_id, "sweep_hash": sweep.hash, "number": choice.number,
-                     "value": choice.value, "why": choice.why, "params": params},
+                    {"window": one.number, "sweep": sweep.sweep_id, "sweep_hash": sweep.hash, "number": made.number,
+                     "value": made.value, "why": made.why, "params": params},
                 )  # fmt: skip
-                kept = store.choice(walk_id, one.number)
-        assert kept is not None
-        choices.append(kept)
+                choice = store.choice(walk_id, one.number)
+        assert choice is not None
+        choices.append(choice)
     return choices
+
+
+class _GivenUp(Exception):
+    """Another window failed, or was interrupted: this one is not worked on any more."""
+
+
+def _sweeps(
+    definition: WalkForwardDefinition,
+    snapshot: Snapshot,
+    windows: int,
+    swept: Sequence[Window],
+    walk_id: str,
+    engine: Engine,
+    compiled: Compiled,
+    place: str,
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[Sweep]:
+    """The sweeps of some of the windows, in their order. The first one makes the features of all; from then on the next
+    is under way while one is looked at, where the engine takes several jobs at a time.
+    """
+    size, began = definition.sweep.size, time.monotonic()
+    before, total = size * (windows - len(swept)), size * windows
+    done, telling = dict.fromkeys((one.number for one in swept), 0), threading.Lock()
+    given_up = threading.Event()
+
+    def sweep(one: Window) -> Sweep:
+        trained = with_period(definition.sweep.experiment, one.train_start, one.train_end)
+        return run_sweep(
+            replace(definition.sweep, experiment=trained), snapshot, root=place, engine=engine, compiled=compiled,
+            progress=functools.partial(tell, one.number), part_of=walk_id,
+        )  # fmt: skip
+
+    def tell(number: int, at: Progress) -> None:
+        if given_up.is_set():
+            raise _GivenUp
+        with telling:
+            done[number] = at.done
+            evaluated = sum(done.values())
+            rate = evaluated / max(time.monotonic() - began, 1e-9)
+            left = total - before - evaluated
+            if progress is not None:
+                progress(Progress(before + evaluated, total, rate, left / rate if rate else None))
+
+    if engine.at_once == 1 or len(swept) < 2:
+        yield from map(sweep, swept)
+        return
+    yield sweep(swept[0])
+    with ThreadPoolExecutor(engine.at_once) as threads:
+        later = iter(swept[1:])
+        under_way = deque(threads.submit(sweep, one) for one in islice(later, engine.at_once))
+        try:
+            while under_way:
+                finished = under_way.popleft().result()
+                under_way.extend(threads.submit(sweep, one) for one in islice(later, 1))
+                yield finished
+        except BaseException:
+            given_up.set()
+            engine.close()  # what the others are at ends, too
+            raise
 
 
 def _eligible(sweep: Sweep, by: str, at: Window) -> pd.DataFrame:

@@ -28,6 +28,7 @@ class Dask:
             raise InputError(f"dask://{address} names no scheduler; write dask://host:port.")
         self.address = address
         self.name = f"dask://{address}"
+        self.at_once = 1
 
     def start(self) -> None:
         """See Engine."""

@@ -41,10 +41,15 @@ Finished = Callable[[Call], None]
 
 
 class Engine(Protocol):
-    """See the module. name: as it is written; it may run several jobs, one after the other, until it is closed."""
+    """See the module. name: as it is written; it may run several jobs, one after the other, until it is closed.
+    at_once: how many jobs it may run at the same time, each from a thread of its own.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def at_once(self) -> int: ...
 
     def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
         """Make every call, telling `finished` of each. Raises what a call raises, and StorageError when the engine has
@@ -80,6 +85,7 @@ class Serial:
     """Everything in this process, one call after the other."""
 
     name = "serial"
+    at_once = 1
 
     def start(self) -> None:
         """See Engine."""
@@ -99,9 +105,11 @@ class Processes:
     """Worker processes of this machine. They ignore Ctrl-C, which is for the process that asks, and end with it."""
 
     name = "processes"
+    at_once = 2  # while the rows of one job are read, its workers have the next
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self._opening = threading.Lock()
         self._context = multiprocessing.get_context("forkserver")
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Any = None
@@ -110,11 +118,11 @@ class Processes:
         """See Engine. Workers that are killed are replaced, and what they were doing is done again."""
         left, losses = list(calls), 0
         while left:
-            done = len(left)
+            done, pool = len(left), self._started()
             try:
-                self._drain(self._started(), job, left, finished)
+                self._drain(pool, job, left, finished)
             except BrokenProcessPool:
-                self.close()
+                self._discard(pool)
                 losses = losses + 1 if done == len(left) else 0
                 if losses >= _LOSSES:
                     raise StorageError(
@@ -139,17 +147,24 @@ class Processes:
     def close(self) -> None:
         """See Engine. What they are at is left between two candidates."""
         if self._pool is not None:
-            self._stop.set()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+            self._discard(self._pool)
+
+    def _discard(self, pool: ProcessPoolExecutor) -> None:
+        """End these workers, unless another job has done so and started others."""
+        with self._opening:
+            if self._pool is pool:
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._pool = None
 
     def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self.start()
-            self._stop = self._context.Event()
-            with _no_main_module():
-                self._pool = ProcessPoolExecutor(self.workers, self._context, _begin, (self._stop, os.getpid()))
-        return self._pool
+        with self._opening:
+            if self._pool is None:
+                self.start()
+                self._stop = self._context.Event()
+                with _no_main_module():
+                    self._pool = ProcessPoolExecutor(self.workers, self._context, _begin, (self._stop, os.getpid()))
+            return self._pool
 
     def _drain(self, pool: ProcessPoolExecutor, job: Job, left: list[Call], finished: Finished) -> None:
         """Have the calls in `left` made, taking each out that is; a few at a time, so that a stop is a stop."""

@@ -20,15 +20,15 @@ from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.sweeps.sweep_store import SweepStore
 from ledger_pipeline_tests import small
 from ledger_pipeline_tests.sweeps.markets import crossover, market
+from ledger_pipeline_tests.sweeps.test_engines import SLOWER, killing
+from ledger_pipeline_tests.sweeps.test_engines import slow as slow_experiment
 
 GRID = {"fast": [2, 3], "slow": [4, 6]}
+WALK = {"grid": GRID, "train": "10 sessions", "test": "4 sessions", "purge": 0}
 
 
 def walked(tmp_path, **options):
-    given = {
-        "grid": GRID, "train": "10 sessions", "test": "4 sessions", "purge": 0, "engine": "serial",
-        "root": tmp_path / "data",
-    } | options  # fmt: skip
+    given = {**WALK, "engine": "serial", "root": tmp_path / "data"} | options
     return lp.walk_forward(
         given.pop("experiment", crossover()), given.pop("snapshot", None) or market(tmp_path), **given
     )
@@ -186,6 +186,33 @@ def test_engines_give_the_same(tmp_path) -> None:
     one = walked(tmp_path, snapshot=snapshot)
     several = walked(tmp_path, snapshot=snapshot, engine="processes", workers=2, root=tmp_path / "b")
     assert one.hash == several.hash
+
+
+@pytest.mark.parametrize("at", [6, 11])
+def test_windows_that_are_under_way_at_once_end_with_an_interruption(tmp_path, at) -> None:
+    """On processes the next window is begun while one is looked at; what stops one stops all, and it goes on later."""
+    snapshot = market(tmp_path)
+    whole = walked(tmp_path, snapshot=snapshot, root=tmp_path / "whole")
+    told = []
+
+    def interrupt(progress) -> None:
+        told.append(progress.done)
+        if progress.done == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        walked(tmp_path, snapshot=snapshot, engine="processes", workers=2, progress=interrupt)
+    assert sorted(set(told)) == list(range(max(told) + 1)) and max(told) <= at + 4  # what had been begun, no more
+    assert walked(tmp_path, snapshot=snapshot, engine="processes", workers=2).hash == whole.hash
+
+
+def test_windows_that_are_under_way_at_once_survive_killed_workers(tmp_path) -> None:
+    expected = lp.walk_forward(
+        slow_experiment(SLOWER), market(tmp_path), **WALK, engine="serial", root=tmp_path / "serial"
+    )
+    with killing(2) as killed:
+        walk = lp.walk_forward(slow_experiment(SLOWER), market(tmp_path), **WALK, workers=2, root=tmp_path / "killed")
+    assert len(killed) == 2 and walk.hash == expected.hash
 
 
 def test_the_purge_comes_from_the_warm_up_and_what_is_held_over_the_border(tmp_path) -> None:
