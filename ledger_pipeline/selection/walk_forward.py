@@ -38,7 +38,7 @@ from ledger_pipeline.simulation.run import Run, run
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.experiment import Experiment, with_period, with_schedule
 from ledger_pipeline.sweeps.definition import define
-from ledger_pipeline.sweeps.engines import Engine
+from ledger_pipeline.sweeps.engines import Engine, WorkersEnded
 from ledger_pipeline.sweeps.engines import engine as named_engine
 from ledger_pipeline.sweeps.evaluation import FAILED, feature_cache
 from ledger_pipeline.sweeps.running import Progress, run_sweep
@@ -432,10 +432,13 @@ def _sweeps(
                 finished = under_way.popleft().result()
                 under_way.extend(threads.submit(sweep, one) for one in islice(later, 1))
                 yield finished
-        except BaseException:
+        except BaseException as error:
             given_up.set()
             engine.close()  # what the others are at ends, too
-            raise
+            if not isinstance(error, WorkersEnded):
+                raise
+            met = [one.exception() for one in under_way]  # what another window met, and ended the workers for
+            raise next((one for one in met if one is not None and not isinstance(one, _GivenUp)), error) from None
 
 
 def _eligible(sweep: Sweep, by: str, at: Window) -> pd.DataFrame:

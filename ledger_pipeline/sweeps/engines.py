@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +35,10 @@ class Call:
     method: str
     arguments: tuple[Any, ...]
     size: int = 0
+
+
+class WorkersEnded(StorageError):
+    """The engine was closed while it was running a job, by what another job met."""
 
 
 Finished = Callable[[Call], None]
@@ -110,19 +114,22 @@ class Processes:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._opening = threading.Lock()
+        self._closings = 0
         self._context = multiprocessing.get_context("forkserver")
         self._pool: ProcessPoolExecutor | None = None
         self._stop: Any = None
 
     def run(self, job: Job, calls: Sequence[Call], finished: Finished) -> None:
         """See Engine. Workers that are killed are replaced, and what they were doing is done again."""
-        left, losses = list(calls), 0
+        left, losses, closings = list(calls), 0, self._closings
         while left:
             done, pool = len(left), self._started()
             try:
                 self._drain(pool, job, left, finished)
-            except BrokenProcessPool:
+            except (BrokenProcessPool, CancelledError):
                 self._discard(pool)
+                if self._closings != closings:
+                    raise WorkersEnded("the workers were ended while at work; run it again to go on.") from None
                 losses = losses + 1 if done == len(left) else 0
                 if losses >= _LOSSES:
                     raise StorageError(
@@ -146,6 +153,7 @@ class Processes:
 
     def close(self) -> None:
         """See Engine. What they are at is left between two candidates."""
+        self._closings += 1
         if self._pool is not None:
             self._discard(self._pool)
 
@@ -174,13 +182,20 @@ class Processes:
             while queue and len(waiting) < self.workers + 1:
                 call = queue.pop()
                 with _no_main_module():
-                    waiting[pool.submit(_make, job.packed, call.method, call.arguments)] = call
+                    waiting[_submitted(pool, job, call)] = call
             ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ended:
                 future.result()
                 call = waiting.pop(future)
                 left.remove(call)
                 finished(call)
+
+
+def _submitted(pool: ProcessPoolExecutor, job: Job, call: Call) -> Future[None]:
+    try:
+        return pool.submit(_make, job.packed, call.method, call.arguments)
+    except RuntimeError as error:  # another job has ended these workers
+        raise BrokenProcessPool(str(error)) from None
 
 
 @contextmanager
