@@ -20,6 +20,7 @@ from ledger_pipeline.market.snapshot import Snapshot
 from ledger_pipeline.simulation.evaluation import Evaluation
 from ledger_pipeline.strategy.experiment_spec import ExperimentSpec
 
+MEANT = ("NOT_REACHED", "POSITION_CLOSED")  # ends of orders that their terms ask for, no warning
 LONG_ABSENCE = 20  # sessions without a bar after which a holding is told of
 
 
@@ -86,9 +87,12 @@ def _unfilled(ledger: Ledger) -> list[str]:
     if not len(rows):
         return []
     codes, texts = ledger.codes("reasons")
-    counts = pd.Series([texts[code].split(",")[0] if code >= 0 else "?" for code in codes[rows]]).value_counts()
+    ends = [texts[code].split(",")[0] if code >= 0 else "?" for code in codes[rows]]
+    counts = pd.Series([end for end in ends if end not in MEANT], dtype=object).value_counts()
+    if not len(counts):
+        return []
     parts = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return [f"{len(rows)} order{'s were' if len(rows) > 1 else ' was'} not filled: {parts}"]
+    return [f"{counts.sum()} order{'s were' if counts.sum() > 1 else ' was'} not filled: {parts}"]
 
 
 def _no_fill(ledger: Ledger) -> list[str]:

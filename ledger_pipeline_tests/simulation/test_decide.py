@@ -12,6 +12,7 @@ import ledger_pipeline as lp
 from ledger_pipeline.core.amounts import UNITS
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.simulation.decide import decide
+from ledger_pipeline.simulation.entries import entries_of
 from ledger_pipeline.simulation.grids import experiment_grid
 from ledger_pipeline.simulation.run import frozen
 from ledger_pipeline.simulation.simulator import SimulationInputs, StrategyError
@@ -39,6 +40,8 @@ def inputs_at(
         costs=experiment.costs,
         risk=experiment.risk,
         uses_history=experiment.preflight.uses_history,
+        uses_entries=experiment.preflight.uses_entries,
+        uses_instructions=experiment.preflight.uses_instructions,
         seed=experiment.spec.seed,
     )
 
@@ -57,7 +60,10 @@ def decided_at(run: lp.Run, t: int) -> tuple[list[tuple], dict | None]:
         (frame["causation_id"] == str(row["seq"])) & frame["kind"].isin(["FILLED", "ORDER_REJECTED", "ORDER_EXPIRED"])
     ]
     for end in ends.sort_values("order_id", key=lambda ids: ids.astype(int)).itertuples():
-        invest = json.loads(end.payload).get("invest") if isinstance(end.payload, str) else None
+        payload = json.loads(end.payload) if isinstance(end.payload, str) else {}
+        if payload.get("bracket"):  # the market asked for it, later
+            continue
+        invest = payload.get("invest")
         reasons = end.reasons.split(",") if isinstance(end.reasons, str) else []
         reasons = reasons[1:] if end.kind != "FILLED" else reasons
         amount = invest if invest is not None else round(end.quantity * UNITS)
@@ -91,7 +97,10 @@ def test_a_pulse_alone_decides_what_the_simulator_decides(name) -> None:
                 for symbol, side, amount, codes in orders
             ]
         cash = float(run.equity["cash"].iloc[t])
-        found = decide(inputs_at(experiment, snapshot, t, cash, state.positions), memory_before(run, t))
+        at = inputs_at(experiment, snapshot, t, cash, state.positions)
+        micros = int(times.iloc[t].value // 1000)
+        entries = entries_of(run.events, at.grid.symbols, at.grid.times, micros) if at.uses_entries else None
+        found = decide(at, memory_before(run, t), entries=entries)
         assert [(one.symbol, one.side, one.units or one.cash, one.reasons) for one in found.orders] == orders, (
             times.iloc[t]
         )
