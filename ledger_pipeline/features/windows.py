@@ -10,8 +10,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-COLUMNS = 8  # from so many on, several are summed at once
-
 
 @numba.njit(cache=True)
 def moving(values, window, ddof):  # pragma: no cover - compiled
@@ -22,36 +20,17 @@ def moving(values, window, ddof):  # pragma: no cover - compiled
     n_times, n_columns = values.shape
     mean = np.full((n_times, n_columns), np.nan)
     deviation = np.full((n_times, n_columns), np.nan)
-    if n_columns < COLUMNS:
-        for i in range(n_columns):
-            for t in range(window - 1, n_times):
-                first = values[t - window + 1, i]
-                total = 0.0
-                for k in range(t - window + 1, t + 1):
-                    total += values[k, i] - first
-                shift = total / window
-                squares = 0.0
-                for k in range(t - window + 1, t + 1):
-                    squares += ((values[k, i] - first) - shift) ** 2
-                mean[t, i] = first + shift
-                if window > ddof:
-                    deviation[t, i] = np.sqrt(squares / (window - ddof))
-        return mean, deviation
-    shifts, sums = np.empty(n_columns), np.empty(n_columns)
-    for t in range(window - 1, n_times):  # the same sums, those of all columns side by side
-        firsts = values[t - window + 1]
-        shifts[:] = 0.0
-        for k in range(t - window + 1, t + 1):
-            for i in range(n_columns):
-                shifts[i] += values[k, i] - firsts[i]
-        for i in range(n_columns):
-            shifts[i] /= window
-        sums[:] = 0.0
-        for k in range(t - window + 1, t + 1):
-            for i in range(n_columns):
-                sums[i] += ((values[k, i] - firsts[i]) - shifts[i]) ** 2
-        for i in range(n_columns):
-            mean[t, i] = firsts[i] + shifts[i]
+    for i in range(n_columns):
+        for t in range(window - 1, n_times):
+            first = values[t - window + 1, i]
+            total = 0.0
+            for k in range(t - window + 1, t + 1):
+                total += values[k, i] - first
+            shift = total / window
+            squares = 0.0
+            for k in range(t - window + 1, t + 1):
+                squares += ((values[k, i] - first) - shift) ** 2
+            mean[t, i] = first + shift
             if window > ddof:
-                deviation[t, i] = np.sqrt(sums[i] / (window - ddof))
+                deviation[t, i] = np.sqrt(squares / (window - ddof))
     return mean, deviation
