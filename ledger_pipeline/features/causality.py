@@ -20,11 +20,10 @@ import numpy as np
 import pandas as pd
 
 from ledger_pipeline.core.errors import RefusedError
-from ledger_pipeline.features.table import Feature, at_once, compute_table, of_columns, raw_values, values_at_cuts
+from ledger_pipeline.features.table import Feature, compute_table, of_columns, raw_values
 from ledger_pipeline.market.grid import CLOSE, OPEN, Grid
 
 CUTS = 32  # at least so many for each instrument that is sampled
-GROUPS = 4  # of cuts that are computed at once, where an indicator takes many columns
 RELATIVE = 1e-9  # two libraries may order a sum differently; a look ahead is never this small
 
 
@@ -48,23 +47,16 @@ def find_look_ahead(item: Feature, grid: Grid) -> LookAhead | None:
     hidden = np.cumsum(sample.present, axis=0) < item.warmup
     for i in range(len(sample.symbols)):
         part = of_columns(sample, np.array([i]))
-        cuts = np.array(sorted(_cuts_of(item, sample, whole[:, i], i)), dtype=np.int64)
-        for group in (
-            np.array_split(cuts, GROUPS) if at_once(item, part) else [cuts[k : k + 1] for k in range(len(cuts))]
-        ):
-            if not len(group):
-                continue
-            known, later = values_at_cuts(item, part, group), whole[: group[-1] + 1, i : i + 1]
+        for cut in sorted(_cuts_of(item, sample, whole[:, i], i)):
+            known, later = raw_values(item, part.until(cut)), whole[: cut + 1, i : i + 1]
             with np.errstate(invalid="ignore"):
                 close = np.abs(known - later) <= RELATIVE * np.maximum(np.abs(known), np.abs(later))
             # in the warm-up a value may be missing where the history was too short for the library
-            missing = np.isnan(known) & (np.isnan(later) | hidden[: group[-1] + 1, i : i + 1])
-            beyond = np.arange(group[-1] + 1)[:, None] > group
-            differing = np.argwhere(~((known == later) | close | missing | beyond).T)
-            if len(differing):
-                c, t = differing[differing[:, 0] == differing[0, 0]][-1]
+            same = (known == later) | close | (np.isnan(known) & (np.isnan(later) | hidden[: cut + 1, i : i + 1]))
+            if not same.all():
+                t = np.argwhere(~same)[-1][0]
                 time = pd.to_datetime(grid.times, unit="us", utc=True)
-                return LookAhead(sample.symbols[i], time[t], time[group[c]], float(known[t, c]), float(later[t, 0]))
+                return LookAhead(sample.symbols[i], time[t], time[cut], float(known[t, 0]), float(later[t, 0]))
     return None
 
 

@@ -22,7 +22,7 @@ from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicators import Indicator, builtin, user_indicator
 from ledger_pipeline.market.bars import FIELDS
-from ledger_pipeline.market.grid import CLOSE, VOLUME, Grid
+from ledger_pipeline.market.grid import VOLUME, Grid
 
 
 @dataclass(frozen=True)
@@ -118,28 +118,6 @@ def raw_values(item: Feature, grid: Grid) -> np.ndarray:
     if item.params.get("annualise") is True:
         values = values * np.sqrt(_bars_a_year(grid))
     return values
-
-
-def at_once(item: Feature, grid: Grid) -> bool:
-    """Whether the values of one instrument on several cut histories can be computed in one call: an indicator that
-    takes many columns, each for itself, on bars without gaps.
-    """
-    return (
-        item.indicator.wide and bool(grid.present.all()) and not (item.indicator.basis == "pulse" and grid.has_splits)
-    )
-
-
-def values_at_cuts(item: Feature, grid: Grid, cuts: np.ndarray) -> np.ndarray:
-    """`raw_values` of one instrument on histories that end at `cuts` (ascending), a column each: float64 (last cut + 1,
-    cuts). What follows a cut means nothing. Several cuts only where `at_once` says so.
-    """
-    last = int(cuts[-1])
-    if len(cuts) == 1:
-        return raw_values(item, grid.until(last))
-    closes = np.repeat(_continued(grid, CLOSE, slice(None))[: last + 1], len(cuts), axis=1)
-    closes[np.arange(last + 1)[:, None] > cuts] = np.nan
-    values = _call(item, {"close": pd.DataFrame(closes, copy=False)})
-    return values * np.sqrt(_bars_a_year(grid)) if item.params.get("annualise") is True else values
 
 
 def _raw_values(item: Feature, grid: Grid) -> np.ndarray:
