@@ -139,7 +139,8 @@ def annualisation(times: pd.DatetimeIndex, calendar: str) -> Annualisation:
 def trading_calendar(name: str, first: pd.Timestamp, last: pd.Timestamp) -> ExchangeCalendar:
     """The exchange_calendars calendar `name`, covering at least `first` to `last` (dates without a time zone).
 
-    Built over whole years and kept; where the calendar's own bounds do not allow whole years, over exactly these dates.
+    Built over whole decades or years and kept; where the calendar's own bounds do not allow these, over exactly these
+    dates.
     Raises InputError for an unknown name (close names are suggested), for `first` after `last`, and for dates that the
     calendar does not cover.
     """
@@ -178,11 +179,12 @@ _built: dict[str, ExchangeCalendar] = {}  # the one over the longest period, by 
 def _ranges(
     built: ExchangeCalendar | None, first: pd.Timestamp, last: pd.Timestamp
 ) -> list[tuple[pd.Timestamp, pd.Timestamp]]:
-    """Periods to build a calendar over, the best first: what is there and what is asked for in one, then the latter."""
-    if built is None:
-        return [(first, last)]
-    start, end = min(first, built.first_session), max(last, built.last_session)
-    return [(pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)), (first, last)]
+    """Periods to build a calendar over, the best first: whole decades, since what takes time is to build another one
+    for a similar period; then what is there and what is asked for in one, then the latter.
+    """
+    start, end = (first, last) if built is None else (min(first, built.first_session), max(last, built.last_session))
+    decades = pd.Timestamp(start.year // 10 * 10, 1, 1), pd.Timestamp(end.year // 10 * 10 + 9, 12, 31)
+    return [decades, (pd.Timestamp(start.year, 1, 1), pd.Timestamp(end.year, 12, 31)), (first, last)]
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from ledger_pipeline.core.errors import InputError, IntegrityError, RefusedError
 from ledger_pipeline.core.identity import hash_json
 from ledger_pipeline.features.indicators import Indicator
+from ledger_pipeline.features.table import compute_table
 from ledger_pipeline.files import Location
 from ledger_pipeline.ledger.folds import of_kind
 from ledger_pipeline.ledger.schema import Ledger
@@ -69,7 +70,10 @@ def replay(
             "whose rules differ (README.md, What changed): it stays readable, and is replayed with the version of "
             f"ledger_pipeline that made it ({stored.provenance['versions']['ledger_pipeline']})."
         )
-    again = run(stored_experiment(stored.provenance, indicators), stored.snapshot, seed=stored.provenance["seed"])
+    again = run(
+        stored_experiment(stored.provenance, indicators), stored.snapshot, seed=stored.provenance["seed"],
+        features=lambda items, _, cells: compute_table(items, cells),  # checked for look-ahead when the run was made
+    )  # fmt: skip
     return Replay(run_id, stored.events.head, again.events.head, first_difference(stored.events, again.events))
 
 

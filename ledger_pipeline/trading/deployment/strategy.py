@@ -18,6 +18,7 @@ from ledger_pipeline.core.amounts import GRAIN, decimal_text, whole_cents
 from ledger_pipeline.core.errors import BlockedError, NotFoundError, RefusedError
 from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
+from ledger_pipeline.features.table import compute_table
 from ledger_pipeline.market.grid import CLOSE, HIGH, LOW, OPEN, VOLUME, Grid
 from ledger_pipeline.simulation.decide import Wanted, decide
 from ledger_pipeline.simulation.grids import experiment_grid
@@ -102,9 +103,11 @@ def evaluate(
     positions: Mapping[str, Decimal],
     memory: Mapping[str, Any],
     ratios: Mapping[str, float],
+    checked: bool = False,
 ) -> Evaluation:
     """What the experiment's strategy decides at the last bar of a snapshot when the deployment owns this cash and these
-    shares then. ratios: new shares for an old one of the splits since.
+    shares then. ratios: new shares for an old one of the splits since; checked: whether the features were checked for
+    look-ahead on this snapshot before.
 
     StrategyError (an InputError) for a strategy that fails; BlockedError for a holding that is not in the universe.
     """
@@ -115,7 +118,8 @@ def evaluate(
             f"OUTSIDE_UNIVERSE: {deployment} holds {', '.join(strange)}, which is not in the experiment's universe; "
             "sell it by hand, or promote a run whose universe has it."
         )
-    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute_all(items, cells))
+    compute = compute_table if checked else compute_all
+    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute(items, cells))
     asked = simulation_inputs(experiment, grid, values, None, seed)
     owned = {symbol: float(quantity) for symbol, quantity in positions.items()}
     decided = decide(replace(asked, cash=float(cash), positions=owned, cost_basis={}, deposits={}), memory)
@@ -155,7 +159,7 @@ def evaluate(
 def seen_by(experiment: Experiment, snapshot: Snapshot) -> dict[str, Any]:
     """What the experiment's strategy sees at the last bar of a snapshot; see `seen_at`."""
     grid = experiment_grid(snapshot, _universe(experiment, snapshot))
-    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute_all(items, cells))
+    values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute_table(items, cells))
     return seen_at(grid, values, tuple(item.alias for item in experiment.features))
 
 
@@ -189,6 +193,7 @@ def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, sn
         positions={symbol: Decimal(quantity) for symbol, quantity in inputs["positions"].items()},
         memory=json.loads(inputs["memory"]),
         ratios={symbol: float(ratio) for symbol, ratio in inputs["ratios"].items()},
+        checked=True,
     )
 
 
