@@ -48,6 +48,7 @@ _COMMANDS = {
     "resume": "ledger_pipeline.cli.live:resume",
     "demo": "ledger_pipeline.cli.demo:demo",
     "status": "ledger_pipeline.cli.status:status",
+    "metrics": "ledger_pipeline.cli.metrics:metrics",
     "serve": "ledger_pipeline.cli.ui:serve",
     "ui": "ledger_pipeline.cli.ui:ui",
 }
