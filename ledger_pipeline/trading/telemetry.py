@@ -26,6 +26,7 @@ from ledger_pipeline.trading.orders.halts import check
 from ledger_pipeline.trading.session_context import read_book
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from prometheus_client.metrics_core import Metric
@@ -49,7 +50,7 @@ class _Seen:
     events: Counter[str] = field(default_factory=Counter)
     decisions: Counter[tuple[str, str]] = field(default_factory=Counter)
     last_decisions: dict[str, float] = field(default_factory=dict)
-    submitted: dict[str, float] = field(default_factory=dict)
+    submitted: dict[str, datetime] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     last_fill: float | None = None
 
@@ -63,11 +64,12 @@ class _Seen:
             self.decisions[deployment, _DECISIONS[event.kind]] += 1
             self.last_decisions[deployment] = at
         elif event.kind == "ORDER_SUBMITTED" and event.order_id:
-            self.submitted[event.order_id] = at
+            self.submitted[event.order_id] = event.occurred_at
         elif event.kind == "FILLED":
             self.last_fill = at
             if event.order_id in self.submitted:
-                self.latencies.append(max(0.0, at - self.submitted.pop(event.order_id)))
+                waited = event.occurred_at - self.submitted.pop(event.order_id)
+                self.latencies.append(max(0.0, waited.total_seconds()))
 
 
 class Books(Collector):
