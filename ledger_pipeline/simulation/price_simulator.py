@@ -7,6 +7,7 @@ before limits), targets of brackets, orders for the close. An order never goes b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -284,11 +285,13 @@ class PriceSimulator(Simulator):
 
     def _order_payload(self, order: Any) -> int:
         resting = self.resting.get(int(order["number"]))
-        if resting is None:
-            return int(order["payload"]) if order["payload"] >= 0 else super()._order_payload(order)
-        cash = float(order["cash"])
-        terms = {"order": resting.instruction.document()}
-        return self.events.payload(terms if np.isnan(cash) else terms | {"invest": cash})
+        cash, before = float(order["cash"]), int(order["payload"])
+        if resting is not None:
+            terms = {"order": resting.instruction.document()}
+        else:  # it rests no more, and keeps what was said of it
+            terms = json.loads(self.events.payloads.texts[before]) if before >= 0 else {}
+        payload = terms if np.isnan(cash) else terms | {"invest": cash}
+        return self.events.payload(payload) if payload else -1
 
     def _restate(self, action: Any, order: Any, cause: int) -> None:
         number = int(order["number"])

@@ -410,6 +410,14 @@ def test_cash_that_is_missing_rejects_a_limit_like_any_order(tmp_path) -> None:
     scaled = play(tmp_path, [FLAT, (100, 101, 97, 100), FLAT], {0: {"target": 200, "limit": 98}}, cash_rule="scale")
     ((_, _, quantity, price),) = fills(scaled)
     assert price == 98 and quantity == pytest.approx(10_000 / 98)
+    invested = play(
+        tmp_path, [FLAT, (100, 101, 97, 100), FLAT], {0: {"invest": 20_000, "limit": 98}}, cash_rule="scale"
+    )
+    (fill,), (replaced,) = small.events(invested, "FILLED"), small.events(invested, "ORDER_REPLACED")
+    assert json.loads(fill["payload"])["invest"] == pytest.approx(10_000) and fill["quantity"] == pytest.approx(
+        10_000 / 98
+    )
+    assert json.loads(replaced["payload"]) == {"because": "CASH", "cash": 20_000}
 
 
 # ---- what the position cost
