@@ -81,8 +81,10 @@ def price_at_open(order: Resting, side: int, bar: Bar, slip: Slip, through: bool
             return Price(bar.open, False)
     if instruction.limit is None or (instruction.stop is not None and not order.triggered):
         return None
-    inside = side * (instruction.limit - slip(bar.open)) >= 0
-    return Price(bar.open, False) if inside and _reached(instruction.limit, side, bar.open, through) else None
+    if not _reached(instruction.limit, side, bar.open, through):
+        return None
+    inside = side * (instruction.limit - slip(bar.open)) >= 0  # where the spread leads beyond the limit, that is paid
+    return Price(bar.open, False) if inside else Price(instruction.limit, True)
 
 
 def price_within(order: Resting, side: int, bar: Bar, slip: Slip, through: bool) -> Price | None:

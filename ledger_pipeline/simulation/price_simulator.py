@@ -24,8 +24,8 @@ from ledger_pipeline.simulation.simulator import SimulationInputs, Simulator, Wa
 from ledger_pipeline.strategy.instructions import Instruction
 from ledger_pipeline.strategy.targets import Targets
 
-NOT_REACHED, POSITION_CLOSED, TARGET_CHANGED = "NOT_REACHED", "POSITION_CLOSED", "TARGET_CHANGED"  # why orders end
-BRACKET_STOP, BRACKET_TARGET = "BRACKET_STOP", "BRACKET_TARGET"  # reasons of the orders that brackets cause
+NOT_REACHED, POSITION_CLOSED, CHANGED = "NOT_REACHED", "POSITION_CLOSED", "CHANGED"  # why orders end
+_BRACKET = {"stop": "BRACKET_STOP", "target": "BRACKET_TARGET"}  # reasons of the orders that brackets cause
 _NEVER = np.iinfo(np.int64).max  # a bar time at which nothing is due
 
 
@@ -59,8 +59,10 @@ class PriceSimulator(Simulator):
     def _trade(self, t: int, opened: np.ndarray | None) -> float:
         if not self.resting and not self.guards:
             return super()._trade(t, opened)
-        self._due_at_open(t)
+        exact = self._due_at_open(t)
         value = super()._trade(t, opened)
+        for number in sorted(exact, key=self._rank):
+            value = self._fill(t, number, exact[number], value)
         for column, exit_, price in self._guards_reached(t, price_at_open, ("stop", "target")):
             value = self._exit(t, column, exit_, price)
         value = self._within(t, value)
@@ -69,13 +71,15 @@ class PriceSimulator(Simulator):
             del self.guards[i]
         return value
 
-    def _due_at_open(self, t: int) -> None:
-        """Make due what the open of bar t fills."""
-        due = False
+    def _due_at_open(self, t: int) -> dict[int, Price]:
+        """Make due what the open of bar t fills; what it fills at exactly its limit, by number."""
+        due, exact = False, {}
         for number in self._live(t):
             order = self._order(number)
             price = price_at_open(self.resting[number], int(order["side"]), *self._bar(t, order))
-            if price is not None and self._cut(t, number):
+            if price is not None and price.exact:
+                exact[number] = price
+            elif price is not None and self._cut(t, number):
                 self._order(number)["due"] = t
                 self._order(number)["payload"] = self._order_payload(order)
                 del self.resting[number]
@@ -83,6 +87,7 @@ class PriceSimulator(Simulator):
         if due:  # sells first, as the orders of one decision are
             orders = self.orders[: self.open_orders[0]]
             orders[:] = orders[np.argsort(orders["side"], kind="stable")]
+        return exact
 
     def _within(self, t: int, value: float) -> float:
         """Fill what the rest of bar t fills, and what its close does; the value of what is held then."""
@@ -92,27 +97,34 @@ class PriceSimulator(Simulator):
             price = price_within(self.resting[number], int(order["side"]), *self._bar(t, order))
             if price is not None:
                 prices[number] = price
-        entered: dict[int, float] = {}
+        held, entered = self.positions.copy(), {}
+        stops = {i: price.price for i, _, price in self._guards_reached(t, price_within, ("stop",))}
         for number in sorted(prices, key=self._rank):
-            order = self._order(number)
+            order, price = self._order(number), prices[number]
             i, side = int(order["symbol"]), int(order["side"])
+            if side * int(held[i]) > 0 and i in stops and side * (price.price - stops[i]) < 0:
+                continue  # the price comes to the stop of what is held first
             if side * int(self.positions[i]) >= 0:
-                price = prices.pop(number)
+                del prices[number]
                 value = self._fill(t, number, price, value)
                 entered[i] = price.price
         value = self._stopped(t, entered, value)
         reversed_: dict[int, float] = {}
         for number in sorted(prices.keys() & self.resting.keys(), key=self._rank):
+            if number not in self.resting:  # what was filled before it has ended it
+                continue
             order = self._order(number)
             i, side = int(order["symbol"]), int(order["side"])
             value = self._fill(t, number, prices[number], value)
             if side * int(self.positions[i]) > 0:
                 reversed_[i] = prices[number].price
         value = self._stopped(t, reversed_, value) if reversed_ else value
-        entered |= reversed_
         for i, exit_, price in self._guards_reached(t, price_within, ("target",)):
-            if i not in entered:
+            before = 0 if i in reversed_ else int(held[i]) * self.guards[i].side
+            if i not in entered and i not in reversed_:
                 value = self._exit(t, i, exit_, price)
+            elif before > 0:  # what was bought in this bar takes its target from the next one on
+                value = self._exit(t, i, exit_, price, before)
         for number in sorted(self._live(t, "close"), key=self._rank):
             close = float(self.inputs.grid.fields[t, CLOSE, self._order(number)["symbol"]])
             value = self._fill(t, number, Price(close, False), value, at_close=True)
@@ -189,37 +201,36 @@ class PriceSimulator(Simulator):
             self._arrange(t, None, prices)
         return self._settle(t, prices, self.marked[t], self.exact_costs if price.exact else None)
 
-    def _exit(self, t: int, i: int, name: str, price: Price) -> float:
-        """Give up what is held in column `i` as its bracket says; the value of what is held then."""
+    def _exit(self, t: int, i: int, name: str, price: Price, units: int | None = None) -> float:
+        """Give up what is held in column `i`, or so many units of it, as its bracket says; the value of what is held
+        then. When nothing is left, other orders end with it; one that leads to the other side is cut to that.
+        """
         guard, held = self.guards[i], int(self.positions[i])
         instruction: Instruction = getattr(guard, name)
-        for number in self._closing_too(i, guard.side):
-            self._finish(t, number, KIND["ORDER_EXPIRED"], POSITION_CLOSED)
         self._make_room(1)
         self.numbers[0] += 1
         order = self.orders[self.open_orders[0]]
         order["number"], order["symbol"], order["side"] = self.numbers[0], i, -guard.side
-        order["units"], order["cash"], order["due"], order["decided"] = abs(held), np.nan, t, guard.decided
-        order["reasons"] = self._reason(BRACKET_STOP if name == "stop" else BRACKET_TARGET)
+        order["units"], order["cash"], order["due"] = min(abs(held), units or abs(held)), np.nan, t
+        order["decided"], order["reasons"] = guard.decided, self._reason(_BRACKET[name])
         terms = {key: value for key, value in instruction.document().items() if key != "good"}
         order["payload"] = self.events.payload({"bracket": True, "order": terms})
         self.open_orders[0] += 1
-        return self._settle_at(t, i, price)
-
-    def _closing_too(self, i: int, side: int) -> list[int]:
-        """The open orders that would close what is held in column `i` on `side`, and go beyond when that is gone."""
-        numbers = []
-        for order in self._rows():
-            resting = self.resting.get(int(order["number"]))
-            beyond = resting is not None and (resting.aim is None or resting.aim * side < 0)
-            if order["symbol"] == i and order["side"] == -side and not beyond:
-                numbers.append(int(order["number"]))
-        return numbers
+        value = self._settle_at(t, i, price)
+        if not self.positions[i]:
+            for number in [int(row["number"]) for row in self._rows() if row["symbol"] == i]:
+                resting = self.resting.get(number)
+                if resting is None or resting.aim is None or resting.aim * guard.side >= 0:
+                    self._finish(t, number, KIND["ORDER_EXPIRED"], POSITION_CLOSED)
+                else:
+                    self._cut(t, number)
+        return value
 
     def _guarding(self, i: int, guard: Guard) -> bool:
-        """Whether there is, or will be, something to guard."""
-        held = int(self.positions[i])
-        return held * guard.side > 0 or (not held and any(order["symbol"] == i for order in self._rows()))
+        """Whether there is something to guard, or an order that leads to it."""
+        if int(self.positions[i]) * guard.side > 0:
+            return True
+        return any(row["symbol"] == i and row["side"] == guard.side for row in self._rows())
 
     def _end_unfilled(self, t: int) -> None:
         """End the resting orders whose time is over with bar t."""
@@ -361,7 +372,7 @@ class PriceSimulator(Simulator):
             self._make_room(1)
             self.orders[self.open_orders[0]] = order
             self.open_orders[0] += 1
-            self._finish(t, number, KIND["ORDER_CANCELED"], TARGET_CHANGED, decided)
+            self._finish(t, number, KIND["ORDER_CANCELED"], CHANGED, decided)
         for i, guard in guards.items():
             if guard is None:
                 self.guards.pop(i, None)

@@ -233,9 +233,9 @@ def test_good_for_a_bar_until_changed_or_until_the_data_ends(tmp_path) -> None:
     assert filled["payload"] == '{"order":{"good":"changed","limit":98,"type":"limit"}}' and filled["reasons"] == "DIP"
     other = play(tmp_path, bars, resting | {1: {"target": 5, "limit": 97, "good": "changed"}})
     assert fills(other) == [(3, "BUY", 5.0, 97.0)]
-    assert ends(other) == [(1, "ORDER_CANCELED", "TARGET_CHANGED,DIP")]
+    assert ends(other) == [(1, "ORDER_CANCELED", "CHANGED,DIP")]
     gone = play(tmp_path, bars, resting | {1: {"target": 0}})
-    assert (fills(gone), ends(gone)) == ([], [(1, "ORDER_CANCELED", "TARGET_CHANGED,DIP")])
+    assert (fills(gone), ends(gone)) == ([], [(1, "ORDER_CANCELED", "CHANGED,DIP")])
     same = play(tmp_path, bars, resting | {1: {"target": 10, "limit": 98, "good": "changed"}})
     assert (fills(same), ends(same)) == ([(3, "BUY", 10.0, 98.0)], [])
     never = play(tmp_path, [FLAT] * 4, resting)
@@ -418,6 +418,88 @@ def test_cash_that_is_missing_rejects_a_limit_like_any_order(tmp_path) -> None:
         10_000 / 98
     )
     assert json.loads(replaced["payload"]) == {"because": "CASH", "cash": 20_000}
+
+
+# ---- brackets beside orders that rest, and the spread at an open
+
+
+def flat(price: float) -> tuple[float, float, float, float]:
+    return (price,) * 4
+
+
+def test_a_bracket_waits_for_the_reversal_that_it_was_given_with(tmp_path) -> None:
+    """Long 5; short 5 at 105, which is reached two days later; its stop at 110 counts then."""
+    plan = {0: {"target": 5}, 1: {"target": -5, "limit": 105, "good": "changed", "bracket": {"stop": 110}}}
+    run = play(tmp_path, [FLAT, FLAT, FLAT, flat(105), flat(111), FLAT], plan)
+    assert fills(run) == [(1, "BUY", 5.0, 100.0), (3, "SELL", 10.0, 105.0), (4, "BUY", 5.0, 111.0)]
+
+
+def test_a_bracket_that_was_given_up_does_not_come_back(tmp_path) -> None:
+    """The order that it guarded was replaced by one for the other side, and that by one without a bracket."""
+    plan = {
+        0: {"target": -5, "limit": 103, "good": "changed", "bracket": {"stop": 105}},
+        1: {"target": 5, "limit": 97, "good": "changed"},
+        2: {"target": -5},
+    }
+    run = play(tmp_path, [FLAT, FLAT, FLAT, (100, 106, 100, 100), FLAT], plan)
+    assert fills(run) == [(3, "SELL", 5.0, 100.0)]
+
+
+def test_a_reversal_is_cut_when_its_bracket_closes_the_position(tmp_path) -> None:
+    """Long 10 is stopped; the order to be short 5 is for 5 from then on, and is still so when its limit changes."""
+    bars = [FLAT, FLAT, (100, 100, 94, 96), FLAT, (100, 105, 100, 100), FLAT]
+    plan = {
+        0: {"target": 10, "bracket": {"stop": 95}},
+        1: {"target": -5, "limit": 108, "good": "changed"},
+        3: {"limit": 104, "good": "changed"},
+    }
+    run = play(tmp_path, bars, plan)
+    assert fills(run) == [(1, "BUY", 10.0, 100.0), (2, "SELL", 10.0, 95.0), (4, "SELL", 5.0, 104.0)]
+    assert ends(run) == [(3, "ORDER_CANCELED", "CHANGED")]
+    same = play(tmp_path, bars, plan | {3: {"target": -5, "limit": 108, "good": "changed"}})
+    assert ends(same) == [(5, "ORDER_EXPIRED", "END_OF_DATA")]  # the same decision changes nothing
+
+
+def test_what_would_add_to_a_position_ends_with_it(tmp_path) -> None:
+    """5 are stopped at 95; 10 more at 90 were for a position that is gone, also when one bar reaches both."""
+    plan = {0: {"target": 5, "bracket": {"stop": 95}}, 1: {"target": 15, "limit": 90, "good": "changed"}}
+    for bars in ([(100, 100, 94, 94), flat(89)], [(100, 100, 89, 89), FLAT]):
+        run = play(tmp_path, [FLAT, FLAT, *bars, FLAT], plan)
+        assert fills(run) == [(1, "BUY", 5.0, 100.0), (2, "SELL", 5.0, 95.0)]
+        assert ends(run) == [(2, "ORDER_EXPIRED", "POSITION_CLOSED")]
+
+
+def test_what_was_held_before_takes_its_target_in_a_bar_that_adds(tmp_path) -> None:
+    plan = {
+        0: {"target": 5, "bracket": {"stop": 80, "target": 110}},
+        1: {"target": 15, "limit": 98, "good": "changed"},
+    }
+    run = play(tmp_path, [FLAT, FLAT, (100, 111, 97, 100), FLAT, flat(115)], plan)
+    assert fills(run) == [
+        (1, "BUY", 5.0, 100.0), (2, "BUY", 10.0, 98.0), (2, "SELL", 5.0, 110.0), (4, "SELL", 10.0, 115.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("held", "bracket", "bar", "price"),
+    [
+        (10, {"stop": 95, "target": 100}, (100.125, 101, 94, 95), 100.0),  # less half the spread: below its limit
+        (10, {"stop": 95, "target": 100}, (100, 101, 94, 95), 100.0),  # opens at it
+        (-10, {"stop": 105, "target": 90}, (89.875, 106, 89, 105), 90.0),
+    ],
+)
+def test_an_open_at_the_target_comes_before_the_stop_whatever_the_spread(tmp_path, held, bracket, bar, price) -> None:
+    before = flat(99 if held > 0 else 95)
+    plan = {0: {"target": held}, 1: {"bracket": bracket}}
+    run = play(tmp_path, [before, before, bar, flat(95)], plan, costs=[{"spread_bps": 50}])
+    assert fills(run)[1][3] == price and small.events(run, "FILLED")[1]["reasons"] == "BRACKET_TARGET"
+
+
+def test_an_open_within_the_limit_is_an_entry_at_the_open_whatever_the_spread(tmp_path) -> None:
+    """99.875 and half of 50 bps is above the limit of 100, so 100 is paid; the target is on from the open."""
+    plan = {0: {"target": 5, "limit": 100, "bracket": {"target": 110}}}
+    run = play(tmp_path, [FLAT, (99.875, 111, 99.5, 105), FLAT], plan, costs=[{"spread_bps": 50}])
+    assert fills(run) == [(1, "BUY", 5.0, 100.0), (1, "SELL", 5.0, 110.0)]
 
 
 # ---- what the position cost
