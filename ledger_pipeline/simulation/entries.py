@@ -33,12 +33,13 @@ class Entries:
         rows = events.rows[self.seen : events.count[0]]
         self.seen = int(events.count[0])
         for row in rows[np.isin(rows["kind"], list(_MOVES)) & (rows["symbol"] >= 0)]:
-            self._move(
+            self.move(
                 int(row["kind"]), int(row["symbol"]), int(row["side"]), float(row["quantity"]), float(row["price"]),
                 int(row["t"]),
             )  # fmt: skip
 
-    def _move(self, kind: int, i: int, side: int, quantity: float, price: float, t: int) -> None:
+    def move(self, kind: int, i: int, side: int, quantity: float, price: float, t: int) -> None:
+        """Take in one change of a position: kind is KIND["SPLIT"], or that of a fill; t: the bar time."""
         units = side * round(quantity * UNITS)
         lots = self.lots.setdefault(i, deque())
         if kind == KIND["SPLIT"]:
@@ -85,5 +86,5 @@ def entries_of(ledger: Ledger, symbols: Iterable[str], times: np.ndarray, until:
             side = 1 if row["side"] == "BUY" else -1
             t = int(np.searchsorted(times, micros))
             price = float("nan") if row["price"] is None else row["price"]
-            entries._move(kind, column[row["symbol"]], side, row["quantity"], price, t)
+            entries.move(kind, column[row["symbol"]], side, row["quantity"], price, t)
     return entries

@@ -1,8 +1,8 @@
 """How the instructions of a strategy become the terms of live orders, and which of them cannot.
 
 A limit is a limit order of the session that trades, "at the close" an order of its closing auction (time_in_force cls).
-Stops, brackets, what is good until it changes, and what ctx says of a position's entry are simulated only: a run that
-uses them is not promoted, and a decision that does is blocked.
+Stops, brackets and what is good until it changes are simulated only: a run that uses them is not promoted, and a
+decision that does is blocked.
 """
 
 from __future__ import annotations
@@ -13,25 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from ledger_pipeline.core.amounts import decimal_text
 from ledger_pipeline.core.errors import BlockedError, RefusedError
-from ledger_pipeline.strategy.preflight import preflight
 
 if TYPE_CHECKING:
     from ledger_pipeline.simulation.decide import Decision, Wanted
     from ledger_pipeline.simulation.run import Run
     from ledger_pipeline.strategy.instructions import Instruction
-    from ledger_pipeline.strategy.source import StrategySource
 
 _LIVE = ("limit", "close")
 
 
-def require_live(run: Run, source: StrategySource) -> None:
-    """RefusedError when a run of this source did what is not traded live."""
+def require_live(run: Run) -> None:
+    """RefusedError when a run did what is not traded live."""
     run_id = run.provenance["run_id"]
-    if preflight(source).uses_entries:
-        raise RefusedError(
-            f"run {run_id}: its strategy asks ctx for entry_price, entry_time, unrealised or bars_held, which are "
-            "simulated only so far; keep what it needs in targets.remember."
-        )
     codes, texts = run.events.codes("payload")
     for text in {texts[code] for code in codes if code >= 0}:
         payload = json.loads(text)

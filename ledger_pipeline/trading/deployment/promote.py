@@ -17,7 +17,6 @@ from ledger_pipeline.simulation.proof import prove
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.simulation.store import RunStore
 from ledger_pipeline.strategy.catalogue import Catalogue
-from ledger_pipeline.strategy.source import StrategySource
 from ledger_pipeline.trading.deployment.deployment import (
     Chosen,
     Deployment,
@@ -71,7 +70,7 @@ def promote(
     store = RunStore(project.data)
     provenance = store.provenance(store.resolve(run_id))
     experiment = provenance["experiment"]
-    text = store.source(provenance["run_id"])  # verified against its hash
+    store.source(provenance["run_id"])  # verified against its hash
     if provenance["tier"] > 2:
         raise RefusedError(f"run {provenance['run_id']} is of a tier 3 strategy, which is never deployed.")
     opened = store.open(provenance["run_id"], project.snapshots)
@@ -81,8 +80,7 @@ def promote(
             f"{ENGINE_VERSION}: run the experiment again and promote that run."
         )
     require_followable(opened.snapshot, opened.grid.symbols)
-    names = ("strategy_function", "strategy_hash", "captured")
-    require_live(opened, StrategySource(text, *(experiment[name] for name in names)))
+    require_live(opened)
     proof = prove([opened], everything=True)[0]
     if proof.difference is not None:
         raise RefusedError(

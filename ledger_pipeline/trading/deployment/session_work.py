@@ -28,7 +28,7 @@ from ledger_pipeline.trading.deployment.decision import BLOCKED, NO_ACTION, PLAN
 from ledger_pipeline.trading.deployment.decision_replay import replay
 from ledger_pipeline.trading.deployment.deployment import Deployment, capitals, policy_of, schedule_of
 from ledger_pipeline.trading.deployment.live_bars import LiveBars, live_bars, require_followable
-from ledger_pipeline.trading.deployment.owned import owned
+from ledger_pipeline.trading.deployment.owned import moves, owned
 from ledger_pipeline.trading.orders import halts
 from ledger_pipeline.trading.orders.execution_context import ExecutionContext
 from ledger_pipeline.trading.orders.executor import TIMEOUT, Execution, execute
@@ -236,6 +236,7 @@ def _decide_strategy(
     evaluation = evaluate(
         experiment, bars.snapshot, deployment=deployment.name, seed=deployment.pinned.seed, cash=own.cash,
         positions=own.positions, memory=before, ratios=bars.ratios,
+        moves=moves(context.book.events(), deployment.name, until=end_of(bars.pulse)),
     )  # fmt: skip
     clock.note("evaluation_complete", context.now)
     evidence = {

@@ -14,23 +14,26 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ledger_pipeline.core.amounts import GRAIN, decimal_text, whole_cents
 from ledger_pipeline.core.errors import BlockedError, NotFoundError, RefusedError
+from ledger_pipeline.core.events import KIND
 from ledger_pipeline.core.identity import canonical_json, hash_json
 from ledger_pipeline.features.causality import compute_all
 from ledger_pipeline.features.table import compute_table
 from ledger_pipeline.market.grid import CLOSE, HIGH, LOW, OPEN, VOLUME, Grid
 from ledger_pipeline.simulation.decide import Wanted, decide
+from ledger_pipeline.simulation.entries import Entries
 from ledger_pipeline.simulation.grids import experiment_grid
 from ledger_pipeline.simulation.param_schedule import feature_values
 from ledger_pipeline.simulation.run import simulation_inputs
 from ledger_pipeline.simulation.simulator import ENGINE_VERSION
 from ledger_pipeline.trading.deployment.instructions import require_tradable, terms_of
+from ledger_pipeline.trading.deployment.owned import Move, move
 from ledger_pipeline.trading.orders.legs import MINIMUM_NOTIONAL, Leg
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ledger_pipeline.market.snapshot import Snapshot
     from ledger_pipeline.strategy.catalogue import Catalogue
     from ledger_pipeline.strategy.experiment import Experiment
@@ -103,11 +106,12 @@ def evaluate(
     positions: Mapping[str, Decimal],
     memory: Mapping[str, Any],
     ratios: Mapping[str, float],
+    moves: Sequence[Move] = (),
     checked: bool = False,
 ) -> Evaluation:
     """What the experiment's strategy decides at the last bar of a snapshot when the deployment owns this cash and these
-    shares then. ratios: new shares for an old one of the splits since; checked: whether the features were checked for
-    look-ahead on this snapshot before.
+    shares then. ratios: new shares for an old one of the splits since; moves: how the shares came about; checked:
+    whether the features were checked for look-ahead on this snapshot before.
 
     StrategyError (an InputError) for a strategy that fails; BlockedError for a holding that is not in the universe.
     """
@@ -122,7 +126,10 @@ def evaluate(
     values = feature_values(experiment, snapshot, grid, lambda items, _, cells: compute(items, cells))
     asked = simulation_inputs(experiment, grid, values, None, seed)
     owned = {symbol: float(quantity) for symbol, quantity in positions.items()}
-    decided = decide(replace(asked, cash=float(cash), positions=owned, cost_basis={}, deposits={}), memory)
+    came_about = _entries(grid, moves) if asked.uses_entries else None
+    decided = decide(
+        replace(asked, cash=float(cash), positions=owned, cost_basis={}, deposits={}), memory, entries=came_about
+    )
     closes = dict(zip(grid.symbols, grid.fields[-1, CLOSE].tolist(), strict=True))
     prices = {
         symbol: Decimal(repr(round(close / ratios.get(symbol, 1.0), 6)))
@@ -140,6 +147,7 @@ def evaluate(
         "positions": {symbol: decimal_text(quantity) for symbol, quantity in sorted(positions.items())},
         "memory": canonical_json(dict(memory)).decode(),
         "ratios": {symbol: repr(ratio) for symbol, ratio in sorted(ratios.items())},
+        **({"moves": [one.document for one in moves]} if asked.uses_entries else {}),
     }
     orders = tuple(
         {
@@ -154,6 +162,18 @@ def evaluate(
     )
     names = tuple(item.alias for item in experiment.features)
     return Evaluation(legs, decided.memory, inputs, seen_at(grid, values, names), orders, prices, notes)
+
+
+def _entries(grid: Grid, moves: Sequence[Move]) -> Entries:
+    """What ctx says of how the positions came about. A move belongs to the bar that its moment is in."""
+    entries, column = Entries(), {symbol: i for i, symbol in enumerate(grid.symbols)}
+    for one in moves:
+        t = int(np.searchsorted(grid.times, int(one.at.timestamp() * 1_000_000), side="right")) - 1
+        price = float("nan") if one.price is None else float(one.price)
+        kind = KIND["SPLIT" if one.is_split else "FILLED"]
+        side = 1 if one.side == "BUY" else -1
+        entries.move(kind, column[one.symbol], side, float(one.quantity), price, max(t, 0))
+    return entries
 
 
 def seen_by(experiment: Experiment, snapshot: Snapshot) -> dict[str, Any]:
@@ -193,6 +213,7 @@ def again(inputs: Mapping[str, Any], deployment: str, experiment: Experiment, sn
         positions={symbol: Decimal(quantity) for symbol, quantity in inputs["positions"].items()},
         memory=json.loads(inputs["memory"]),
         ratios={symbol: float(ratio) for symbol, ratio in inputs["ratios"].items()},
+        moves=[move(one) for one in inputs.get("moves", ())],
         checked=True,
     )
 

@@ -27,9 +27,10 @@ from ledger_pipeline.trading.deployment.deployment import (
     write_deployment,
 )
 from ledger_pipeline.trading.deployment.due import due, late, missed
-from ledger_pipeline.trading.deployment.owned import owned
+from ledger_pipeline.trading.deployment.owned import move, moves, owned
 from ledger_pipeline.trading.planning.policy import Guardrails, Schedule
 from ledger_pipeline.trading.planning.schedule import is_due
+from ledger_pipeline_tests.book.live import busted, filled
 from ledger_pipeline_tests.events import event_of
 
 D = Decimal
@@ -163,6 +164,24 @@ def test_what_came_after_the_session_does_not_count() -> None:
     assert (a.cash, a.positions) == (Decimal(2000), {"VTI": 4})
     dated = event_of(kind="DIVIDEND", occurred_at=datetime(2026, 1, 6, tzinfo=UTC), strategy="a", cash_delta=Decimal(1))
     assert owned([*EVENTS, dated], "a", until=end, capital=Decimal(3000), others={}).cash == 2000
+
+
+def test_how_shares_came_about_since_they_were_last_flat() -> None:
+    """10 at 100 sold again; 4 at 101 of which the price was corrected to 102, 6 at 103 of which nothing is left after
+    its bust, a split of two; 2 of them sold at 60.
+    """
+    first, sold = filled(1, "f1", "10"), filled(2, "f2", "10", "105", side="SELL")
+    wrong, right = filled(3, "f3", "4", "101"), filled(4, "f4", "4", "102", kind="FILL_CORRECTED")
+    error = filled(5, "f5", "6", "103")
+    split = event("SPLIT", 6, strategy="core", symbol="VTI", side="BUY", quantity=Decimal(4))
+    last = filled(7, "f6", "2", "60", side="SELL")
+    known = [first, sold, wrong, busted(3, wrong), right, error, busted(5, error), split, last]
+    end = end_of(date(2026, 12, 31))
+    made = moves(known, str(first.strategy), until=end)
+    shown = [(one.side, one.quantity, one.price, one.is_split) for one in made]
+    assert shown == [("BUY", 4, 102, False), ("BUY", 4, None, True), ("SELL", 2, 60, False)]
+    assert [move(json.loads(json.dumps(one.document))) for one in made] == made
+    assert moves(known, "another", until=end) == [] and moves(known[:2], str(first.strategy), until=end) == []
 
 
 # When it is due

@@ -338,6 +338,41 @@ def test_what_is_simulated_only_is_not_promoted(studio, params, says) -> None:
         studio.deploy("keep", params)
 
 
+ENTRIES = (
+    "def strategy(ctx, params):\n"
+    "    targets = ctx.hold()\n"
+    "    if ctx.position('VTI') == 0:\n"
+    "        targets['VTI'] = params['VTI']\n"
+    "    when = str(ctx.entry_time('VTI'))[:10]\n"
+    "    seen = [ctx.entry_price('VTI'), ctx.unrealised('VTI'), ctx.bars_held('VTI'), when]\n"
+    "    targets.remember({'seen': [repr(each) for each in seen]})\n"
+    "    return targets\n"
+)
+
+
+def test_ctx_knows_live_what_a_position_cost_as_in_a_back_test(studio) -> None:
+    """Bought at 252 on 6 January; on the 9th two shares are made of one, so that each cost 126."""
+    (studio.project.strategies / "keep.py").write_text(ENTRIES)
+    studio.deploy("keep", "{VTI: 4}", snapshot=studio.snapshot)
+    seen = {}
+    for _ in range(6):
+        studio.served.admin.until("open")
+        made, _ = studio.work("keep")
+        assert made.status in ("PLANNED", "NO_ACTION"), made.reasons
+        seen[made.evidence["pulse"]] = made.memory["seen"] if made.memory else None
+        told = json.loads(json.dumps(record(read_book(studio.project), made.key)))
+        assert replay(studio.project, told).same
+        studio.served.admin.until("close")
+    assert seen == {
+        "2026-01-05": ["nan", "0.0", "0", "'None'"],
+        "2026-01-06": ["252.0", "0.0", "1", "'2026-01-06'"],
+        "2026-01-07": ["252.0", "-4.0", "2", "'2026-01-06'"],
+        "2026-01-08": ["252.0", "12.0", "3", "'2026-01-06'"],
+        "2026-01-09": ["126.0", "32.0", "4", "'2026-01-06'"],
+        "2026-01-12": ["126.0", "40.0", "5", "'2026-01-06'"],
+    }
+
+
 def test_the_guardrails_of_a_deployment_block(studio) -> None:
     studio.deploy("keep", "{VTI: 4}", guardrails=WIDE.model_copy(update={"daily_spend_limit": Decimal(100)}))
     studio.served.admin.until("open")
