@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ledger_pipeline.cli.output import emit, json_option
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.project import Project
 
@@ -13,8 +14,9 @@ from ledger_pipeline.project import Project
     "--listen", metavar="HOST:PORT", help="Answer GET /metrics there until it is stopped, instead of printing."
 )
 @click.option("--schedulers", is_flag=True, help="With the daemon, schedules and sensors; takes a second more.")
+@json_option
 @click.pass_obj
-def metrics(project: Project, listen: str | None, schedulers: bool) -> None:
+def metrics(project: Project, listen: str | None, schedulers: bool, as_json: bool) -> None:
     """Print the metrics of live trading in the text format of Prometheus: decisions, orders, latency to the first fill,
     breaks, halts, heads, and when each book was reconciled. Nothing is asked of a broker, and nothing of it is an
     amount of money.
@@ -35,7 +37,12 @@ def metrics(project: Project, listen: str | None, schedulers: bool) -> None:
         rows = lambda: known(project)  # noqa: E731
     kept = registry(project, rows)
     if listen is None:
-        click.echo(generate_latest(kept).decode(), nl=False)
+        samples = [
+            {"name": sample.name, "labels": sample.labels, "value": sample.value}
+            for family in kept.collect()
+            for sample in family.samples
+        ]
+        emit({"samples": samples}, as_json, lambda: click.echo(generate_latest(kept).decode(), nl=False))
         return
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:

@@ -38,7 +38,7 @@ def test_the_commands_are_these() -> None:
         "sweep integrity", "sweep cpcv", "walk-forward run", "walk-forward list", "walk-forward show", "walk-forward promote", "walk-forward delete",
         "run", "runs list", "runs show", "runs label", "runs tag", "runs archive", "runs compact", "compare", "report", "extract", "replay",
         "explain", "verify", "book heads", "new", "data fetch", "data simulate", "backup", "restore",
-        "sql", "demo", "ui", "serve", "status", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
+        "sql", "demo", "ui", "serve", "status", "metrics", "exchange serve", "exchange advance", "exchange price", "exchange deposit", "exchange fault", "book adopt", "book show",
         "book verify", "book export", "book checkpoint", "book seal", "book override", "book bust", "book correct", "reconcile", "orders submit", "orders cancel",
         "positions", "halt", "resume", "promote", "deployment list", "deployment add", "deployment show", "deployment plan",
         "deployment run", "dca plan", "dca execute", "dca run", "dca history", "dca record", "dca replay",

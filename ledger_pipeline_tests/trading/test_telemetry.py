@@ -106,6 +106,8 @@ def test_the_command_prints_and_listens(traded) -> None:
     values = samples(printed.stdout)
     assert of(values, "book_readable") == 1
     assert values["ledger_pipeline_scheduler_running", ("kind", "daemon"), ("name", "daemon")] == 0
+    listed = json.loads(projects.command(traded, "metrics", "--json").stdout)["samples"]
+    assert {"name": "ledger_pipeline_book_readable", "labels": {"book": "local"}, "value": 1} in listed
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
