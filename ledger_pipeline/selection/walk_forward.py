@@ -366,12 +366,12 @@ def _choices(
             sweep = next(sweeps)
             frames.append(_eligible(sweep, definition.rule.by, one))
             if choice is None:
-                made = choose(definition.rule, frames, list(definition.sweep.axes))
-                params = None if made.number is None else sweep.points[made.number]
+                best = choose(definition.rule, frames, list(definition.sweep.axes))
+                params = None if best.number is None else sweep.points[best.number]
                 store.keep_choice(
                     walk_id, one.number,
-                    {"window": one.number, "sweep": sweep.sweep_id, "sweep_hash": sweep.hash, "number": made.number,
-                     "value": made.value, "why": made.why, "params": params},
+                    {"window": one.number, "sweep": sweep.sweep_id, "sweep_hash": sweep.hash, "number": best.number,
+                     "value": best.value, "why": best.why, "params": params},
                 )  # fmt: skip
                 choice = store.choice(walk_id, one.number)
         assert choice is not None

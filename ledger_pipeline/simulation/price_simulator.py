@@ -429,8 +429,8 @@ class PriceSimulator(Simulator):
         for symbol, bracket in targets.brackets.items():
             u, i = place[symbol], int(columns[place[symbol]])
             invests = len(cash) > 0 and not np.isnan(cash[u])
-            wanted = 1 if invests else int(np.sign(np.rint(vector[u] * UNITS)))
-            side = wanted or int(np.sign(self.positions[i]))
+            direction = 1 if invests else int(np.sign(np.rint(vector[u] * UNITS)))
+            side = direction or int(np.sign(self.positions[i]))
             if not side:
                 continue
             self.brackets[symbol] = None if bracket is None else bracket.document()

@@ -369,8 +369,8 @@ class Simulator:
         self.events.reserve(self.n + 1)
         universe = tuple(grid.symbols[i] for i in columns)
         self._pulse(t, universe, columns, columns, value, marked, past, index)
-        made = self.orders[: self.open_orders[0]]
-        return made[made["number"] > 0]
+        rows = self.orders[: self.open_orders[0]]
+        return rows[rows["number"] > 0]
 
     def _wait(self, order: Any, number: int, one: Waiting, i: int, due: int) -> None:
         """Write an order that was made before."""
@@ -424,13 +424,13 @@ class Simulator:
         assert self.entries is not None
         self.entries.follow(self.events)
         times, present = self.inputs.grid.times, self.inputs.grid.present
-        found = {}
+        entries = {}
         for i in columns[self.positions[columns] != 0].tolist():
             opened = int(times[self.entries.opened.get(i, t)])
             entry = self.entries.of(i, present[: t + 1, i], opened, float(marked[i]))
             if entry is not None:
-                found[self.inputs.grid.symbols[i]] = entry
-        return found
+                entries[self.inputs.grid.symbols[i]] = entry
+        return entries
 
     def _expected(self, chosen: slice | np.ndarray) -> np.ndarray | None:
         """What will be held of the chosen columns when the waiting orders are filled; None where none waits."""

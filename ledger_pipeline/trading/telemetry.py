@@ -172,6 +172,6 @@ class _Families:
 
 def registry(project: Project, schedulers: Schedulers | None = None) -> CollectorRegistry:
     """A registry with the metrics of a project's books, as prometheus_client's exporters take it."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(Books(project, schedulers))
-    return made
+    collectors = CollectorRegistry(auto_describe=False)
+    collectors.register(Books(project, schedulers))
+    return collectors
