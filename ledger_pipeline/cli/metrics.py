@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ledger_pipeline.cli.output import emit, json_option
 from ledger_pipeline.core.errors import InputError
 from ledger_pipeline.project import Project
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 @click.command()
@@ -50,10 +55,9 @@ def metrics(project: Project, listen: str | None, schedulers: bool, as_json: boo
     _serve(kept, host.strip("[]"), int(port))
 
 
-def _serve(kept: object, host: str, port: int) -> None:
-    from prometheus_client import CollectorRegistry, start_http_server
+def _serve(kept: CollectorRegistry, host: str, port: int) -> None:
+    from prometheus_client import start_http_server
 
-    assert isinstance(kept, CollectorRegistry)
     try:
         server, thread = start_http_server(port, addr=host, registry=kept)
     except OSError as error:

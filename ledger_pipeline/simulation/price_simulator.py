@@ -354,7 +354,7 @@ class PriceSimulator(Simulator):
             super()._place(t, targets, vector, cash, columns, reasons, payloads, remembered)
             return
         place = {symbol: u for u, symbol in enumerate(targets.universe)}
-        withdrawn = self._withdrawn(targets, vector, cash, columns, place)
+        withdrawn = self._withdrawn(targets, vector, cash, place)
         rows = self._rows()
         kept = rows[~np.isin(rows["number"], withdrawn["number"])]
         self.orders[: len(kept)] = kept
@@ -389,9 +389,7 @@ class PriceSimulator(Simulator):
                 order["due"] = _NEVER
                 order["payload"] = self._order_payload(order)
 
-    def _withdrawn(
-        self, targets: Targets, vector: np.ndarray, cash: np.ndarray, columns: np.ndarray, place: dict[str, int]
-    ) -> np.ndarray:
+    def _withdrawn(self, targets: Targets, vector: np.ndarray, cash: np.ndarray, place: dict[str, int]) -> np.ndarray:
         """The rows of the resting orders that this decision changes: another target, or another instruction."""
         rows, expected = self._rows(), self._expected_units()
         changed = np.zeros(len(rows), dtype=bool)
@@ -402,8 +400,8 @@ class PriceSimulator(Simulator):
             u = place[symbol]
             invests = len(cash) > 0 and not np.isnan(cash[u])
             same = not invests and int(np.rint(vector[u] * UNITS)) == expected[order["symbol"]]
-            asked = targets.instructions.get(symbol, resting.instruction)
-            changed[n] = not same or asked != resting.instruction
+            instruction = targets.instructions.get(symbol, resting.instruction)
+            changed[n] = not same or instruction != resting.instruction
         return rows[changed].copy()
 
     def _expected_units(self) -> np.ndarray:

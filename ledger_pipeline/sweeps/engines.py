@@ -198,20 +198,26 @@ def _submitted(pool: ProcessPoolExecutor, job: Job, call: Call) -> Future[None]:
         raise BrokenProcessPool(str(error)) from None
 
 
+_HIDING = threading.RLock()
+
+
 @contextmanager
 def _no_main_module() -> Iterator[None]:
     """Start workers without the caller's main module: a script that sweeps at its top level is not run again by them,
     and nothing of it is needed, since experiments go by their captured text.
     """
     main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None}
-    for name in hidden:
-        setattr(main, name, None)
-    try:
-        yield
-    finally:
-        for name, value in hidden.items():
-            setattr(main, name, value)
+    with _HIDING:  # jobs of several threads start workers, and none may show the module while another starts one
+        hidden = {
+            name: getattr(main, name) for name in ("__spec__", "__file__") if getattr(main, name, None) is not None
+        }
+        for name in hidden:
+            setattr(main, name, None)
+        try:
+            yield
+        finally:
+            for name, value in hidden.items():
+                setattr(main, name, value)
 
 
 _stopped: Callable[[], bool] = lambda: False  # noqa: E731

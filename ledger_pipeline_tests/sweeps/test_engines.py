@@ -15,7 +15,7 @@ import pytest
 
 import ledger_pipeline as lp
 from ledger_pipeline.core.errors import InputError, RefusedError, StorageError
-from ledger_pipeline.sweeps import dask_engine
+from ledger_pipeline.sweeps import dask_engine, engines
 from ledger_pipeline.sweeps.sweep import open_sweep
 from ledger_pipeline_tests.projects import CHECKOUT
 from ledger_pipeline_tests.sweeps.markets import CROSSOVER, crossover, market
@@ -86,6 +86,27 @@ def test_workers_that_are_killed_again_and_again_are_given_up(tmp_path) -> None:
     with killing(10_000, every=0.02), pytest.raises(StorageError, match="killed 3 times without finishing anything"):
         swept(tmp_path, "killed", SLOWEST, engine="processes", workers=1)
     assert swept(tmp_path, "killed", SLOWEST, engine="processes", workers=2).counts["ok"] == 12
+
+
+def test_no_thread_shows_the_main_module_while_another_starts_a_worker() -> None:
+    """Two windows of a walk-forward may start workers at once; a script at its top level is not run again by them."""
+    main, shown = sys.modules["__main__"], []
+    before = getattr(main, "__file__", None), main.__spec__
+    together = threading.Barrier(2)
+
+    def start() -> None:
+        together.wait()
+        for _ in range(300):
+            with engines._no_main_module():
+                time.sleep(0)
+                shown.append((getattr(main, "__file__", None), main.__spec__))
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(shown) == {(None, None)} and (getattr(main, "__file__", None), main.__spec__) == before
 
 
 def test_two_processes_may_run_the_same_sweep(tmp_path) -> None:
